@@ -1,0 +1,3 @@
+"""evsam's command line. It parses, calls `pipelines`, and prints."""
+
+OWNER = "evsam"

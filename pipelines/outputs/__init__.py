@@ -1,0 +1,54 @@
+"""What a run can write. A row is one file of this folder; outputs alone know file formats.
+
+An output is made once per run. `write` puts down one image's own files, before the journal says the image is
+finished; `finish` puts down the files of the whole run, streaming the records in source order. Both write through
+`pipelines.files.replacing`, so that writing again gives the same bytes and a kill leaves no half file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipelines.records import Record
+from pipelines.registry import Registry, Row
+from pipelines.types import Category, Image, Instances
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where outputs go. folder: the run's output folder; scratch: its folder for temporary files."""
+
+    folder: Path
+    scratch: Path
+    categories: Mapping[int, Category]
+
+    def path(self, *parts: str) -> Path:
+        """A path inside `folder`. parts may hold image names (relative POSIX paths, already made safe)."""
+        return self.folder.joinpath(*parts)
+
+
+class Output(Protocol):
+    """One kind of file. Made as `Output(destination)`."""
+
+    def write(self, image: Image, instances: Instances) -> None:
+        """Write this image's own files."""
+
+    def finish(self, records: Callable[[], Iterable[Record]]) -> None:
+        """Write the run's files. records: call it to stream all records, in source order, as often as needed."""
+
+
+OUTPUTS = Registry(
+    "output",
+    [
+        Row("coco", "pipelines.outputs.coco:Results", "COCO results list with RLE masks: coco_results.json"),
+        Row("dataset", "pipelines.outputs.coco:Dataset", "COCO data set, holes and parts kept: coco_dataset.json"),
+        Row("ids", "pipelines.outputs.png:InstanceIds", "16-bit PNG of instance ids per image: ids/"),
+        Row("objects", "pipelines.outputs.png:Objects", "one black-and-white PNG per object: objects/"),
+        Row("overlay", "pipelines.outputs.overlay:Overlay", "the picture with coloured masks and boxes: overlays/"),
+        Row("cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/"),
+        Row("jsonl", "pipelines.outputs.jsonl:Records", "one JSON record per image: records.jsonl"),
+    ],
+)

@@ -1,0 +1,82 @@
+"""One JSON line per image: what a run knows of it. The journal, every results file and `evaluate` read these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from pipelines.boxes import xyxy_to_xywh
+from pipelines.types import Instances, Rle
+
+Status = Literal["done", "empty", "failed"]
+
+
+class InstanceRecord(TypedDict):
+    """bbox: xywh pixels. score: the detector's. predicted_iou and stability_score: SAM's."""
+
+    category_id: int
+    bbox: list[float]
+    score: float
+    predicted_iou: float
+    stability_score: float
+    area: int
+    segmentation: Rle
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed, else None.
+
+    width and height are pixels of the upright image, 0 when it could not be read. `empty` means that the image
+    was searched and holds nothing, which is not the same as not having been processed.
+    """
+
+    name: str
+    image_id: int
+    width: int
+    height: int
+    status: Status
+    reason: str | None = None
+    instances: tuple[InstanceRecord, ...] = ()
+
+    def to_line(self) -> str:
+        """One line of JSON, without the line end; equal records give equal lines."""
+        return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> Record:
+        """Inverse of `to_line`. Raises ValueError when the line is not a whole record."""
+        fields = json.loads(line)
+        if not isinstance(fields, dict) or fields.get("status") not in get_args(Status):
+            raise ValueError(f"not an image record: {line[:80]!r}")
+        try:
+            return cls(**{**fields, "instances": tuple(fields["instances"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an image record: {line[:80]!r}") from error
+
+
+def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRecord, ...]:
+    """Rows for `Record.instances`. areas: each mask's pixels. Floats keep the digits that float32 boxes can hold."""
+    boxes = xyxy_to_xywh(instances.detections.boxes)
+    return tuple(
+        InstanceRecord(
+            category_id=int(category),
+            bbox=[round(float(value), 3) for value in box],
+            score=round(float(score), 6),
+            predicted_iou=round(float(iou), 6),
+            stability_score=round(float(stability), 6),
+            area=area,
+            segmentation=rle,
+        )
+        for category, box, score, iou, stability, area, rle in zip(
+            instances.detections.category_ids,
+            boxes,
+            instances.detections.scores,
+            instances.masks.predicted_iou,
+            instances.masks.stability_score,
+            areas,
+            instances.masks.rles,
+            strict=True,
+        )
+    )

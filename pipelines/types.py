@@ -1,0 +1,123 @@
+"""What travels between the stages. Every value is frozen, and its shapes are checked once, here.
+
+Boxes are xyxy float32 in pixels of the original image, x to the right and y down; a box covers
+x1 <= x < x2, y1 <= y < y2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+UInt8 = NDArray[np.uint8]
+
+
+class Rle(TypedDict):
+    """COCO's compressed run-length encoding of one mask: size [height, width], counts as ASCII text."""
+
+    size: list[int]
+    counts: str
+
+
+def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    if array.dtype != dtype or not fits:
+        wanted = " x ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name}: expected {np.dtype(dtype)} of shape {wanted}, got {array.dtype} {array.shape}")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One decoded photograph. name: its unique key within a run; pixels: H x W x 3 uint8, RGB, upright."""
+
+    name: str
+    pixels: UInt8
+
+    def __post_init__(self) -> None:
+        _check("pixels", self.pixels, np.uint8, (None, None, 3))
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class of object: the id written to files (COCO's own ids for COCO's 80 classes) and its name."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N boxes of one image. boxes: N x 4 float32 xyxy; scores: N float32; category_ids: N int64."""
+
+    boxes: Float32
+    scores: Float32
+    category_ids: Int64
+
+    def __post_init__(self) -> None:
+        _check("boxes", self.boxes, np.float32, (None, 4))
+        _check("scores", self.scores, np.float32, (len(self.boxes),))
+        _check("category_ids", self.category_ids, np.int64, (len(self.boxes),))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Points:
+    """One object named by clicks. points: P x 2 float32 (x, y) pixels; labels: P int64, 1 = on it, 0 = off it."""
+
+    points: Float32
+    labels: Int64
+
+    def __post_init__(self) -> None:
+        _check("points", self.points, np.float32, (None, 2))
+        _check("labels", self.labels, np.int64, (len(self.points),))
+
+
+@dataclass(frozen=True)
+class Masks:
+    """N masks as SAM gives them. rles: full-size masks; predicted_iou, stability_score: N float32, 0 to 1."""
+
+    rles: tuple[Rle, ...]
+    predicted_iou: Float32
+    stability_score: Float32
+
+    def __post_init__(self) -> None:
+        _check("predicted_iou", self.predicted_iou, np.float32, (len(self.rles),))
+        _check("stability_score", self.stability_score, np.float32, (len(self.rles),))
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """One image's result: detection i was given mask i."""
+
+    detections: Detections
+    masks: Masks
+
+    def __post_init__(self) -> None:
+        if len(self.detections) != len(self.masks):
+            raise ValueError(f"{len(self.detections)} detections but {len(self.masks)} masks")
+
+    def __len__(self) -> int:
+        return len(self.masks)
