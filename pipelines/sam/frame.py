@@ -1,0 +1,48 @@
+"""Between the original image's frame and the model's: resize, normalise, pad; scale coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image as Pil
+from torch import Tensor
+
+from pipelines.sam.prompt_encoder import FRAME
+from pipelines.types import UInt8
+
+MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
+
+
+def resized(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of an image scaled so that its longest side is `longest`, rounded as SAM does."""
+    scale = longest / max(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image's geometry: its original size, in pixels."""
+
+    height: int
+    width: int
+
+    def to_prompt_frame(self, coordinates: Tensor) -> Tensor:
+        """... x 2 (x, y) pixels of the original image -> the 1024 prompt frame, float32."""
+        height, width = resized(self.height, self.width, FRAME)
+        return coordinates.float() * torch.tensor(
+            [width / self.width, height / self.height], dtype=torch.float32, device=coordinates.device
+        )
+
+
+def preprocess(pixels: UInt8, input_size: int) -> Tensor:
+    """H x W x 3 uint8 RGB -> 1 x 3 x S x S float32: PIL bilinear resize, normalise, zero-pad at right and bottom."""
+    height, width = resized(*pixels.shape[:2], input_size)
+    small = Pil.fromarray(pixels).resize((width, height), Pil.Resampling.BILINEAR)
+    rows = torch.from_numpy(np.array(small)).to(torch.float32).div_(255)
+    out = torch.zeros(1, 3, input_size, input_size).contiguous(memory_format=torch.channels_last)
+    view = out[0].permute(1, 2, 0)
+    view[:height, :width] = rows.sub_(torch.tensor(MEAN)).div_(torch.tensor(STD))
+    return out

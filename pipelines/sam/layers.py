@@ -1,0 +1,208 @@
+"""Building blocks of EfficientViT (arXiv 2205.14756), named so that official state dicts load as they are.
+
+Shapes: B batch, C channels, H x W the block's grid. Every norm runs with eps 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-6
+Activation = Callable[[], nn.Module]
+
+
+def gelu() -> nn.Module:
+    """The encoder's GELU is the tanh approximation; SAM's decoder uses the exact one."""
+    return nn.GELU(approximate="tanh")
+
+
+class ConvNorm(nn.Module):
+    """Convolution with same padding, then batch norm and activation where given. Without a norm it has a bias."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        norm: bool = True,
+        bias: bool | None = None,
+        act: Activation | None = None,
+    ) -> None:
+        super().__init__()
+        bias = not norm if bias is None else bias
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.norm = nn.BatchNorm2d(outputs, eps=EPS) if norm else None
+        self.act = act() if act else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x if self.act is None else self.act(x)
+
+    def fold_norm(self) -> None:
+        """Put the batch norm's statistics into the convolution, for inference. Does nothing the second time."""
+        if self.norm is not None:
+            self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = None
+
+
+class OpList(nn.Module):
+    """Modules in a row (`op_list` is the official checkpoints' name for it)."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.op_list = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self.op_list:
+            x = module(x)
+        return x
+
+
+class Block(nn.Module):
+    """`main`, with its input added to its output when `residual`."""
+
+    def __init__(self, main: nn.Module, residual: bool = True) -> None:
+        super().__init__()
+        self.main = main
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.main(x) if self.residual else self.main(x)
+
+
+class ResConv(nn.Module):
+    """Two 3x3 convolutions."""
+
+    def __init__(self, channels: int, act: Activation) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(channels, channels, 3, act=act)
+        self.conv2 = ConvNorm(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2(self.conv1(x))
+        return x
+
+
+class DSConv(nn.Module):
+    """Depthwise-separable convolution."""
+
+    def __init__(self, channels: int, act: Activation) -> None:
+        super().__init__()
+        self.depth_conv = ConvNorm(channels, channels, 3, groups=channels, act=act)
+        self.point_conv = ConvNorm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.point_conv(self.depth_conv(x))
+        return x
+
+
+class FusedMBConv(nn.Module):
+    """Expanding 3x3 convolution, then a 1x1 projection."""
+
+    def __init__(self, inputs: int, outputs: int, expand: int, stride: int, act: Activation) -> None:
+        super().__init__()
+        middle = inputs * expand
+        self.spatial_conv = ConvNorm(inputs, middle, 3, stride, act=act)
+        self.point_conv = ConvNorm(middle, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.point_conv(self.spatial_conv(x))
+        return x
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck. `fewer_norm`: the first two convolutions have biases instead of norms."""
+
+    def __init__(
+        self, inputs: int, outputs: int, expand: int, stride: int, act: Activation, *, fewer_norm: bool = True
+    ) -> None:
+        super().__init__()
+        middle = inputs * expand
+        norm = not fewer_norm
+        self.inverted_conv = ConvNorm(inputs, middle, norm=norm, act=act)
+        self.depth_conv = ConvNorm(middle, middle, 3, stride, groups=middle, norm=norm, act=act)
+        self.point_conv = ConvNorm(middle, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.point_conv(self.depth_conv(self.inverted_conv(x)))
+        return x
+
+
+class LinearAttention(nn.Module):
+    """Multi-scale ReLU linear attention (EfficientViT, section 3.1), computed in float32.
+
+    scales: kernel sizes of the depthwise aggregation that adds a second set of heads per scale.
+    """
+
+    def __init__(self, channels: int, head_dim: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        wide = 3 * channels
+        heads = channels // head_dim
+        self.qkv = ConvNorm(channels, wide, norm=False, bias=False)
+        self.aggreg = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(wide, wide, scale, padding=scale // 2, groups=wide, bias=False),
+                nn.Conv2d(wide, wide, 1, groups=3 * heads, bias=False),
+            )
+            for scale in scales
+        )
+        self.proj = ConvNorm(channels * (1 + len(scales)), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        qkv = self.qkv(x)
+        qkv = torch.cat([qkv, *(branch(qkv) for branch in self.aggreg)], dim=1)
+        # B x heads x 3 head_dim x HW
+        qkv = qkv.reshape(batch, -1, 3 * self.head_dim, height * width).float()
+        q, k, v = qkv.split(self.head_dim, dim=2)
+        q, k = F.relu(q), F.relu(k)
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums the weights
+        out = (v @ k.transpose(-1, -2)) @ q
+        out = out[:, :, :-1] / (out[:, :, -1:] + 1e-15)
+        out = out.reshape(batch, -1, height, width).to(x.dtype)
+        return self.proj(out)
+
+
+class AttentionBlock(nn.Module):
+    """EfficientViT module: linear attention for context, an inverted bottleneck for local detail."""
+
+    def __init__(self, channels: int, head_dim: int, scales: tuple[int, ...], expand: int, act: Activation) -> None:
+        super().__init__()
+        self.context_module = Block(LinearAttention(channels, head_dim, scales))
+        self.local_module = Block(MBConv(channels, channels, expand, 1, act))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.local_module(self.context_module(x))
+        return x
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of B x C x H x W, with statistics in float32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).float()
+        rows = F.layer_norm(rows, rows.shape[-1:], self.weight.float(), self.bias.float(), EPS)
+        return rows.permute(0, 3, 1, 2).to(x.dtype)
+
+
+def fold_norms(model: nn.Module) -> nn.Module:
+    """Fold every batch norm of `model` into its convolution, in place; returns the model, set to inference."""
+    for module in model.modules():
+        if isinstance(module, ConvNorm):
+            module.fold_norm()
+    return model.eval()

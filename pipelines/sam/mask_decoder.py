@@ -1,0 +1,254 @@
+"""SAM's mask decoder (arXiv 2304.02643, appendix A), arranged so that many prompts on one image are cheap.
+
+Same function as the reference, in another order of operations:
+- Until the end of the first layer every prompt sees the same image tokens, so what the first layer derives from them
+  (keys and values for the prompt tokens, queries for the way back) is computed once per image.
+- Where image tokens differ per prompt, they are many (G * G) and prompt tokens few (T): the projections are applied to
+  the few. `softmax(q Wk x) x Wv` needs no projected image, only q folded through Wk, and the weighted sum through Wv.
+- The transposed convolutions have stride = kernel, so they are matrix products on rows; rows are put in image order
+  only at the end, for the masks that are kept.
+
+Shapes: B images, N prompts, T tokens of a prompt, L = G * G image tokens, H heads, C = 256.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.sam.layers import EPS, ChannelNorm
+
+MASKS = 4
+"""Mask tokens: 0 for a single mask, 1 to 3 for multi-mask output."""
+
+
+class Norm(nn.LayerNorm):
+    """LayerNorm over the last dimension, eps 1e-6, weights cast to the input's type."""
+
+    def __init__(self) -> None:
+        super().__init__(256, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Projections of one attention; `inner` is its total head width."""
+
+    heads = 8
+
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(256, inner)
+        self.k_proj = nn.Linear(256, inner)
+        self.v_proj = nn.Linear(256, inner)
+        self.out_proj = nn.Linear(inner, 256)
+        self.scale = (inner // self.heads) ** -0.5
+
+    def split(self, x: Tensor) -> Tensor:
+        """... x S x inner -> ... x H x S x D."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Plain attention among the few tokens: N x T x C each."""
+        heads = (self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v)))
+        out = F.scaled_dot_product_attention(*heads)
+        return self.out_proj(out.transpose(-3, -2).flatten(-2))
+
+    def read_image(self, q: Tensor, image: Tensor, pe: Tensor) -> Tensor:
+        """Tokens q N x T x C attend to their own image tokens N x L x C with positional encoding pe L x C."""
+        q = self.split(self.q_proj(q)) * self.scale  # N x H x T x D
+        wk = self.k_proj.weight.unflatten(0, (self.heads, -1))  # H x D x C
+        folded = (q @ wk).flatten(1, 2)  # N x HT x C; the key bias shifts all scores alike and drops out
+        scores = torch.baddbmm(folded @ pe.T, folded, image.transpose(1, 2))  # N x HT x L
+        context = scores.softmax(-1) @ image  # N x HT x C
+        wv = self.v_proj.weight.unflatten(0, (self.heads, -1))
+        out = context.unflatten(1, (self.heads, -1)) @ wv.transpose(-1, -2)  # N x H x T x D
+        return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
+
+    def write_image(self, image: Tensor, scores: Tensor, v: Tensor) -> Tensor:
+        """image N|1 x L x C plus what its tokens read from v N x T x C, given scores N x L x HT."""
+        weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)
+        wo = self.out_proj.weight.T.unflatten(0, (self.heads, -1))  # H x D x C
+        folded = (self.split(self.v_proj(v)) @ wo).flatten(1, 2)  # N x HT x C
+        return torch.baddbmm((image + self.out_proj.bias).expand(len(v), -1, -1), weights, folded)
+
+    def query_image(self, image: Tensor, pe: Tensor, k: Tensor) -> Tensor:
+        """Scores N x L x HT of image tokens N x L x C (queries, encoded by pe L x C) against tokens k N x T x C."""
+        k = self.split(self.k_proj(k)) * self.scale  # N x H x T x D
+        wq = self.q_proj.weight.unflatten(0, (self.heads, -1))  # H x D x C
+        folded = (k @ wq).flatten(1, 2).transpose(1, 2)  # N x C x HT
+        bias = (k @ self.q_proj.bias.unflatten(0, (self.heads, -1))[..., None]).flatten(1)  # N x HT
+        return torch.baddbmm(pe @ folded + bias[:, None], image, folded)
+
+
+class ImageSide(NamedTuple):
+    """What the first layer derives from each image alone: keys, values B x H x L x D; queries B x L x inner."""
+
+    k: Tensor
+    v: Tensor
+    q: Tensor
+
+
+class Mlp(nn.Module):
+    """The transformer's feed-forward block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(256, 2048)
+        self.lin2 = nn.Linear(2048, 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lin2(F.relu(self.lin1(x)))
+        return x
+
+
+class Head(nn.Module):
+    """Three linear layers, 256 wide, ReLU between."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(256, 256), nn.Linear(256, 256), nn.Linear(256, outputs)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.layers[0](x))
+        x = F.relu(self.layers[1](x))
+        x = self.layers[2](x)
+        return x
+
+
+class TwoWayLayer(nn.Module):
+    """Tokens attend to each other, then to the image; then the image attends to the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn = Attention(256)
+        self.norm1 = Norm()
+        self.cross_attn_token_to_image = Attention(128)
+        self.norm2 = Norm()
+        self.mlp = Mlp()
+        self.norm3 = Norm()
+        self.norm4 = Norm()
+        self.cross_attn_image_to_token = Attention(128)
+
+    def image_side(self, image: Tensor, pe: Tensor) -> ImageSide:
+        """The part of this layer that depends on the image only. image: B x L x C, pe: L x C."""
+        read, write = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        encoded = image + pe
+        return ImageSide(read.split(read.k_proj(encoded)), read.split(read.v_proj(image)), write.q_proj(encoded))
+
+    def first(self, image: Tensor, side: ImageSide, prompts: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer for image tokens that prompts still share: image B x L x C, prompts N x T x C, index N in B."""
+        tokens = self.norm1(self.self_attn(prompts, prompts, prompts))
+        read, write = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        q = read.split(read.q_proj(tokens + prompts))
+        out = F.scaled_dot_product_attention(q, take(side.k, index), take(side.v, index))
+        tokens = self.norm2(tokens + read.out_proj(out.transpose(1, 2).flatten(2)))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        k = write.split(write.k_proj(tokens + prompts)) * write.scale  # N x H x T x D
+        queries = take(side.q, index).unflatten(-1, (write.heads, -1)).transpose(1, 2)  # N x H x L x D
+        scores = (queries @ k.transpose(-1, -2)).transpose(1, 2).flatten(2)  # N x L x HT
+        return tokens, self.norm4(write.write_image(take(image, index), scores, tokens))
+
+    def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, pe: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer for image tokens of each prompt's own: tokens and prompts N x T x C, image N x L x C."""
+        q = tokens + prompts
+        tokens = self.norm1(tokens + self.self_attn(q, q, tokens))
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image.read_image(tokens + prompts, image, pe))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        write = self.cross_attn_image_to_token
+        scores = write.query_image(image, pe, tokens + prompts)
+        return tokens, self.norm4(write.write_image(image, scores, tokens))
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x by prompt; a single image is broadcast instead of copied."""
+    return x.expand(len(index), *x.shape[1:]) if len(x) == 1 else x[index]
+
+
+class TwoWayTransformer(nn.Module):
+    """Two two-way layers and a last look of the tokens at the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([TwoWayLayer(), TwoWayLayer()])
+        self.final_attn_token_to_image = Attention(128)
+        self.norm_final_attn = Norm()
+
+
+class Decoded(NamedTuple):
+    """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token."""
+
+    tokens: Tensor
+    image: Tensor
+    iou: Tensor
+
+
+class MaskDecoder(nn.Module):
+    """Prompts on images -> predicted IoU and low-res masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = TwoWayTransformer()
+        self.iou_token = nn.Embedding(1, 256)
+        self.mask_tokens = nn.Embedding(MASKS, 256)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(256, 64, 2, 2),
+            ChannelNorm(64),
+            nn.GELU(),
+            nn.ConvTranspose2d(64, 32, 2, 2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(Head(32) for _ in range(MASKS))
+        self.iou_prediction_head = Head(MASKS)
+
+    def image_side(self, src: Tensor, pe: Tensor) -> tuple[Tensor, ImageSide]:
+        """Once per image. src: B x 256 x G x G embedding plus dense prompt; pe: L x C. Pass the result to `decode`."""
+        image = src.flatten(2).transpose(1, 2).contiguous()
+        return image, self.transformer.layers[0].image_side(image, pe)
+
+    def decode(self, image: Tensor, side: ImageSide, pe: Tensor, sparse: Tensor, index: Tensor) -> Decoded:
+        """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
+        prompts = torch.cat([own, sparse], dim=1)
+        first, second = self.transformer.layers
+        tokens, seen = first.first(image, side, prompts, index)
+        tokens, seen = second(tokens, seen, prompts, pe)
+        last = self.transformer.final_attn_token_to_image
+        tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, pe))
+        return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
+
+    def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
+        """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3)."""
+        tokens = decoded.tokens[:, 1 : 1 + MASKS]
+        hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
+        up1, norm, act, up2, _ = self.output_upscaling
+        x = act(_norm_rows(norm, _upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64
+        x = act(_upscale_rows(up2, x))  # N x (L, 2x2, 2x2) x 32
+        rows = hyper @ x.transpose(1, 2)  # N x K x (L, 2x2, 2x2)
+        grid = int(decoded.image.shape[1] ** 0.5)
+        rows = rows.unflatten(-1, (grid, grid, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return rows.reshape(*which.shape, 4 * grid, 4 * grid)
+
+    def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """All four masks, for training: low-res logits N x 4 x 4G x 4G and predicted IoU N x 4."""
+        decoded = self.decode(*self.image_side(src, pe), pe, sparse, index)
+        which = torch.arange(MASKS, device=sparse.device).expand(len(sparse), -1)
+        return self.masks(decoded, which), decoded.iou
+
+
+def _upscale_rows(conv: nn.Module, rows: Tensor) -> Tensor:
+    """A 2x2, stride-2 transposed convolution on rows N x R x I: each row becomes four, (2x2), of O channels."""
+    assert isinstance(conv, nn.ConvTranspose2d) and conv.bias is not None
+    weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # I x (2, 2, O)
+    out = F.linear(rows, weight.T, conv.bias.repeat(4))
+    return out.reshape(len(rows), -1, conv.out_channels)
+
+
+def _norm_rows(norm: nn.Module, rows: Tensor) -> Tensor:
+    assert isinstance(norm, ChannelNorm)
+    return F.layer_norm(rows, rows.shape[-1:], norm.weight.to(rows.dtype), norm.bias.to(rows.dtype), EPS)
