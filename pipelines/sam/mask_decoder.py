@@ -32,7 +32,9 @@ class Norm(nn.LayerNorm):
         super().__init__(256, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return F.layer_norm(
+            x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
+        )
 
 
 class Attention(nn.Module):
@@ -70,23 +72,24 @@ class Attention(nn.Module):
         return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
 
     def write_image(self, image: Tensor, scores: Tensor, v: Tensor) -> Tensor:
-        """image N|1 x L x C plus what its tokens read from v N x T x C, given scores N x L x HT."""
-        weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)
+        """image N|1 x L x C plus what its tokens read from v N x T x C, given scores N x H x T x L."""
+        weights = scores.softmax(2).flatten(1, 2)  # N x HT x L
         wo = self.out_proj.weight.T.unflatten(0, (self.heads, -1))  # H x D x C
-        folded = (self.split(self.v_proj(v)) @ wo).flatten(1, 2)  # N x HT x C
-        return torch.baddbmm((image + self.out_proj.bias).expand(len(v), -1, -1), weights, folded)
+        bias = self.out_proj.bias / self.heads  # each head's weights sum to one
+        folded = (self.split(self.v_proj(v)) @ wo + bias).flatten(1, 2)  # N x HT x C
+        return torch.baddbmm(image.expand(len(v), -1, -1), weights.transpose(1, 2), folded)
 
     def query_image(self, image: Tensor, pe: Tensor, k: Tensor) -> Tensor:
-        """Scores N x L x HT of image tokens N x L x C (queries, encoded by pe L x C) against tokens k N x T x C."""
+        """Scores N x H x T x L of image tokens N x L x C (queries, encoded by pe L x C) for tokens k N x T x C."""
         k = self.split(self.k_proj(k)) * self.scale  # N x H x T x D
-        wq = self.q_proj.weight.unflatten(0, (self.heads, -1))  # H x D x C
-        folded = (k @ wq).flatten(1, 2).transpose(1, 2)  # N x C x HT
-        bias = (k @ self.q_proj.bias.unflatten(0, (self.heads, -1))[..., None]).flatten(1)  # N x HT
-        return torch.baddbmm(pe @ folded + bias[:, None], image, folded)
+        folded = (k @ self.q_proj.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # N x HT x C
+        bias = (k @ self.q_proj.bias.unflatten(0, (self.heads, -1))[..., None]).flatten(1, 2)  # N x HT x 1
+        scores = torch.baddbmm(folded @ pe.T + bias, folded, image.transpose(1, 2))
+        return scores.unflatten(1, (self.heads, -1))
 
 
 class ImageSide(NamedTuple):
-    """What the first layer derives from each image alone: keys, values B x H x L x D; queries B x L x inner."""
+    """What the first layer derives from each image alone: keys, values, queries, each B x H x L x D."""
 
     k: Tensor
     v: Tensor
@@ -138,7 +141,8 @@ class TwoWayLayer(nn.Module):
         """The part of this layer that depends on the image only. image: B x L x C, pe: L x C."""
         read, write = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         encoded = image + pe
-        return ImageSide(read.split(read.k_proj(encoded)), read.split(read.v_proj(image)), write.q_proj(encoded))
+        k, v, q = read.k_proj(encoded), read.v_proj(image), write.q_proj(encoded)
+        return ImageSide(read.split(k), read.split(v), write.split(q))
 
     def first(self, image: Tensor, side: ImageSide, prompts: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The layer for image tokens that prompts still share: image B x L x C, prompts N x T x C, index N in B."""
@@ -149,8 +153,7 @@ class TwoWayLayer(nn.Module):
         tokens = self.norm2(tokens + read.out_proj(out.transpose(1, 2).flatten(2)))
         tokens = self.norm3(tokens + self.mlp(tokens))
         k = write.split(write.k_proj(tokens + prompts)) * write.scale  # N x H x T x D
-        queries = take(side.q, index).unflatten(-1, (write.heads, -1)).transpose(1, 2)  # N x H x L x D
-        scores = (queries @ k.transpose(-1, -2)).transpose(1, 2).flatten(2)  # N x L x HT
+        scores = k @ take(side.q, index).transpose(-1, -2)  # N x H x T x L
         return tokens, self.norm4(write.write_image(take(image, index), scores, tokens))
 
     def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, pe: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,7 +227,9 @@ class MaskDecoder(nn.Module):
     def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
         """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3)."""
         tokens = decoded.tokens[:, 1 : 1 + MASKS]
-        hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        hyper = torch.stack(
+            [head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
         hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
         up1, norm, act, up2, _ = self.output_upscaling
         x = act(_norm_rows(norm, _upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64

@@ -140,7 +140,14 @@ class SmallBackbone(nn.Module):
             if index < 2:
                 blocks: list[nn.Module] = [
                     Block(
-                        MBConv(inputs if i == 0 else width, width, expand, 2 if i == 0 else 1, act, fewer_norm=False),
+                        MBConv(
+                            inputs if i == 0 else width,
+                            width,
+                            expand,
+                            2 if i == 0 else 1,
+                            act,
+                            fewer_norm=False,
+                        ),
                         residual=i > 0,
                     )
                     for i in range(depth)
@@ -175,7 +182,9 @@ class SamNeck(nn.Module):
         for feature, project in zip(features, self.input_ops, strict=True):
             x = project(feature)
             if x.shape[-1] != grid:
-                x = F.interpolate(x.float(), size=(grid, grid), mode="bicubic", align_corners=False).to(x.dtype)
+                x = F.interpolate(x.float(), size=(grid, grid), mode="bicubic", align_corners=False).to(
+                    x.dtype
+                )
             total = x if total is None else total + x
         return self.output_ops[0](self.middle(total))
 

@@ -1,0 +1,80 @@
+"""Segment-anything models by name, and the predictor that runs them.
+
+sam = build_sam("efficientvit-sam-l0")
+sam.set_image(rgb)
+masks, predicted_iou, low_res_masks = sam.predict(boxes=[[60, 40, 420, 300]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.registry import Registry, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.sam.predictor import SamPredictor
+
+
+def _efficientvit(name: str, config: str, input_size: int, summary: str) -> Row:
+    return Row(
+        name,
+        "pipelines.sam.model:Architecture",
+        summary,
+        weights=name,
+        options={"config": config, "input_size": input_size},
+    )
+
+
+SAMS = Registry(
+    "SAM",
+    [
+        _efficientvit(
+            "evsam-starter", "b1", 512, "bundled, small, trained on few photos: works offline, rough masks"
+        ),
+        _efficientvit("efficientvit-sam-l0", "l0", 512, "34.8 M parameters, the fastest official model"),
+        _efficientvit("efficientvit-sam-l1", "l1", 512, "47.7 M parameters"),
+        _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
+        _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
+        _efficientvit(
+            "efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"
+        ),
+    ],
+)
+
+
+def list_sams() -> list[str]:
+    """Names that `build_sam` takes, in the order of the table."""
+    return list(SAMS)
+
+
+def build_sam(
+    name: str,
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    *,
+    offline: bool | None = None,
+) -> SamPredictor:
+    """A predictor ready for images.
+
+    name: one of `list_sams()`. weights: None for the model's own (bundled, cached or downloaded; `offline=True` forbids
+    the download), a checkpoint file, or a state dict in the official layout. device: "cpu", "cuda", "cuda:1", "mps".
+    precision: "fp32" or "bf16". Raises UsageError for an unknown name, device or precision and WeightsError when the
+    weights are missing or are not this model's.
+    """
+    from pipelines.sam.predictor import SamPredictor
+    from weights import loading, store
+
+    row = SAMS[name]
+    model = row.load()(**row.options).build
+    if isinstance(weights, Mapping):
+        state = dict(weights)
+    else:
+        state = loading.load_state_dict(
+            store.fetch(row.weights or name, offline=offline) if weights is None else Path(weights)
+        )
+    return SamPredictor.from_state_dict(name, model, state, device=device, precision=precision)
