@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines.records import Record
 from pipelines.registry import Registry, Row
-from pipelines.types import Category, Image, Instances
+
+if TYPE_CHECKING:
+    from pipelines.records import Record
+    from pipelines.types import Category, Image, Instances
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,12 @@ def _efficientvit(name: str, config: str, input_size: int, summary: str) -> Row:
 SAMS = Registry(
     "SAM",
     [
-        _efficientvit(
-            "evsam-starter", "b1", 512, "bundled, small, trained on few photos: works offline, rough masks"
-        ),
+        _efficientvit("evsam-starter", "b1", 512, "bundled, small, trained on few photos: works offline, rough masks"),
         _efficientvit("efficientvit-sam-l0", "l0", 512, "34.8 M parameters, the fastest official model"),
         _efficientvit("efficientvit-sam-l1", "l1", 512, "47.7 M parameters"),
         _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
-        _efficientvit(
-            "efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"
-        ),
+        _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
     ],
 )
 

@@ -176,9 +176,7 @@ class LinearAttention(nn.Module):
 class AttentionBlock(nn.Module):
     """EfficientViT module: linear attention for context, an inverted bottleneck for local detail."""
 
-    def __init__(
-        self, channels: int, head_dim: int, scales: tuple[int, ...], expand: int, act: Activation
-    ) -> None:
+    def __init__(self, channels: int, head_dim: int, scales: tuple[int, ...], expand: int, act: Activation) -> None:
         super().__init__()
         self.context_module = Block(LinearAttention(channels, head_dim, scales))
         self.local_module = Block(MBConv(channels, channels, expand, 1, act))

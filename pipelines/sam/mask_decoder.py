@@ -32,9 +32,7 @@ class Norm(nn.LayerNorm):
         super().__init__(256, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(
-            x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
-        )
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 class Attention(nn.Module):
@@ -227,9 +225,7 @@ class MaskDecoder(nn.Module):
     def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
         """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3)."""
         tokens = decoded.tokens[:, 1 : 1 + MASKS]
-        hyper = torch.stack(
-            [head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )
+        hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
         hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
         up1, norm, act, up2, _ = self.output_upscaling
         x = act(_norm_rows(norm, _upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64

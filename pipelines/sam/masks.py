@@ -65,11 +65,7 @@ class Upscaler:
         x0, x1, left, right = _reach(self.columns, columns)
         if y0 == y1 or x0 == x1:
             return from_runs([height * width], height, width), 0.0
-        region = (
-            self.columns[x0:x1, left:right]
-            @ logits[top:bottom, left:right].T
-            @ self.rows[y0:y1, top:bottom].T
-        )
+        region = self.columns[x0:x1, left:right] @ logits[top:bottom, left:right].T @ self.rows[y0:y1, top:bottom].T
         larger = int((region > -STABILITY_OFFSET).sum())
         smaller = int((region > STABILITY_OFFSET).sum())
         runs = region_runs((region > 0).cpu().numpy(), x0, y0, height, width)

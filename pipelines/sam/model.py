@@ -63,7 +63,5 @@ def load(model: Sam, state: dict[str, Tensor], name: str) -> Sam:
     """Fill `model` from an official state dict: every key and shape must match, else WeightsError."""
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_state_dict(state, expected, name)
-    model.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    )
+    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
     return model

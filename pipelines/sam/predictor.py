@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pipelines.device import check_device
 from pipelines.errors import UsageError
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.layers import fold_norms
@@ -101,9 +102,7 @@ class SamPredictor:
         src = embedding + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
         tokens, side = self.model.mask_decoder.image_side(src, self._pe)
         height, width = rgb.shape[:2]
-        self._image = _Encoded(
-            Frame(height, width), embedding, tokens, side, Upscaler(height, width, self.device)
-        )
+        self._image = _Encoded(Frame(height, width), embedding, tokens, side, Upscaler(height, width, self.device))
 
     @property
     def image_embedding(self) -> Tensor:
@@ -136,9 +135,7 @@ class SamPredictor:
         if not masks:
             frame, k = self._encoded.frame, len(which)
             shapes = ((0, k, frame.height, frame.width), (0, k), (0, k, LOW, LOW))
-            return Prediction(
-                np.zeros(shapes[0], bool), *(np.zeros(shape, np.float32) for shape in shapes[1:])
-            )
+            return Prediction(np.zeros(shapes[0], bool), *(np.zeros(shape, np.float32) for shape in shapes[1:]))
         return Prediction(np.concatenate(masks), np.concatenate(ious), np.concatenate(lows))
 
     def segment_boxes(self, boxes: ArrayLike) -> Masks:
@@ -205,9 +202,7 @@ class SamPredictor:
             given["points"] = frame.to_prompt_frame(given["points"])
         return _Prompts(given.get("points"), given.get("labels"), given.get("boxes"), given.get("mask_input"))
 
-    def _tensor(
-        self, name: str, value: ArrayLike | None, text: str, shape: tuple[int | None, ...]
-    ) -> Tensor | None:
+    def _tensor(self, name: str, value: ArrayLike | None, text: str, shape: tuple[int | None, ...]) -> Tensor | None:
         if value is None:
             return None
         array = np.asarray(value, dtype=np.float32)
@@ -225,19 +220,6 @@ class SamPredictor:
         if self._image is None:
             raise UsageError("call set_image before asking for masks")
         return self._image
-
-
-def check_device(name: str) -> torch.device:
-    """The torch device called `name`. Raises UsageError when there is no such device here."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"device {name!r} cannot be used here ({reason}); `evsam doctor` lists those that can"
-        ) from error
-    return device
 
 
 def check_precision(name: str, device: torch.device) -> torch.dtype:

@@ -154,9 +154,7 @@ class SmallBackbone(nn.Module):
                 ]
             else:
                 blocks = [Block(MBConv(inputs, width, expand, 2, act), residual=False)]
-                blocks += [
-                    AttentionBlock(width, config.head_dim, config.scales, expand, act) for _ in range(depth)
-                ]
+                blocks += [AttentionBlock(width, config.head_dim, config.scales, expand, act) for _ in range(depth)]
             self.stages.append(OpList(*blocks))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -182,9 +180,7 @@ class SamNeck(nn.Module):
         for feature, project in zip(features, self.input_ops, strict=True):
             x = project(feature)
             if x.shape[-1] != grid:
-                x = F.interpolate(x.float(), size=(grid, grid), mode="bicubic", align_corners=False).to(
-                    x.dtype
-                )
+                x = F.interpolate(x.float(), size=(grid, grid), mode="bicubic", align_corners=False).to(x.dtype)
             total = x if total is None else total + x
         return self.output_ops[0](self.middle(total))
 

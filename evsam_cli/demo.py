@@ -1,0 +1,30 @@
+"""`make demo`: the main job on the two photographs that ultralytics ships, with the bundled weights, offline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from evsam_cli.main import main
+
+OUTPUT = Path("demo")
+
+
+def demo() -> None:
+    """Run `evsam segment` on the photographs and say where the pictures are."""
+    from pipelines.detectors.quiet_ultralytics import ASSETS
+
+    photographs = [str(ASSETS / "bus.jpg"), str(ASSETS / "zidane.jpg")]
+    sys.argv = ["evsam", "segment", *photographs, "-o", str(OUTPUT), "--offline", "--overwrite"]
+    sys.argv += ["--save", "coco,dataset,ids,objects,overlay,cutouts,jsonl"]
+    typer.echo(" ".join(sys.argv))
+    try:
+        main()
+    finally:
+        typer.echo(f"Pictures: {OUTPUT / 'overlays'}. Cut-outs: {OUTPUT / 'cutouts'}. COCO: {OUTPUT / 'coco_results.json'}")
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,32 @@
+"""`evsam merge`: join the shards of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evsam_cli import options
+from evsam_cli.segment import report
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="Output folders of the shards.", show_default=False)
+    ],
+    output: options.Output,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Join the parts of a run made with --shard into one folder, as if it had been one run.
+
+    evsam segment photos/ -o part-1 --shard 1/2
+
+    evsam segment photos/ -o part-2 --shard 2/2
+
+    evsam merge part-1 part-2 -o all
+    """
+    from pipelines.merge import merge as join
+
+    report(join(parts, output, overwrite=overwrite), output, quiet=quiet)

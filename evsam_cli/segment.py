@@ -1,0 +1,141 @@
+"""`evsam segment`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evsam_cli import options, progress
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.prompts import PromptConfig
+    from pipelines.segment import Summary
+
+SHOWN_FAILURES = 20
+
+
+def segment(
+    sources: options.Sources,
+    output: options.Output,
+    detector: options.Detector = "objects",
+    classes: options.Classes = None,
+    conf: options.Conf = 0.25,
+    iou: options.Iou = 0.7,
+    max_det: options.MaxDet = 300,
+    imgsz: options.ImgSize = 640,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes",
+            metavar="FILE",
+            help="Boxes from a file instead of a detector: COCO results, COCO ground truth or CSV.",
+            rich_help_panel="Boxes",
+        ),
+    ] = None,
+    box_format: Annotated[
+        str | None,
+        typer.Option(
+            "--box-format",
+            help="How --boxes counts, if the file does not say: xyxy, xywh, cxcywh, or one of them with -normalised.",
+            rich_help_panel="Boxes",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option("--min-score", help="Lowest score to take from --boxes.", rich_help_panel="Boxes")
+    ] = 0.0,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.", rich_help_panel="Boxes"),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="X,Y[,0]",
+            help="A click on the object, or off it with a third 0; all clicks together name one object.",
+            rich_help_panel="Boxes",
+        ),
+    ] = None,
+    sam: options.Sam = "evsam-starter",
+    weights: options.SamWeights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    offline: options.Offline = False,
+    save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    shard: options.Shard = "1/1",
+    batch: options.Batch = None,
+    max_pixels: options.MaxPixels = 200_000_000,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Segment the objects in images: a detector finds boxes, a SAM turns each into a mask.
+
+    The bundled starter models work at once and offline; better ones are fetched when first named:
+
+    evsam segment photos/ -o out --detector yolov8n --sam efficientvit-sam-l0
+
+    evsam segment photos/ -o out --boxes boxes.json --save coco,ids
+
+    evsam segment dog.jpg -o out --box 60,40,420,300
+    """
+    from pipelines.detectors import DetectorConfig
+    from pipelines.detectors.given import parse_box, parse_point
+    from pipelines.device import pick_device
+    from pipelines.prompts import BoxFileConfig, GivenBoxes, GivenPoints
+    from pipelines.segment import SegmentConfig, run
+    from pipelines.sources import parse_shard
+
+    if sum(map(bool, (boxes, box, point))) > 1:
+        raise UsageError("--boxes, --box and --point are different ways to prompt: choose one")
+    prompts: PromptConfig
+    if boxes:
+        prompts = BoxFileConfig(str(boxes), box_format, min_score)
+    elif box:
+        prompts = GivenBoxes(tuple(parse_box(text) for text in box))
+    elif point:
+        prompts = GivenPoints(tuple(parse_point(text) for text in point))
+    else:
+        prompts = DetectorConfig(detector, conf, iou, max_det, imgsz, options.split(classes))
+    config = SegmentConfig(
+        sources=tuple(sources),
+        output=output,
+        prompts=prompts,
+        sam=sam,
+        weights=weights,
+        device=pick_device(device),
+        precision=precision,
+        save=options.split(save),
+        batch=batch,
+        shard=parse_shard(shard),
+        max_pixels=max_pixels,
+        resume=resume,
+        overwrite=overwrite,
+        offline=offline or None,
+    )
+    with progress.choose(quiet=quiet, as_json=as_json) as watch:
+        try:
+            summary = run(config, watch)
+        except KeyboardInterrupt:
+            seen = sum(watch.counts.values())
+            typer.echo(f"evsam: interrupted after {seen} images; --resume goes on from there", err=True)
+            raise typer.Exit(130) from None
+    report(summary, output, quiet=quiet or as_json)
+
+
+def report(summary: Summary, output: Path, *, quiet: bool) -> None:
+    """Say how the run ended; exit with 1 when images failed."""
+    for name, reason in list(summary.failed.items())[:SHOWN_FAILURES]:
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if len(summary.failed) > SHOWN_FAILURES:
+        typer.echo(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}", err=True)
+    if not quiet:
+        counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+        speed = summary.info["this_run"]["images_per_second"]
+        typer.echo(f"{counts} ({speed:.2f} images/s). Results are in {output}", err=True)
+    if summary.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,83 @@
+"""What this machine and installation can and cannot do, found out before a run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines import run_info
+from pipelines.errors import WeightsError
+from weights import manifest, store
+
+Verdict = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. A fault stops runs; a note limits them."""
+
+    topic: str
+    verdict: Verdict
+    text: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at packages, devices, cache and weights. Loads torch; downloads nothing."""
+    yield from _packages()
+    yield from _devices()
+    yield from _cache()
+    yield from _weights()
+
+
+def _packages() -> Iterator[Finding]:
+    for package, version in run_info.versions().items():
+        yield Finding("packages", "ok", f"{package} {version}")
+    for module, use in (("torchvision.ops", "detectors"), ("cv2", "pictures"), ("pycocotools.mask", "masks")):
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError, RuntimeError) as error:
+            yield Finding("packages", "fault", f"{module} cannot be loaded, {use} will not work: {error}")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from pipelines.sam.predictor import bf16_supported
+
+    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    for name in devices:
+        device = torch.device(name)
+        label = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        precisions = "fp32, bf16" if bf16_supported(device) else "fp32"
+        yield Finding("devices", "ok", f"{name} {label} ({precisions})".replace("  ", " "))
+    if len(devices) == 1:
+        yield Finding("devices", "note", "no GPU that torch can use: models run on the CPU")
+
+
+def _cache() -> Iterator[Finding]:
+    home = store.home()
+    nearest = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free / 2**30
+    if not os.access(nearest, os.W_OK):
+        yield Finding("cache", "fault", f"{home} cannot be written: set EVSAM_HOME to a folder that can")
+    yield Finding("cache", "ok" if free > 2 else "note", f"{home}, {free:.1f} GiB free")
+    if store.is_offline():
+        yield Finding("cache", "note", "EVSAM_OFFLINE is set: nothing is downloaded")
+
+
+def _weights() -> Iterator[Finding]:
+    for name in manifest.names():
+        state = store.state(name)
+        if state == "missing":
+            yield Finding("weights", "note", f"{name} is not here: `evsam weights pull {name}` brings it")
+            continue
+        try:
+            store.verify(name)
+            yield Finding("weights", "ok", f"{name} ({state})")
+        except WeightsError as error:
+            yield Finding("weights", "fault", str(error))

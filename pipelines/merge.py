@@ -1,0 +1,97 @@
+"""Join the shards of a run: `evsam segment --shard 1/4 -o part-1 ...` and so on, then `evsam merge part-* -o all`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UsageError
+from pipelines.files import replacing, write_text
+from pipelines.journal import STATE, Journal, open_state, read_settings, read_sources, scratch_folder
+from pipelines.outputs import OUTPUTS, Destination
+from pipelines.segment import Summary, tally
+from pipelines.sources import Source, image_ids
+from pipelines.stages import writing
+from pipelines.types import Category
+
+
+def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Summary:
+    """Write to `output` what one run over all images would have written.
+
+    parts: the shards' output folders, each finished. Raises UsageError when one is not a finished run, when they are
+    of different runs, when an image is in none of them or in two.
+    """
+    settings = _common_settings(parts)
+    sources = _common_sources(parts)
+    ids = image_ids(sources)
+    with writing(output), ExitStack() as stack:
+        journals = [stack.enter_context(Journal(part)) for part in parts]
+        owners = _owners(sources, parts, journals)
+        open_state(output, settings, sources, resume=False, overwrite=overwrite)
+        joined = stack.enter_context(Journal(output))
+        for source in sources:
+            for record in journals[owners[source.name]].records({source.name: ids[source.name]}):
+                joined.add(record)
+        for part in parts:
+            _copy_image_files(part, output)
+        info = _join_info([json.loads((part / "run.json").read_text("utf-8")) for part in parts], settings)
+        categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
+        destination = Destination(output, scratch_folder(output), categories)
+        for name in settings["save"]:
+            OUTPUTS[name].load()(destination).finish(lambda: joined.records(ids))
+        counts, failed = tally(joined.records(ids))
+        info = {**info, "images": {"total": len(ids), **counts}, "failed": failed}
+        write_text(output / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+    return Summary(counts, failed, info)
+
+
+def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
+    common: dict[str, Any] | None = None
+    for part in parts:
+        settings = read_settings(part)
+        if settings is None or not (part / "run.json").exists():
+            raise UsageError(f"{part} holds no finished run: finish it with --resume first")
+        settings["shard"] = "1/1"
+        if common is not None and settings != common:
+            keys = [key for key in settings if settings[key] != common.get(key)]
+            raise UsageError(f"{part} and {parts[0]} are parts of different runs: {', '.join(keys)} differ")
+        common = settings
+    if common is None:
+        raise UsageError("name the folders to merge")
+    return common
+
+
+def _common_sources(parts: Sequence[Path]) -> list[Source]:
+    sources = read_sources(parts[0])
+    for part in parts[1:]:
+        if read_sources(part) != sources:
+            raise UsageError(f"{part} and {parts[0]} are parts of runs over different images")
+    return sources
+
+
+def _owners(sources: Sequence[Source], parts: Sequence[Path], journals: Sequence[Journal]) -> dict[str, int]:
+    owners: dict[str, int] = {}
+    for source in sources:
+        holders = [i for i, journal in enumerate(journals) if journal.status(source.name) is not None]
+        if len(holders) != 1:
+            where = " and ".join(str(parts[i]) for i in holders) or "no part"
+            raise UsageError(f"{source.name} is in {where}, but must be in one: merge each shard once, and all of them")
+        owners[source.name] = holders[0]
+    return owners
+
+
+def _copy_image_files(part: Path, output: Path) -> None:
+    """Files of single images lie in folders of their kind; those of the whole run lie at the top and are made anew."""
+    for folder in sorted(path for path in part.iterdir() if path.is_dir() and path.name != STATE):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with replacing(output / file.relative_to(part), scratch_folder(output)) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
+    return {**infos[0], "settings": settings, "this_run": [info["this_run"] for info in infos]}
+
