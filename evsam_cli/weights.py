@@ -1,0 +1,150 @@
+"""`evsam weights`: see, get and check the files that models are loaded from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.errors import UsageError, WeightsError
+from weights import manifest, store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "See, get and check model weights.\n\n"
+        "Starter weights come with the package. All others are downloaded when a command first needs them, or now"
+        " with `pull`, into the user's cache or the folder EVSAM_HOME. EVSAM_OFFLINE=1 forbids the network;"
+        " EVSAM_MIRROR=URL asks a mirror for them, under the paths they have at their source."
+    ),
+)
+
+NAME = "A name from `evsam weights list`."
+
+
+@app.command("list")
+def list_weights(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each file's URL and sha256.")] = False,
+) -> None:
+    """Show what there is: each name, its model, size and licence, and whether it is here."""
+    if as_json:
+        typer.echo(json.dumps([_describe(name) for name in manifest.names()], indent=2))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "for", "size", "licence", "status", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for name in manifest.names():
+        files = manifest.files(name)
+        licences = ", ".join(dict.fromkeys(file.licence for file in files))
+        table.add_row(name, files[0].model, _size(name), licences, store.state(name))
+    Console().print(table)
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help=NAME)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Get every name of the list.")] = False,
+) -> None:
+    """Download weights, so that later commands need no network.
+
+    A download that was cut or stopped goes on where it was when the same command is run again.
+    """
+    wanted = manifest.names() if everything else names or []
+    if not wanted:
+        raise UsageError("nothing to pull: give names from `evsam weights list`, or --all")
+    for name in wanted:
+        manifest.files(name)  # an unknown name fails before anything is downloaded
+
+    with _progress_bar() as bar:
+        for name in wanted:
+            task = bar.add_task(name, total=None)
+            report = partial(_report, bar, task)
+            typer.echo(f"{name} {store.fetch(name, progress=report)}")
+
+
+@app.command()
+def path(name: Annotated[str, typer.Argument(metavar="NAME", help=NAME)]) -> None:
+    """Print where the file of a name is, for use in scripts. Downloads nothing."""
+    found = store.locate(name)
+    if found is None:
+        raise WeightsError(f"{name} is not on this machine; get it with `evsam weights pull {name}`")
+    typer.echo(found)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=f"{NAME} Default: all that are here.")
+    ] = None,
+) -> None:
+    """Read weights whole and compare their sha256 with the one on record."""
+    faulty = []
+    for name in names or [name for name in manifest.names() if store.locate(name)]:
+        try:
+            for file in store.verify(name):
+                record = {"manifest": "as published", "lock": "as first accepted", None: "nothing on record"}
+                typer.echo(f"{name} ok: {file.path} sha256 {file.sha256} ({record[file.against]})")
+        except WeightsError as error:
+            faulty.append(name)
+            typer.echo(f"{name} FAULTY: {error}")
+    if faulty:
+        raise WeightsError(f"these weights failed the check: {', '.join(faulty)}")
+
+
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A weights file, named as at its source.")],
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="What it is, if named otherwise.")] = None,
+) -> None:
+    """Copy a file you have into the cache, in place of a download.
+
+    For a machine without a network: download the URL of `evsam weights list --json` elsewhere, bring the file here.
+    """
+    typer.echo(store.import_file(file, name))
+
+
+def _progress_bar() -> Progress:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _report(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
+
+
+def _describe(name: str) -> dict[str, object]:
+    found = store.locate(name)
+    return {
+        "name": name,
+        "state": store.state(name),
+        "path": str(found) if found else None,
+        "files": [asdict(file) for file in manifest.files(name)],
+    }
+
+
+def _size(name: str) -> str:
+    """The size of a name's files together: that of the source, or of the bundled file."""
+    from rich.filesize import decimal
+
+    found = store.locate(name)
+    sizes = [file.bytes or file.about_bytes or (found.stat().st_size if found else 0) for file in manifest.files(name)]
+    return decimal(sum(sizes)) if all(sizes) else ""
