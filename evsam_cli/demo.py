@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import typer
@@ -14,16 +15,16 @@ OUTPUT = Path("demo")
 
 def demo() -> None:
     """Run `evsam segment` on the photographs and say where the pictures are."""
-    from pipelines.detectors.quiet_ultralytics import ASSETS
-
-    photographs = [str(ASSETS / "bus.jpg"), str(ASSETS / "zidane.jpg")]
+    package = find_spec("ultralytics")
+    assert package is not None and package.origin is not None
+    photographs = sorted(str(path) for path in Path(package.origin).parent.glob("assets/*.jpg"))
     sys.argv = ["evsam", "segment", *photographs, "-o", str(OUTPUT), "--offline", "--overwrite"]
     sys.argv += ["--save", "coco,dataset,ids,objects,overlay,cutouts,jsonl"]
     typer.echo(" ".join(sys.argv))
     try:
         main()
     finally:
-        typer.echo(f"Pictures: {OUTPUT / 'overlays'}. Cut-outs: {OUTPUT / 'cutouts'}. COCO: {OUTPUT / 'coco_results.json'}")
+        typer.echo(f"Pictures: {OUTPUT}/overlays. Cut-outs: {OUTPUT}/cutouts. COCO: {OUTPUT}/coco_results.json")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import importlib
 import signal
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer

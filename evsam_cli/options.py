@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.detectors import DETECTORS
 from pipelines.outputs import OUTPUTS
-from pipelines.registry import Registry
 from pipelines.sam import SAMS
-
-
-def listing(registry: Registry) -> str:
-    """The rows of a registry, one a line, for help texts."""
-    return "\n\n".join(f"{row.name}: {row.summary}." for row in registry.values())
 
 
 def split(values: list[str] | None) -> tuple[str, ...]:
@@ -23,6 +17,13 @@ def split(values: list[str] | None) -> tuple[str, ...]:
     parts = (part.strip() for value in values or () for part in value.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
 
+
+def option(panel: str, *names: str, help: str, **settings: Any) -> Any:
+    """A `typer.Option` in one of the help page's panels."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+_KINDS = " ".join(f"{row.name}: {row.summary}." for row in OUTPUTS.values())
 
 Sources = Annotated[
     list[str],
@@ -33,82 +34,92 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False)
-]
-Save = Annotated[
-    list[str],
-    typer.Option(
-        "--save",
-        metavar="KIND,...",
-        help="What to write; give several with commas or by repeating. " + " ".join(f"[{r.name}] {r.summary}." for r in OUTPUTS.values()),
-        rich_help_panel="Output",
-    ),
-]
-Sam = Annotated[
-    str,
-    typer.Option("--sam", metavar="NAME", help=f"The SAM that makes the masks: {', '.join(SAMS)}.", rich_help_panel="Models"),
-]
-SamWeights = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights", metavar="FILE", help="A checkpoint for --sam instead of its own (.pt or .safetensors).", rich_help_panel="Models"
-    ),
-]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False)]
+
 Detector = Annotated[
     str,
-    typer.Option(
+    option(
+        "Boxes",
         "--detector",
         "-d",
         metavar="NAME|FILE",
         help=f"Where boxes come from: {', '.join(DETECTORS)}, or a .pt / .onnx of an ultralytics detection model.",
-        rich_help_panel="Boxes",
     ),
 ]
 Classes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog.", rich_help_panel="Boxes"
+    option("Boxes", "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog."),
+]
+Conf = Annotated[float, option("Boxes", "--conf", help="Lowest detector score to keep.", min=0, max=1)]
+Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", min=0, max=1)]
+MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", min=1)]
+ImgSize = Annotated[int, option("Boxes", "--imgsz", help="Longest side, in pixels, that the detector sees.", min=32)]
+
+BoxFile = Annotated[
+    Path | None,
+    option(
+        "Boxes",
+        "--boxes",
+        metavar="FILE",
+        help="Boxes from a file, not a detector: COCO results, COCO ground truth or CSV.",
     ),
 ]
-Conf = Annotated[float, typer.Option("--conf", help="Lowest detector score to keep.", min=0, max=1, rich_help_panel="Boxes")]
-Iou = Annotated[
-    float, typer.Option("--iou", help="Boxes of a class that overlap more are one object.", min=0, max=1, rich_help_panel="Boxes")
+BoxFormat = Annotated[
+    str | None,
+    option(
+        "Boxes",
+        "--box-format",
+        metavar="FORMAT",
+        help="How --boxes counts, if the file does not say: xyxy, xywh or cxcywh, in pixels or with -normalised.",
+    ),
 ]
-MaxDet = Annotated[int, typer.Option("--max-det", help="Most boxes per image.", min=1, rich_help_panel="Boxes")]
-ImgSize = Annotated[
-    int, typer.Option("--imgsz", help="Longest side in pixels at which the detector looks.", min=32, rich_help_panel="Boxes")
+MinScore = Annotated[float, option("Boxes", "--min-score", help="Lowest score to take from --boxes.")]
+Boxes = Annotated[
+    list[str] | None, option("Boxes", "--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.")
+]
+Points = Annotated[
+    list[str] | None,
+    option(
+        "Boxes",
+        "--point",
+        metavar="X,Y[,0]",
+        help="A click on the object, or off it with a third 0; all clicks together name one object.",
+    ),
+]
+
+Sam = Annotated[str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.")]
+SamWeights = Annotated[
+    Path | None,
+    option("Models", "--weights", metavar="FILE", help="A .pt or .safetensors checkpoint for --sam, not its own."),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps. auto: CUDA where there is one.", rich_help_panel="Models")
+    str, option("Models", "--device", help="auto, cpu, cuda, cuda:1 or mps. auto: CUDA where there is one.")
 ]
-Precision = Annotated[
-    str,
-    typer.Option("--precision", help="fp32 or bf16 (faster where the CPU or GPU has it).", rich_help_panel="Models"),
-]
+Precision = Annotated[str, option("Models", "--precision", help="fp32, or bf16 where the CPU or GPU has it: faster.")]
 Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.", rich_help_panel="Models"
-    ),
+    bool, option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in OUT: only what is not finished.", rich_help_panel="Long runs")
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Start anew although OUT holds a run.", rich_help_panel="Long runs")
-]
+
+Save = Annotated[list[str], option("Output", "--save", metavar="KIND,...", help=f"What to write. {_KINDS}")]
+Quiet = Annotated[bool, option("Output", "--quiet", "-q", help="Print errors only.")]
+Json = Annotated[bool, option("Output", "--json", help="Print one JSON line per image on standard output.")]
+
+Resume = Annotated[bool, option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
+Overwrite = Annotated[bool, option("Long runs", "--overwrite", help="Start anew although OUT holds a run.")]
 Shard = Annotated[
-    str, typer.Option("--shard", metavar="I/N", help="Work on the I-th of N parts; join them with `evsam merge`.", rich_help_panel="Long runs")
+    str,
+    option("Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`."),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Images detected at once. Default: what suits the device.", min=1, show_default=False, rich_help_panel="Long runs"),
+    option(
+        "Long runs",
+        "--batch",
+        help="Images detected at once. Default: what suits the device.",
+        min=1,
+        show_default=False,
+    ),
 ]
 MaxPixels = Annotated[
-    int, typer.Option("--max-pixels", help="Refuse larger images (decompression bombs).", min=1, rich_help_panel="Long runs")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel="Output")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON line per image on standard output.", rich_help_panel="Output")
+    int, option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", min=1)
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -26,39 +26,11 @@ def segment(
     iou: options.Iou = 0.7,
     max_det: options.MaxDet = 300,
     imgsz: options.ImgSize = 640,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            "--boxes",
-            metavar="FILE",
-            help="Boxes from a file instead of a detector: COCO results, COCO ground truth or CSV.",
-            rich_help_panel="Boxes",
-        ),
-    ] = None,
-    box_format: Annotated[
-        str | None,
-        typer.Option(
-            "--box-format",
-            help="How --boxes counts, if the file does not say: xyxy, xywh, cxcywh, or one of them with -normalised.",
-            rich_help_panel="Boxes",
-        ),
-    ] = None,
-    min_score: Annotated[
-        float, typer.Option("--min-score", help="Lowest score to take from --boxes.", rich_help_panel="Boxes")
-    ] = 0.0,
-    box: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.", rich_help_panel="Boxes"),
-    ] = None,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--point",
-            metavar="X,Y[,0]",
-            help="A click on the object, or off it with a third 0; all clicks together name one object.",
-            rich_help_panel="Boxes",
-        ),
-    ] = None,
+    boxes: options.BoxFile = None,
+    box_format: options.BoxFormat = None,
+    min_score: options.MinScore = 0.0,
+    box: options.Boxes = None,
+    point: options.Points = None,
     sam: options.Sam = "evsam-starter",
     weights: options.SamWeights = None,
     device: options.Device = "auto",

@@ -86,9 +86,9 @@ def open_state(
 ) -> tuple[Source, ...]:
     """Prepare `folder` for a new run or for going on with the one in it; returns the images of the run.
 
-    Going on keeps the images of the earlier run in the list, also those that have vanished since. Raises UsageError when
-    the folder holds a run and neither `resume` nor `overwrite` was asked for, or when the settings have changed, and
-    SetupError when the folder cannot be written.
+    Going on keeps the images of the earlier run in the list, also those that have vanished since. Raises UsageError
+    when the folder holds a run and neither `resume` nor `overwrite` was asked for, or when the settings have changed,
+    and SetupError when the folder cannot be written.
     """
     state = folder / STATE
     try:
@@ -135,5 +135,6 @@ def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path
         if earlier.get(key) != json.loads(json.dumps(now.get(key)))
     ]
     if changed:
-        raise UsageError(f"the run in {folder} had other settings ({'; '.join(changed)}): repeat them, or use --overwrite")
-
+        raise UsageError(
+            f"the run in {folder} had other settings ({'; '.join(changed)}): repeat them, or use --overwrite"
+        )

@@ -94,4 +94,3 @@ def _copy_image_files(part: Path, output: Path) -> None:
 
 def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     return {**infos[0], "settings": settings, "this_run": [info["this_run"] for info in infos]}
-

@@ -44,8 +44,13 @@ PromptConfig = DetectorConfig | BoxFileConfig | GivenBoxes | GivenPoints
 class Prompter(Protocol):
     """Prompts for images: a Detector, or anything that also gives clicks."""
 
-    categories: tuple[Category, ...]
-    batch: int
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """All classes that its prompts can have."""
+
+    @property
+    def batch(self) -> int:
+        """How many images it likes to see at once."""
 
     def __call__(self, images: Sequence[Image]) -> Sequence[Detections | Points]:
         """One prompt set per image. Raises ImageError when an image cannot be prompted."""
@@ -54,7 +59,7 @@ class Prompter(Protocol):
 class Clicks:
     """The same clicks for every image."""
 
-    categories = (OBJECT,)
+    categories: tuple[Category, ...] = (OBJECT,)
     batch = 1
 
     def __init__(self, config: GivenPoints) -> None:
@@ -66,7 +71,9 @@ class Clicks:
             outside = (self._points < 0).any(1) | (self._points >= [image.width, image.height]).any(1)
             if outside.any():
                 x, y = self._points[outside][0]
-                raise ImageError(f"the point {x:g},{y:g} lies outside the image, which is {image.width} x {image.height}")
+                raise ImageError(
+                    f"the point {x:g},{y:g} lies outside the image, which is {image.width} x {image.height}"
+                )
         return [Points(self._points, self._labels)] * len(images)
 
 
@@ -79,7 +86,7 @@ def build_prompter(
     if isinstance(config, BoxFileConfig):
         from pipelines.detectors.box_file import BoxFile
 
-        return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
+        return BoxFile(Path(config.path), image_ids, box_format=config.box_format, min_score=config.min_score)
     if isinstance(config, GivenBoxes):
         from pipelines.detectors.given import Given
 

@@ -37,7 +37,6 @@ from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
 from pipelines.types import Detections, Image, Instances, Masks, Points
 from weights import digest, store
 
-
 NOTHING = Instances(Detections.empty(), Masks((), np.zeros(0, np.float32), np.zeros(0, np.float32)))
 """The result of an image that was searched and holds nothing."""
 
@@ -94,10 +93,10 @@ class Summary:
 
 
 def run(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
-    """Segment all images and write the outputs. Everything that can be wrong with the settings fails before the first.
+    """Segment all images and write the outputs. What can be wrong with the settings is found before the first image.
 
-    Raises EvsamError for faults of settings, weights or disk; an image that cannot be segmented is recorded as failed and
-    the run goes on. KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
+    Raises EvsamError for faults of settings, weights or disk; an image that cannot be segmented is recorded as failed
+    and the run goes on. KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
     """
     watch = watch or Silent()
     found = resolve(config.sources)
@@ -236,8 +235,9 @@ class _Loop:
         width, height = (image.width, image.height) if isinstance(image, Image) else (0, 0)
         with self.clock("write"):
             try:
-                if isinstance(image, ImageError) or isinstance(result, ImageError):
-                    raise image if isinstance(image, ImageError) else result
+                if isinstance(result, ImageError):
+                    raise result
+                assert isinstance(image, Image)
                 for output in self.outputs:
                     output.write(image, result)
                 areas = [rle.area(mask) for mask in result.masks.rles]

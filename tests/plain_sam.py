@@ -1,8 +1,8 @@
 """SAM's prompt-to-mask path written the plain way, step by step as in arXiv 2304.02643: what the fast one must equal.
 
-It reads the weights of a `pipelines.sam.model.Sam` and shares no arithmetic with the decoder it checks: image tokens are
-repeated for every prompt, every projection is applied to them, all masks are upscaled in two resizes, and the best is
-picked at the end.
+It reads the weights of a `pipelines.sam.model.Sam` and shares no arithmetic with the decoder it checks: image tokens
+are repeated for every prompt, every projection is applied to them, all masks are upscaled in two resizes, and the best
+is picked at the end.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def norm(module, x: Tensor) -> Tensor:
 def channel_norm(module, x: Tensor) -> Tensor:
     mean = x.mean(1, keepdim=True)
     variance = (x - mean).pow(2).mean(1, keepdim=True)
-    return (x - mean) / torch.sqrt(variance + 1e-6) * module.weight[:, None, None] + module.bias[
-        :, None, None
-    ]
+    return (x - mean) / torch.sqrt(variance + 1e-6) * module.weight[:, None, None] + module.bias[:, None, None]
 
 
 def decode(sam: Sam, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,17 +59,13 @@ def decode(sam: Sam, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[
         queries = norm(layer.norm3, queries)
         keys = keys + attention(layer.cross_attn_image_to_token, keys + pe, queries + prompts, queries)
         keys = norm(layer.norm4, keys)
-    queries = queries + attention(
-        decoder.transformer.final_attn_token_to_image, queries + prompts, keys + pe, keys
-    )
+    queries = queries + attention(decoder.transformer.final_attn_token_to_image, queries + prompts, keys + pe, keys)
     queries = norm(decoder.transformer.norm_final_attn, queries)
     x = keys.transpose(1, 2).reshape(n, 256, grid, grid)
     up = decoder.output_upscaling
     x = F.gelu(channel_norm(up[1], F.conv_transpose2d(x, up[0].weight, up[0].bias, stride=2)))
     x = F.gelu(F.conv_transpose2d(x, up[3].weight, up[3].bias, stride=2))
-    hyper = torch.stack(
-        [mlp(queries[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
+    hyper = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     low_res = (hyper @ x.flatten(2)).reshape(n, 4, 4 * grid, 4 * grid)
     return low_res, decoder.iou_prediction_head(queries[:, 0])
 

@@ -39,7 +39,7 @@ class Frame:
 
 def preprocess(pixels: UInt8, input_size: int) -> Tensor:
     """H x W x 3 uint8 RGB -> 1 x 3 x S x S float32: PIL bilinear resize, normalise, zero-pad at right and bottom."""
-    height, width = resized(*pixels.shape[:2], input_size)
+    height, width = resized(pixels.shape[0], pixels.shape[1], input_size)
     small = Pil.fromarray(pixels).resize((width, height), Pil.Resampling.BILINEAR)
     rows = torch.from_numpy(np.array(small)).to(torch.float32).div_(255)
     out = torch.zeros(1, 3, input_size, input_size).contiguous(memory_format=torch.channels_last)

@@ -13,7 +13,7 @@ Shapes: B images, N prompts, T tokens of a prompt, L = G * G image tokens, H hea
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -179,6 +179,10 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(128)
         self.norm_final_attn = Norm()
 
+    @property
+    def first(self) -> TwoWayLayer:
+        return cast(TwoWayLayer, self.layers[0])
+
 
 class Decoded(NamedTuple):
     """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token."""
@@ -209,15 +213,14 @@ class MaskDecoder(nn.Module):
     def image_side(self, src: Tensor, pe: Tensor) -> tuple[Tensor, ImageSide]:
         """Once per image. src: B x 256 x G x G embedding plus dense prompt; pe: L x C. Pass the result to `decode`."""
         image = src.flatten(2).transpose(1, 2).contiguous()
-        return image, self.transformer.layers[0].image_side(image, pe)
+        return image, self.transformer.first.image_side(image, pe)
 
     def decode(self, image: Tensor, side: ImageSide, pe: Tensor, sparse: Tensor, index: Tensor) -> Decoded:
         """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
         prompts = torch.cat([own, sparse], dim=1)
-        first, second = self.transformer.layers
-        tokens, seen = first.first(image, side, prompts, index)
-        tokens, seen = second(tokens, seen, prompts, pe)
+        tokens, seen = self.transformer.first.first(image, side, prompts, index)
+        tokens, seen = self.transformer.layers[1](tokens, seen, prompts, pe)
         last = self.transformer.final_attn_token_to_image
         tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, pe))
         return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))

@@ -6,7 +6,8 @@ Shapes: N prompts, P points each, G the image embedding's grid (64).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,9 +101,13 @@ class PromptEncoder(nn.Module):
         position = self.pe_layer((points + 0.5) / FRAME).to(self.dtype)
         padding = (labels == -1)[..., None]
         position = position.masked_fill(padding, 0.0)
-        kinds = torch.cat([self.not_a_point_embed.weight, *(kind.weight for kind in self.point_embeddings)])
+        kinds = torch.cat([self.not_a_point_embed.weight, *self._point_kinds])
         return position + kinds[labels.long() + 1]
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self.pe_layer((boxes.reshape(-1, 2, 2) + 0.5) / FRAME).to(self.dtype)
-        return corners + torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        return corners + torch.cat(self._point_kinds[2:])
+
+    @property
+    def _point_kinds(self) -> list[Tensor]:
+        return [kind.weight for kind in cast(Iterable[nn.Embedding], self.point_embeddings)]

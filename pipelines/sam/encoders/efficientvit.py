@@ -167,7 +167,7 @@ class SmallBackbone(nn.Module):
 
 
 class SamNeck(nn.Module):
-    """Three feature maps, deepest first -> one map of `grid` x `grid`: projected, resized (bicubic), summed, refined."""
+    """Three feature maps, deepest first -> one of `grid` x `grid`: projected, resized (bicubic), summed, refined."""
 
     def __init__(self, inputs: Sequence[int], width: int, depth: int, expand: int) -> None:
         super().__init__()
