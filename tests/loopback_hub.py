@@ -19,7 +19,7 @@ class Reply:
 
     send: bytes of the body after which the connection is cut. claim: the Content-Length told. ranges:
     "checked" sends a range if If-Range holds, "blind" sends it always, "shifted" sends another one, "no"
-    sends the whole file. pause: seconds of silence in the middle of the body.
+    sends the whole file, "refused" answers 416. pause: seconds of silence in the middle of the body.
     """
 
     status: int = 200
@@ -65,7 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
         status, start = reply.status, 0
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         valid = reply.ranges in ("blind", "shifted") or self.headers["If-Range"] == reply.etag
-        if asked and valid and reply.ranges != "no" and status == 200:
+        if asked and reply.ranges == "refused":
+            status, body = 416, b""
+        elif asked and valid and reply.ranges != "no" and status == 200:
             status, start = 206, int(asked[1]) - (reply.ranges == "shifted")
         self.send_response(status)
         if reply.etag:

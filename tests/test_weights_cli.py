@@ -40,6 +40,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(manifest, "MANIFEST", tmp_path / "manifest.toml")
     monkeypatch.setattr(download, "BACKOFF", 0.0)
     monkeypatch.setenv("EVSAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("EVSAM_OFFLINE", raising=False)
     manifest.rows.cache_clear()
     with running(BODY) as hub:
@@ -83,7 +84,7 @@ def test_pull_everything_or_something(hub: Hub) -> None:
 
 def test_pull_tells_what_is_wrong(hub: Hub) -> None:
     hub.usual = Reply(status=404, body=b"")
-    assert "404" in str(fails(WeightsError, "pull", "net").exception)
+    assert "answered 404" in str(fails(WeightsError, "pull", "net").exception)
 
 
 def test_pull_shows_progress_on_standard_error(hub: Hub) -> None:
