@@ -163,13 +163,14 @@ class LinearAttention(nn.Module):
         qkv = self.qkv(x)
         qkv = torch.cat([qkv, *(branch(qkv) for branch in self.aggreg)], dim=1)
         # B x heads x 3 head_dim x HW
-        qkv = qkv.reshape(batch, -1, 3 * self.head_dim, height * width).float()
-        q, k, v = qkv.split(self.head_dim, dim=2)
-        q, k = F.relu(q), F.relu(k)
-        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums the weights
-        out = (v @ k.transpose(-1, -2)) @ q
-        out = out[:, :, :-1] / (out[:, :, -1:] + 1e-15)
-        out = out.reshape(batch, -1, height, width).to(x.dtype)
+        heads = qkv.reshape(batch, -1, 3 * self.head_dim, height * width)
+        with torch.autocast(x.device.type, enabled=False):
+            q, k, v = heads.float().split(self.head_dim, dim=2)
+            q, k = F.relu(q), F.relu(k)
+            v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums the weights
+            out = (v @ k.transpose(-1, -2)) @ q
+            out = out[:, :, :-1] / (out[:, :, -1:] + 1e-15)
+        out = out.reshape(batch, -1, height, width).to(qkv.dtype)
         return self.proj(out)
 
 
