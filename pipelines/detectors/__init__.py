@@ -1,17 +1,111 @@
-"""Where boxes come from. A row is one file of this folder; every detector gives boxes in the original image's frame."""
+"""Where boxes come from. A row is one file of this folder; boxes are in the original image's frame.
+
+Two detectors need no model and are made directly: `box_file.BoxFile` and `given.Given`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines.types import Category, Detections, Image
+from pipelines.errors import UnknownNameError, UsageError, WeightsError
+from pipelines.registry import Registry, Row
+
+if TYPE_CHECKING:
+    from pipelines.types import Category, Detections, Image
 
 
 class Detector(Protocol):
     """Boxes for images. `categories` are all classes it can name; `batch` is how many images it likes at once."""
 
     categories: tuple[Category, ...]
+    batch: int
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """One Detections per image, best score first, category ids from `categories`."""
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What a model is asked for, in ultralytics' terms and with its defaults.
+
+    model: a name of `DETECTORS`, or the path of a .pt or .onnx. conf: lowest score kept; iou: boxes of one class that
+    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched;
+    classes: names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
+    """
+
+    model: str = "objects"
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    imgsz: int = 640
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("conf", "iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is {getattr(self, name):g}, but must be from 0 to 1")
+        for name, least in (("max_det", 1), ("imgsz", 32)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+
+
+_YOLO = "pipelines.detectors.yolo:Yolo"
+
+DETECTORS = Registry(
+    "detector",
+    [
+        Row(
+            "objects",
+            _YOLO,
+            "bundled, small: boxes any object, names none, works offline",
+            weights="objects-starter",
+        ),
+        Row(
+            "yolov8n",
+            _YOLO,
+            "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest",
+            weights="yolov8n",
+        ),
+        Row("yolov8s", _YOLO, "YOLOv8 small, COCO's 80 classes, 11.2 M parameters", weights="yolov8s"),
+        Row("yolov8m", _YOLO, "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters", weights="yolov8m"),
+        Row("yolov8l", _YOLO, "YOLOv8 large, COCO's 80 classes, 43.7 M parameters", weights="yolov8l"),
+        Row(
+            "yolov8x",
+            _YOLO,
+            "YOLOv8 extra large, COCO's 80 classes, 68.2 M parameters, the best",
+            weights="yolov8x",
+        ),
+    ],
+)
+
+_MODEL_FILES = (".pt", ".onnx")
+
+
+def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool | None = None) -> Detector:
+    """A detector ready for images, with trained weights.
+
+    device: "cpu", "cuda", "cuda:1", "mps". offline: see `weights.store.fetch`. Raises UsageError for an unknown model,
+    device or class, WeightsError when the weights are missing, damaged or of another kind of model, and SetupError
+    when a package is missing.
+    """
+    row = DETECTORS[config.model] if config.model in DETECTORS else Row(config.model, _YOLO, "a file of the user's")
+    detector: Detector = row.load()(find_weights(config.model, offline=offline), config, device=device)
+    return detector
+
+
+def find_weights(model: str, *, offline: bool | None = None) -> Path:
+    """The absolute path of a detector's weights, fetched if needed. Raises as `build_detector` does."""
+    if model in DETECTORS:
+        from weights.store import fetch
+
+        return fetch(DETECTORS[model].weights or model, offline=offline)
+    path = Path(model)
+    if path.suffix.lower() not in _MODEL_FILES:
+        raise UnknownNameError("detector", model, [*DETECTORS, "or the path of a .pt or .onnx file"])
+    if not path.is_file():
+        hint = f": for the one evsam fetches itself, say {path.stem}" if path.stem in DETECTORS else ""
+        raise WeightsError(f"there is no file {model}{hint}")
+    return path.absolute()

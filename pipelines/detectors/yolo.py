@@ -1,0 +1,119 @@
+"""YOLOv8 and its relatives (YOLOv3u to YOLO26), run by ultralytics: a .pt checkpoint or an exported .onnx.
+
+The steps are those of `YOLO.predict` on one image, and give its boxes: letterbox to the smallest rectangle,
+forward, non-maximum suppression, boxes back to the image. Only images of one letterboxed shape share a forward
+pass, so that what an image is searched with does not depend on its neighbours. On a CPU none share one, and results
+are the same to the last bit; on a GPU, to float noise.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  ultralytics uses its suppression kernel, but only where it is imported
+
+from pipelines.boxes import has_area
+from pipelines.categories import from_names, select
+from pipelines.detectors import DetectorConfig, quiet_ultralytics
+from pipelines.detectors.checkpoint import read_checkpoint
+from pipelines.device import check_device
+from pipelines.errors import EvsamError, SetupError, WeightsError
+from pipelines.types import Detections, Image, UInt8
+
+ultralytics: Any = quiet_ultralytics  # untyped
+_GPU_BATCH = 16
+
+
+class Yolo:
+    """Boxes of an ultralytics detection model, in fp32. `categories` follow the model's own class order."""
+
+    def __init__(self, weights: Path, config: DetectorConfig, *, device: str = "cpu") -> None:
+        """weights: a .pt or .onnx file. Raises as `pipelines.detectors.build_detector` does."""
+        self._config = config
+        self._device = check_device(device)
+        self._model, names = _load(weights.absolute(), self._device)
+        self.categories = from_names(names)
+        self.batch = 1 if self._device.type == "cpu" else _GPU_BATCH
+        self._classes = select(self.categories, config.classes) or None
+        self._category_ids = np.array([category.id for category in self.categories], np.int64)
+        flexible = _is_flexible(self._model)
+        size = config.imgsz if flexible else self._model.imgsz
+        size = ultralytics.check_imgsz(size, stride=self._model.stride, min_dim=2)
+        self._letterbox = ultralytics.LetterBox(size, auto=flexible, stride=self._model.stride)
+
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        """One Detections per image; boxes are clipped to it, and those left without area are dropped."""
+        letterboxed: list[UInt8] = [self._letterbox(image=image.pixels) for image in images]
+        same_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, pixels in enumerate(letterboxed):
+            same_shape[pixels.shape].append(index)
+        found: dict[int, Detections] = {}
+        for shape, indices in same_shape.items():
+            for start in range(0, len(indices), self.batch):
+                together = indices[start : start + self.batch]
+                rows = self._forward(np.stack([letterboxed[index] for index in together]))
+                for index, row in zip(together, rows, strict=True):
+                    found[index] = self._detections(row, shape, images[index])
+        return [found[index] for index in range(len(images))]
+
+    @torch.inference_mode()
+    def _forward(self, pixels: UInt8) -> list[torch.Tensor]:
+        """B x H x W x 3 -> per image N x 6: xyxy in the letterbox, score, class index; best score first."""
+        batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        rows: list[torch.Tensor] = ultralytics.non_max_suppression(
+            self._model(batch),
+            conf_thres=self._config.conf,
+            iou_thres=self._config.iou,
+            classes=self._classes,
+            max_det=self._config.max_det,
+            max_time_img=float("inf"),  # its default leaves images of a batch out when a busy machine is slow
+            end2end=self._model.end2end,
+        )
+        return [row[row[:, 4].argsort(descending=True, stable=True)] for row in rows]
+
+    def _detections(self, rows: torch.Tensor, shape: tuple[int, ...], image: Image) -> Detections:
+        boxes = ultralytics.scale_boxes(shape[:2], rows[:, :4].clone(), image.pixels.shape).cpu().numpy()
+        scores, classes = rows[:, 4].cpu().numpy(), rows[:, 5].cpu().numpy().astype(np.int64)
+        keep = has_area(boxes)
+        return Detections(boxes[keep], scores[keep], self._category_ids[classes[keep]])
+
+
+def _load(path: Path, device: torch.device) -> tuple[Any, list[str]]:
+    """The model of a file as an AutoBackend, tried once, and its class names in order."""
+    is_onnx = path.suffix.lower() == ".onnx"
+    if is_onnx and importlib.util.find_spec("onnxruntime") is None:
+        raise SetupError(f"{path.name} needs the package onnxruntime: install it with `pip install onnxruntime`")
+    try:
+        model = ultralytics.AutoBackend(
+            str(path) if is_onnx else read_checkpoint(path), device=device, verbose=False
+        ).eval()
+        names = [model.names[index] for index in range(len(model.names))]
+        _try_out(model, len(names), device)
+    except EvsamError:
+        raise
+    except Exception as error:  # a stranger's file can break anywhere in ultralytics
+        raise WeightsError(
+            f"{path} does not work as a detection model in ultralytics {ultralytics.__version__}: {error!r}"
+        ) from error
+    return model, names
+
+
+def _is_flexible(model: Any) -> bool:
+    """Whether an AutoBackend takes every input size that is a multiple of its stride."""
+    return model.format == "pt" or bool(model.dynamic)
+
+
+@torch.inference_mode()
+def _try_out(model: Any, classes: int, device: torch.device) -> None:
+    """Run a blank image. Raises ValueError when the output is not that of a detector of so many classes."""
+    size = (model.stride, model.stride) if _is_flexible(model) else model.imgsz
+    output = model(torch.zeros(1, 3, *size, device=device))
+    output = output[0] if isinstance(output, list | tuple) else output
+    if output.shape[1] != 4 + classes and output.shape[-1] != 6:
+        raise ValueError(f"it names {classes} classes, but its output is {tuple(output.shape)}")

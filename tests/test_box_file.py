@@ -1,0 +1,314 @@
+"""Boxes from files: what each format means, which image a box belongs to, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.categories import COCO, OBJECT
+from pipelines.detectors.box_file import BoxFile
+from pipelines.detectors.box_table import read_box_table
+from pipelines.errors import DataError, ImageError, UnknownNameError
+from pipelines.types import Category, Image
+
+SHARED_FOLDER = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOX = {"xyxy": [10, 20, 40, 60], "xywh": [10, 20, 30, 40], "cxcywh": [25, 40, 30, 40]}
+HEADER = {"xyxy": "x1,y1,x2,y2", "xywh": "x,y,w,h", "cxcywh": "cx,cy,w,h"}
+
+
+def image(name="a.jpg", width=100, height=80):
+    return Image(name, np.zeros((height, width, 3), np.uint8))
+
+
+def write(folder, content, name="boxes"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def result(image_id=1, bbox=(10, 20, 30, 40), score=0.5, category_id=1, **more):
+    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "score": score, **more}
+
+
+def annotation(image_id=1, bbox=(10, 20, 30, 40), area=1200.0, category_id=7, **more):
+    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "area": area, **more}
+
+
+def ground_truth(annotations, images=({"id": 1, "file_name": "a.jpg"},), categories=({"id": 7, "name": "boat"},)):
+    return {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
+
+
+def boxes_of(path, images=(("a.jpg", 1),), box_format=None, **options):
+    source = BoxFile(path, box_format, dict(images), **options)
+    return source, source([image(images[0][0])])[0]
+
+
+class TestMeaning:
+    def test_results_list(self, tmp_path):
+        path = write(tmp_path, [result(score=0.2, category_id=3), result(score=0.9, category_id=90), result(2)])
+        source, found = boxes_of(path)
+        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]] * 2)
+        np.testing.assert_allclose(found.scores, [0.9, 0.2])
+        np.testing.assert_array_equal(found.category_ids, [90, 3])
+        assert source.categories == COCO
+
+    def test_results_with_ids_that_are_not_cocos(self, tmp_path):
+        source, _ = boxes_of(write(tmp_path, [result(category_id=12), result(category_id=1)]))
+        assert source.categories == (Category(1, "category 1"), Category(12, "category 12"))
+
+    def test_results_keep_low_scores_unless_told(self, tmp_path):
+        path = write(tmp_path, [result(score=score) for score in (0.0, 0.001, 0.4, 0.4, 0.7)])
+        assert len(boxes_of(path)[1]) == 5
+        np.testing.assert_allclose(boxes_of(path, min_score=0.4)[1].scores, [0.7, 0.4, 0.4])
+
+    def test_equal_scores_keep_the_order_of_the_file(self, tmp_path):
+        path = write(tmp_path, [result(bbox=(x, 0, 5, 5)) for x in (30, 10, 20)])
+        np.testing.assert_array_equal(boxes_of(path)[1].boxes[:, 0], [30, 10, 20])
+
+    def test_ground_truth(self, tmp_path):
+        crowd = annotation(bbox=(0, 0, 5, 5), iscrowd=1, segmentation={"size": [80, 100], "counts": [3, 4]})
+        path = write(tmp_path, ground_truth([annotation(), crowd, annotation(area=0.5), annotation(area=0)]))
+        source, found = boxes_of(path)
+        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"], [0, 0, 5, 5]])
+        np.testing.assert_array_equal(found.scores, [1, 1])
+        assert source.categories == (Category(7, "boat"),)
+        assert source.skipped == 2
+
+    @pytest.mark.parametrize("layout", BOX)
+    def test_csv(self, tmp_path, layout):
+        line = ",".join(map(str, BOX[layout]))
+        path = write(
+            tmp_path, f"\ufeffImage, {HEADER[layout]} ,score,label\na.jpg,{line},0.5,dog\na.jpg,{line},0.75,cat\n"
+        )
+        source, found = boxes_of(path)
+        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]] * 2)
+        np.testing.assert_array_equal(found.scores, [0.75, 0.5])
+        np.testing.assert_array_equal(found.category_ids, [17, 18])
+        assert source.categories == COCO
+
+    def test_csv_without_scores_and_categories(self, tmp_path):
+        source, found = boxes_of(write(tmp_path, "image,x1,y1,x2,y2\na.jpg,10,20,40,60\n"))
+        assert source.categories == (OBJECT,)
+        np.testing.assert_array_equal(found.category_ids, [OBJECT.id])
+        np.testing.assert_array_equal(found.scores, [1])
+
+    def test_csv_labels_of_the_users_own_and_ids(self, tmp_path):
+        lines = "\na.jpg,0,0,9,9,{}\na.jpg,0,0,9,9,{}\n"
+        source, found = boxes_of(write(tmp_path, "image,x,y,w,h,category" + lines.format("gull", "dog")))
+        assert source.categories == (Category(1, "gull"), Category(2, "dog"))
+        np.testing.assert_array_equal(found.category_ids, [1, 2])
+        source, found = boxes_of(write(tmp_path, "image,x,y,w,h,category" + lines.format(200, 12)))
+        assert source.categories == (Category(12, "category 12"), Category(200, "category 200"))
+        np.testing.assert_array_equal(found.category_ids, [200, 12])
+
+    def test_categories_of_the_caller(self, tmp_path):
+        mine = (Category(5, "gull"), Category(12, "boat"))
+        source, _ = boxes_of(write(tmp_path, [result(category_id=12)]), categories=mine)
+        assert source.categories == mine
+        with pytest.raises(DataError, match="entry 1 is of category 6"):
+            boxes_of(write(tmp_path, [result(category_id=12), result(category_id=6)]), categories=mine)
+
+    @pytest.mark.parametrize("layout", BOX)
+    def test_declared_formats(self, tmp_path, layout):
+        numbers = np.array(BOX[layout])
+        shares = (numbers / [100, 80, 100, 80]).tolist()
+        csv = f"image,{HEADER[layout]}\na.jpg,{','.join(map(str, shares))}\n"
+        for content in ([result(bbox=shares)], ground_truth([annotation(bbox=shares)]), csv):
+            _, found = boxes_of(write(tmp_path, content), box_format=f"{layout}-normalised")
+            np.testing.assert_allclose(found.boxes, [BOX["xyxy"]], atol=1e-4)
+        _, found = boxes_of(write(tmp_path, [result(bbox=numbers.tolist())]), box_format=layout)
+        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]])
+
+    def test_boxes_are_clipped_and_those_outside_counted(self, tmp_path):
+        inside, across, outside, flat = (10, 20, 30, 40), (-10, 70, 30, 40), (100, 0, 5, 5), (3, 3, 0, 5)
+        source, found = boxes_of(write(tmp_path, [result(bbox=box) for box in (inside, across, outside, flat)]))
+        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"], [0, 70, 20, 80]])
+        assert source.dropped == 2
+
+    @settings(SHARED_FOLDER)
+    @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1, width=32)), min_size=1))
+    def test_every_box_reaches_its_own_image_once(self, tmp_path, rows):
+        path = write(tmp_path, [result(i, (n, 0, 1, 1), score) for n, (i, score) in enumerate(rows)])
+        source = BoxFile(path, None, {f"{i}.jpg": i for i in range(4)})
+        found = source([image(f"{i}.jpg", width=len(rows)) for i in range(4)])
+        for i, detections in enumerate(found):
+            expected = sorted((-score, n) for n, (j, score) in enumerate(rows) if i == j)
+            assert [(-score, n) for score, n in zip(detections.scores, detections.boxes[:, 0], strict=True)] == expected
+
+
+class TestMatching:
+    def csv(self, folder, *names):
+        return write(folder, "image,x,y,w,h\n" + "".join(f"{name},{n},0,1,1\n" for n, name in enumerate(names)))
+
+    def places(self, path, *names):
+        """Each image's first x, which tells the line it came from; None without boxes."""
+        found = BoxFile(path, None, {name: n for n, name in enumerate(names)})([image(name) for name in names])
+        return [int(boxes.boxes[0, 0]) if len(boxes) else None for boxes in found]
+
+    def test_full_names_come_first(self, tmp_path):
+        assert self.places(self.csv(tmp_path, "1.jpg", "x/1.jpg"), "x/1.jpg", "1.jpg") == [1, 0]
+
+    def test_last_part_where_it_is_unique(self, tmp_path):
+        assert self.places(self.csv(tmp_path, "deep\\er\\1.jpg", "2.jpg"), "x/1.jpg", "y/2.jpg") == [0, 1]
+
+    def test_last_part_shared_in_the_run_or_the_file_is_nobodys(self, tmp_path):
+        assert self.places(self.csv(tmp_path, "1.jpg", "2.jpg"), "x/1.jpg", "y/1.jpg", "2.jpg") == [None, None, 1]
+        assert self.places(self.csv(tmp_path, "x/1.jpg", "z/1.jpg"), "x/1.jpg", "y/1.jpg") == [0, None]
+
+    def test_results_named_by_stem_as_ultralytics_writes_them(self, tmp_path):
+        path = write(tmp_path, [result("cat"), result("b.7")])
+        found = BoxFile(path, None, {"x/cat.jpg": 1, "b.7.png": 2})([image("x/cat.jpg"), image("b.7.png")])
+        assert [len(boxes) for boxes in found] == [1, 1]
+
+    def test_ground_truth_by_id_when_no_name_is_known(self, tmp_path):
+        images = [{"id": 5, "file_name": "five.jpg"}, {"id": 6, "file_name": "six.jpg"}]
+        path = write(tmp_path, ground_truth([annotation(6)], images))
+        assert len(boxes_of(path, [("renamed.png", 6)])[1]) == 1
+        # One known name is enough for ids to say nothing: here 6 is another image.
+        source = BoxFile(path, None, {"five.jpg": 1, "other.jpg": 6})
+        assert [len(boxes) for boxes in source([image("five.jpg"), image("other.jpg")])] == [0, 0]
+
+    def test_file_of_other_images_is_refused(self, tmp_path):
+        for content in (
+            [result(8)],
+            ground_truth([], [{"id": 9, "file_name": "b.jpg"}]),
+            "image,x,y,w,h\nb.jpg,1,1,2,2\n",
+        ):
+            with pytest.raises(DataError, match=r"boxes for none of the run's 1 images"):
+                boxes_of(write(tmp_path, content))
+
+    def test_listed_image_without_boxes_is_empty(self, tmp_path):
+        assert len(boxes_of(write(tmp_path, ground_truth([])))[1]) == 0
+
+    def test_image_of_another_size_fails_alone(self, tmp_path):
+        images = [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 160}]
+        with pytest.raises(ImageError, match=r"100 x 80.*200 x 160"):
+            boxes_of(write(tmp_path, ground_truth([annotation()], images)))
+
+
+def without(key):
+    return {name: value for name, value in result().items() if name != key}
+
+
+BAD_RESULTS = [
+    ("entry 1 has no 'score'", without("score")),
+    ("entry 1 has no 'category_id'", without("category_id")),
+    ("entry 1 has no 'bbox' or no 'image_id'", without("bbox")),
+    ("entry 1 has no 'bbox' or no 'image_id'", None),
+    ("entry 1 holds a value", result(bbox=(1, 2, 3))),
+    ("entry 1 holds a value", result(bbox=("1", 2, 3, 4))),
+    ("entry 1 holds a value", result(bbox=(10**400, 2, 3, 4))),
+    ("entry 1 holds a value", result(category_id="dog")),
+    ("entry 1 holds a value", result(image_id=1.5)),
+    ("entry 1 .* no area when read as xywh", result(bbox=(10, 20, -3, 4))),
+    ("entry 1 .* not a finite number", result(bbox=(10, 20, float("nan"), 4))),
+    ("entry 1 has a score", result(score=float("inf"))),
+]
+TWINS = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
+NAMESAKES = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]
+BAD_TRUTHS = [
+    ("annotation 1 is for image 4", ground_truth([annotation(), annotation(4)])),
+    ("annotation 2 is of category 8", ground_truth([annotation(), annotation(area=0), annotation(category_id=8)])),
+    ("annotation 2 .* no area", ground_truth([annotation(area=0), annotation(), annotation(bbox=(5, 5, -2, 4))])),
+    ("annotation 0 has no 'bbox'", ground_truth([{"image_id": 1}])),
+    ("no annotation of its list", {**ground_truth([]), "other": [annotation()]}),
+    ("list 'categories'", {"images": [], "annotations": []}),
+    ("list 'images'", {"boxes": []}),
+    ("COCO ground truth", annotation()),
+    ("image 0 needs", ground_truth([], [{"file_name": "a.jpg"}])),
+    ("image 0 needs", ground_truth([], ["a.jpg"])),
+    ("category 0 needs", ground_truth([], categories=[{"id": 7}])),
+    ("images have the same id", ground_truth([], TWINS)),
+    ("same file_name", ground_truth([], NAMESAKES)),
+    ("categories have the same", ground_truth([annotation()], categories=[{"id": 7, "name": "a"}] * 2)),
+]
+BAD_TEXTS = [
+    ("its JSON cannot be read", '[{"image_id": 1, '),
+    ("its JSON cannot be read", "[" * 100_000),
+    ("its header has no image, x1", ""),
+    ("its header has no image", "x1,y1,x2,y2\n1,2,3,4\n"),
+    ("its header has no x2", "image,x1,y1,y2\na.jpg,1,2,4\n"),
+    ("line 3 holds a value", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2,three,4\n"),
+    ("line 3 holds a value", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2\n"),
+    ("line 2 holds a value", "image,x,y,w,h\n,1,2,3,4\n"),
+    ("line 4 .* no area", "image,x1,y1,x2,y2\n\na.jpg,1,2,3,4\na.jpg,30,20,10,40\n"),
+]
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(("why", "entry"), BAD_RESULTS)
+    def test_bad_entry(self, tmp_path, why, entry):
+        path = write(tmp_path, [result(), entry])
+        with pytest.raises(DataError, match=f"^{path}: {why}"):
+            read_box_table(path)
+
+    @pytest.mark.parametrize(("why", "document"), BAD_TRUTHS)
+    def test_bad_ground_truth(self, tmp_path, why, document):
+        path = write(tmp_path, document)
+        with pytest.raises(DataError, match=f"^{path}: .*{why}"):
+            read_box_table(path)
+
+    @pytest.mark.parametrize(("why", "text"), BAD_TEXTS)
+    def test_bad_text(self, tmp_path, why, text):
+        path = write(tmp_path, text)
+        with pytest.raises(DataError, match=f"^{path}.*{why}"):
+            read_box_table(path)
+
+    def test_pixels_declared_as_shares(self, tmp_path):
+        with pytest.raises(DataError, match=r"entry 0 .* are these pixels"):
+            read_box_table(write(tmp_path, [result()]), "xywh-normalised")
+
+    def test_declared_format_that_the_header_contradicts(self, tmp_path):
+        with pytest.raises(DataError, match="its header has no h, w, x, y"):
+            read_box_table(write(tmp_path, "image,x1,y1,x2,y2\na.jpg,1,2,3,4\n"), "xywh")
+
+    def test_unknown_format(self, tmp_path):
+        with pytest.raises(UnknownNameError, match="xyxy-normalised"):
+            read_box_table(write(tmp_path, [result()]), "xyyx")
+
+    def test_files_that_are_no_text(self, tmp_path):
+        path = tmp_path / "boxes"
+        for content in (b"\xff\xd8\xff\xe0\x00\x10JFIF", b"image,x,y,w,h\n\xff", b"[\xff]", b"image,x,y\0,w,h\n1,1"):
+            path.write_bytes(content)
+            with pytest.raises(DataError, match=f"^{path}"):
+                read_box_table(path)
+        with pytest.raises(DataError, match="cannot be read"):
+            read_box_table(tmp_path)
+        with pytest.raises(DataError, match="No such file"):
+            read_box_table(tmp_path / "none")
+
+    @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+    @settings(SHARED_FOLDER)
+    def test_any_bytes_are_boxes_or_one_error(self, tmp_path, content):
+        path = tmp_path / "boxes"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="boxes"):
+            read_box_table(path)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=5)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["image_id", "bbox", "score", "category_id", "images", "annotations", "categories", "id"]
+                    ),
+                    inner,
+                    max_size=6,
+                )
+            ),
+            max_leaves=20,
+        )
+    )
+    @settings(SHARED_FOLDER, max_examples=200)
+    def test_any_json_is_boxes_or_one_error(self, tmp_path, document):
+        path = write(tmp_path, document)
+        try:
+            table = read_box_table(path)
+        except DataError as error:
+            assert str(path) in str(error)
+        else:
+            assert len(table.boxes) == len(table.scores) == len(table.image_indices) == len(table.category_ids)
