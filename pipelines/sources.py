@@ -1,0 +1,295 @@
+"""From what the user names to an ordered list of images, each with a name that is unique, safe and stable.
+
+An image's name is its path below the folder it was found in: a folder given as a source, the folder of a file, the
+part of a glob before its first wildcard, the folder of a list. With several sources it is the path below the
+deepest folder that holds them all (`2020/images/a.jpg`, `2021/images/a.jpg`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from unicodedata import normalize
+from urllib.parse import unquote
+
+from pipelines.errors import UsageError
+
+# What a folder is searched for, and Pillow's name of the format. Pillow reads HEIF and JXL only with a plugin: they
+# are listed so that such a photo fails with a reason instead of being passed over.
+IMAGE_EXTENSIONS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG"),
+    **dict.fromkeys((".png", ".apng"), "PNG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".webp": "WEBP",
+    ".gif": "GIF",
+    **dict.fromkeys((".bmp", ".dib"), "BMP"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG2000"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "PPM"),
+    **dict.fromkeys((".avif", ".avifs"), "AVIF"),
+    **dict.fromkeys((".heic", ".heif"), "HEIF"),
+    ".jxl": "JXL",
+}
+_COMPONENT_BYTES = 200  # file systems allow 255; outputs add numbers and extensions
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of a run. name: its unique key, a relative POSIX path; location: its path or URL.
+
+    A name never leaves the folder it is joined to, holds no control character, and differs from every other name
+    even where case is ignored. No name is a folder of another one, nor becomes one when an extension is added.
+    """
+
+    name: str
+    location: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image without its name. path: absolute POSIX path, links kept, or /host/path of a URL; root: the folder
+    that its source searched."""
+
+    location: str
+    path: PurePosixPath
+    root: PurePosixPath
+
+
+def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[Source, ...]:
+    """List the images that `sources` name, each once, in the order of the sources and sorted within a folder.
+
+    A source is an image, a folder (searched with its subfolders for IMAGE_EXTENSIONS in any case, hidden ones
+    passed over, links followed), a glob (`photos/**/*.jpg`), a list (.txt: a path or URL per line, paths relative to
+    the list; blank lines and # comments allowed), an http(s) URL, or `-` for a list on standard input.
+    output: the run's output folder, never searched, so that a second run does not find the first one's pictures.
+
+    Raises UsageError when a source does not exist, cannot be read or yields no image. What a list names is not
+    looked at here: an entry that is missing fails later, as an image of the run, and is not lost.
+    """
+    if not sources:
+        raise UsageError("no images: name a file, a folder, a glob, a list, a URL, or - for a list on standard input")
+    images: dict[str, _Found] = {}
+    for source in sources:
+        for found in _find(source, output):
+            images.setdefault(_identity(found.location), found)
+    return _named(list(images.values()))
+
+
+def image_ids(sources: Iterable[Source]) -> dict[str, int]:
+    """COCO image id by name: the number in the file name if every image has one of its own, else 1 to N in order.
+
+    Call it on all images of the run, before `shard`.
+    """
+    names = [source.name for source in sources]
+    stems = [PurePosixPath(name).stem for name in names]
+    if all(re.fullmatch(r"0*[0-9]{1,16}", stem) for stem in stems):
+        ids = [int(stem) for stem in stems]
+        if len(set(ids)) == len(ids) and max(ids, default=0) < 2**53:
+            return dict(zip(names, ids, strict=True))
+    return {name: number for number, name in enumerate(names, 1)}
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`"2/8"` -> (2, 8): the second of eight shards. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    index, total = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= index <= total:
+        raise UsageError(f"shard {text!r} is not i/n with 1 <= i <= n, such as 2/8")
+    return index, total
+
+
+def shard(sources: Sequence[Source], index: int, total: int) -> tuple[Source, ...]:
+    """Shard `index` (from 1) of `total`. Each image is in exactly one, and sizes differ by one at most.
+
+    Shards are contiguous: joining them in order gives the order of the whole, and images that lie together, often
+    alike in size, stay together in a batch.
+    """
+    if not 1 <= index <= total:
+        raise ValueError(f"shard {index} of {total}")
+    return tuple(sources[len(sources) * (index - 1) // total : len(sources) * index // total])
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is fetched over http or https; every other one is a path."""
+    return location.lower().startswith(("http://", "https://"))
+
+
+# Finding
+
+
+def _find(source: str, output: Path | None) -> list[_Found]:
+    if source == "-":
+        return _listed(sys.stdin.buffer.read(), "standard input", Path())
+    if is_url(source):
+        return _rooted([source])
+    if not source or "\0" in source:
+        raise UsageError(f"the source {source!r} names no file")
+    path = Path(source)
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return _in_folder(path, output)
+        if path.suffix.lower() == ".txt":
+            return _listed(path.read_bytes(), f"the list {source!r}", path.parent)
+        return _rooted([source])
+    except OSError as error:
+        if _is_pattern(source):
+            return _globbed(path, output)
+        raise UsageError(f"cannot read the source {source!r}: {error.strerror}") from None
+
+
+def _in_folder(folder: Path, output: Path | None) -> list[_Found]:
+    images = [str(path) for path in _walk(folder, output) if _is_image(path)]
+    if not images:
+        raise UsageError(f"no image in the folder {str(folder)!r}; looked for {' '.join(IMAGE_EXTENSIONS)}")
+    return _rooted(images, folder)
+
+
+def _globbed(pattern: Path, output: Path | None) -> list[_Found]:
+    """Files that match; when the pattern does not spell the extension out (`photos/*`), only images."""
+    root = Path(*takewhile(lambda part: not _is_pattern(part), pattern.parts))
+    tail = pattern.parts[len(root.parts) :]
+    any_file = pattern.suffix != "" and not _is_pattern(pattern.suffix)
+    images = [
+        str(path)
+        for path in _walk(root, output, depth=None if "**" in tail else len(tail))
+        if _matches(path.relative_to(root).parts, tail) and (any_file or _is_image(path))
+    ]
+    if not images:
+        raise UsageError(f"no image matches {str(pattern)!r}")
+    return _rooted(images, root)
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _listed(content: bytes, title: str, folder: Path) -> list[_Found]:
+    text = content.decode("utf-8-sig", "surrogateescape")  # as the system decodes file names
+    if "\0" in text:
+        raise UsageError(f"{title} is not a list: expected UTF-8 text with one path or URL per line")
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
+    entries = [line for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise UsageError(f"{title} lists no image: expected one path or URL per line")
+    urls = iter(_rooted([entry for entry in entries if is_url(entry)]))
+    paths = iter(_rooted([str(folder / entry) for entry in entries if not is_url(entry)], folder))
+    return [next(urls) if is_url(entry) else next(paths) for entry in entries]
+
+
+def _rooted(locations: Sequence[str], folder: Path | None = None) -> list[_Found]:
+    """Give locations one root: `folder` if all lie below it, else the deepest folder that holds them."""
+    if not locations:
+        return []
+    paths = [_posix(location) for location in locations]
+    root = PurePosixPath(os.path.commonpath([path.parent for path in paths]))
+    if folder is not None and root.is_relative_to(_posix(str(folder))):
+        root = _posix(str(folder))
+    return [_Found(location, path, root) for location, path in zip(locations, paths, strict=True)]
+
+
+def _walk(root: Path, output: Path | None, depth: int | None = None) -> Iterator[Path]:
+    """Files below `root`, at most `depth` levels down, hidden ones left out. Links are followed, each folder once."""
+    entered = {os.path.realpath(output)} if output else set()
+    if os.path.realpath(root) in entered:
+        raise UsageError(f"the output folder {str(output)!r} is also searched for images: choose another one")
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"cannot search the folder {error.filename!r}: {error.strerror}")
+
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        at_bottom = depth is not None and len(Path(folder).relative_to(root).parts) + 1 >= depth
+        folders[:] = [] if at_bottom else sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _is_pattern(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _identity(location: str) -> str:
+    return location if is_url(location) else os.path.realpath(location)
+
+
+def _posix(location: str) -> PurePosixPath:
+    """Absolute path of a file, `..` folded; of a URL, /host/path without user, query and fragment."""
+    if is_url(location):
+        host, _, path = re.split(r"[?#]", location.partition("://")[2])[0].partition("/")
+        text = f"{host.rpartition('@')[2]}/{unquote(path)}"
+    else:
+        text = Path(os.path.normpath(Path(location).absolute())).as_posix()
+    return PurePosixPath("/" + "/".join(part for part in text.split("/") if part))
+
+
+# Naming
+
+
+def _named(images: Sequence[_Found]) -> tuple[Source, ...]:
+    names = {}
+    for urls in (False, True):
+        group = [image for image in images if is_url(image.location) == urls]
+        base = os.path.commonpath([image.root for image in group]) if group else "/"
+        names.update({image: _safe(image.path.relative_to(base)) for image in group})
+    distinct = _distinct([names[image] for image in images])
+    return tuple(Source(name, image.location) for name, image in zip(distinct, images, strict=True))
+
+
+def _safe(path: PurePosixPath) -> str:
+    return "/".join(_safe_component(part) for part in path.parts) or "_"
+
+
+def _safe_component(part: str) -> str:
+    """Replace what a file system or a line of text cannot hold, and shorten what it cannot store."""
+    part = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]", "_", part)
+    part = re.sub(r"^([A-Za-z]):", r"\1_", part)
+    if not part.strip(". "):
+        part = "_" * len(part)
+    if len(part.encode()) > _COMPONENT_BYTES:
+        suffix = PurePosixPath(part).suffix[:20]
+        part = part.encode()[: _COMPONENT_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
+    return part
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number (`a-2.jpg`) the names already in use, and those that are or become a folder of another name."""
+    keys = [_key(name) for name in names]
+    folders = {str(folder) for key in keys for folder in PurePosixPath(key).parents}
+    reserved = {folder[: end.start()] for folder in folders for end in re.finditer(r"\.|$", folder)}
+    taken = reserved.union(keys)  # what a numbered name must not be
+    used = set(reserved)
+    last: Counter[str] = Counter()
+    result = []
+    for name, key in zip(names, keys, strict=True):
+        path, number_key = PurePosixPath(name), key
+        if key in used:
+            while key in taken:
+                last[number_key] += 1
+                name = str(path.with_name(f"{path.stem}-{last[number_key] + 1}{path.suffix}"))
+                key = _key(name)
+        taken.add(key)
+        used.add(key)
+        result.append(name)
+    return result
+
+
+def _key(name: str) -> str:
+    return normalize("NFC", normalize("NFC", name).casefold())
