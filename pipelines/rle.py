@@ -105,3 +105,8 @@ def area(rle: Rle) -> int:
 def bbox(rle: Rle) -> list[int]:
     """The mask's bounding box, xywh in pixels; [0, 0, 0, 0] for a mask without pixels."""
     return [int(side) for side in coco_mask.toBbox(rle)]  # type: ignore[no-untyped-call]
+
+
+def large_first(rles: Sequence[Rle]) -> list[int]:
+    """The order in which to paint masks so that none hides a smaller one: indices, equal sizes as they come."""
+    return sorted(range(len(rles)), key=lambda i: -area(rles[i]))

@@ -33,7 +33,7 @@ class Destination:
 
 
 class Output(Protocol):
-    """One kind of file. Made as `Output(destination)`."""
+    """One kind of file. Made as `Output(destination)`; inherit it and override what applies, the rest does nothing."""
 
     def write(self, image: Image, instances: Instances) -> None:
         """Write this image's own files."""

@@ -1,0 +1,114 @@
+"""COCO's two files: results for evaluation (`COCO.loadRes`) and a data set for training (`COCO`).
+
+Both are streamed, one entry a line, and hold ASCII alone, since pycocotools reads them in the platform's encoding.
+Masks are compressed RLE in both: polygons would lose the holes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from pipelines import rle
+from pipelines.files import replacing
+from pipelines.outputs import Destination, Output
+from pipelines.records import Record
+
+
+@dataclass(frozen=True)
+class Results(Output):
+    """`coco_results.json`: a list of every instance found. bbox and score are the detector's."""
+
+    destination: Destination
+
+    def finish(self, records: Callable[[], Iterable[Record]]) -> None:
+        path = self.destination.path("coco_results.json")
+        with (
+            replacing(path, self.destination.scratch) as temporary,
+            temporary.open("w", encoding="ascii", newline="\n") as file,
+        ):
+            _write_list(file, (entry for record in records() for entry in _results(record)))
+            file.write("\n")
+
+
+@dataclass(frozen=True)
+class Dataset(Output):
+    """`coco_dataset.json`: images, annotations and categories. bbox and area are the mask's, score the detector's.
+
+    Images without objects are listed; those that failed are only counted, under info.
+    """
+
+    destination: Destination
+
+    def finish(self, records: Callable[[], Iterable[Record]]) -> None:
+        counts = Counter(record.status for record in records())
+        info = {
+            "description": "instances segmented by evsam",
+            "images": {status: counts[status] for status in ("done", "empty", "failed")},
+        }
+        categories = ({"id": category.id, "name": category.name} for category in self.destination.categories.values())
+        parts: dict[str, Iterable[dict[str, Any]]] = {
+            "images": (_image(record) for record in records() if record.status != "failed"),
+            "annotations": _annotations(records()),
+            "categories": categories,
+        }
+        path = self.destination.path("coco_dataset.json")
+        with (
+            replacing(path, self.destination.scratch) as temporary,
+            temporary.open("w", encoding="ascii", newline="\n") as file,
+        ):
+            file.write(f'{{"info":{_json(info)}')
+            for name, entries in parts.items():
+                file.write(f',\n"{name}":')
+                _write_list(file, entries)
+            file.write("}\n")
+
+
+def _results(record: Record) -> Iterator[dict[str, Any]]:
+    for instance in record.instances:
+        yield {
+            "image_id": record.image_id,
+            "category_id": instance["category_id"],
+            "bbox": instance["bbox"],
+            "score": instance["score"],
+            "predicted_iou": instance["predicted_iou"],
+            "stability_score": instance["stability_score"],
+            "segmentation": instance["segmentation"],
+        }
+
+
+def _image(record: Record) -> dict[str, Any]:
+    return {"id": record.image_id, "file_name": record.name, "width": record.width, "height": record.height}
+
+
+def _annotations(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    instances = ((record.image_id, instance) for record in records for instance in record.instances)
+    for number, (image_id, instance) in enumerate(instances, 1):
+        yield {
+            "id": number,
+            "image_id": image_id,
+            "category_id": instance["category_id"],
+            "segmentation": instance["segmentation"],
+            "area": rle.area(instance["segmentation"]),
+            "bbox": rle.bbox(instance["segmentation"]),
+            "iscrowd": 0,
+            "score": instance["score"],
+            "predicted_iou": instance["predicted_iou"],
+            "stability_score": instance["stability_score"],
+        }
+
+
+def _write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:
+    file.write("[")
+    before = "\n"
+    for entry in entries:
+        file.write(before + _json(entry))
+        before = ",\n"
+    file.write("\n]")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
