@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from evsam_cli.main import main
+from evsam_cli.__main__ import main
 
 OUTPUT = Path("demo")
 

@@ -73,7 +73,7 @@ BoxFormat = Annotated[
         help="How --boxes counts, if the file does not say: xyxy, xywh or cxcywh, in pixels or with -normalised.",
     ),
 ]
-MinScore = Annotated[float, option("Boxes", "--min-score", help="Lowest score to take from --boxes.")]
+MinScore = Annotated[float | None, option("Boxes", "--min-score", help="Lowest score to take from --boxes.")]
 Boxes = Annotated[
     list[str] | None, option("Boxes", "--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.")
 ]

@@ -20,7 +20,7 @@ PLAIN_SECONDS = 10.0
 
 
 class Quiet:
-    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.segment.Watcher`."""
+    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.run.Watcher`."""
 
     def __init__(self) -> None:
         self.counts = {"done": 0, "empty": 0, "failed": 0}

@@ -12,7 +12,7 @@ from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.prompts import PromptConfig
-    from pipelines.segment import Summary
+    from pipelines.run import Summary
 
 SHOWN_FAILURES = 20
 
@@ -28,7 +28,7 @@ def segment(
     imgsz: options.ImgSize = 640,
     boxes: options.BoxFile = None,
     box_format: options.BoxFormat = None,
-    min_score: options.MinScore = 0.0,
+    min_score: options.MinScore = None,
     box: options.Boxes = None,
     point: options.Points = None,
     sam: options.Sam = "evsam-starter",
@@ -59,7 +59,9 @@ def segment(
     from pipelines.detectors.given import parse_box, parse_point
     from pipelines.device import pick_device
     from pipelines.prompts import BoxFileConfig, GivenBoxes, GivenPoints
-    from pipelines.segment import SegmentConfig, run
+    from pipelines.run import RunConfig
+    from pipelines.segment import SegmentConfig
+    from pipelines.segment import segment as run
     from pipelines.sources import parse_shard
 
     if sum(map(bool, (boxes, box, point))) > 1:
@@ -73,14 +75,9 @@ def segment(
         prompts = GivenPoints(tuple(parse_point(text) for text in point))
     else:
         prompts = DetectorConfig(detector, conf, iou, max_det, imgsz, options.split(classes))
-    config = SegmentConfig(
+    images = RunConfig(
         sources=tuple(sources),
         output=output,
-        prompts=prompts,
-        sam=sam,
-        weights=weights,
-        device=pick_device(device),
-        precision=precision,
         save=options.split(save),
         batch=batch,
         shard=parse_shard(shard),
@@ -89,13 +86,9 @@ def segment(
         overwrite=overwrite,
         offline=offline or None,
     )
+    config = SegmentConfig(images, prompts, sam, weights, pick_device(device), precision)
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        try:
-            summary = run(config, watch)
-        except KeyboardInterrupt:
-            seen = sum(watch.counts.values())
-            typer.echo(f"evsam: interrupted after {seen} images; --resume goes on from there", err=True)
-            raise typer.Exit(130) from None
+        summary = run(config, watch)
     report(summary, output, quiet=quiet or as_json)
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import SetupError, UsageError
+from pipelines.errors import UsageError
 from pipelines.files import write_text
 from pipelines.records import Record, Status
 from pipelines.sources import Source
@@ -81,35 +81,35 @@ class Journal:
                     yield Record(**{**record.__dict__, "image_id": image_id})
 
 
-def open_state(
+def plan(
     folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], *, resume: bool, overwrite: bool
 ) -> tuple[Source, ...]:
-    """Prepare `folder` for a new run or for going on with the one in it; returns the images of the run.
+    """The images of a run in `folder`; writes nothing.
 
-    Going on keeps the images of the earlier run in the list, also those that have vanished since. Raises UsageError
-    when the folder holds a run and neither `resume` nor `overwrite` was asked for, or when the settings have changed,
-    and SetupError when the folder cannot be written.
+    A resumed run keeps the images of the earlier one in the list, also those that have vanished since. Raises
+    UsageError when the folder holds a run and neither `resume` nor `overwrite` was asked for, or when a resumed run had
+    other settings.
     """
-    state = folder / STATE
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        scratch = scratch_folder(folder)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-    except OSError as error:
-        raise SetupError(f"cannot write to {folder}: {error.strerror or error}") from error
     earlier = read_settings(folder)
-    if earlier is not None and not (resume or overwrite):
+    if earlier is None or overwrite:
+        return tuple(sources)
+    if not resume:
         raise UsageError(f"{folder} already holds a run: add --resume to go on with it or --overwrite to start anew")
-    if earlier is not None and resume:
-        _check_same(earlier, settings, folder)
-        known = {source.name for source in sources}
-        sources = (*sources, *(source for source in read_sources(folder) if source.name not in known))
-    else:
+    _check_same(earlier, settings, folder)
+    known = {source.name for source in sources}
+    return (*sources, *(source for source in read_sources(folder) if source.name not in known))
+
+
+def begin(folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], *, fresh: bool) -> None:
+    """Prepare the state of a run in `folder`; `fresh` forgets what an earlier one finished. Raises OSError."""
+    state = folder / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scratch_folder(folder), ignore_errors=True)
+    scratch_folder(folder).mkdir()
+    if fresh:
         (state / "journal.jsonl").unlink(missing_ok=True)
     write_text(state / "sources.json", json.dumps([asdict(source) for source in sources], ensure_ascii=False))
     write_text(state / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False))
-    return tuple(sources)
 
 
 def scratch_folder(folder: Path) -> Path:

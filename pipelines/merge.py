@@ -11,9 +11,9 @@ from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.files import replacing, write_text
-from pipelines.journal import STATE, Journal, open_state, read_settings, read_sources, scratch_folder
+from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
-from pipelines.segment import Summary, tally
+from pipelines.run import Summary, tally
 from pipelines.sources import Source, image_ids
 from pipelines.stages import writing
 from pipelines.types import Category
@@ -31,7 +31,7 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     with writing(output), ExitStack() as stack:
         journals = [stack.enter_context(Journal(part)) for part in parts]
         owners = _owners(sources, parts, journals)
-        open_state(output, settings, sources, resume=False, overwrite=overwrite)
+        begin(output, settings, plan(output, settings, sources, resume=False, overwrite=overwrite), fresh=True)
         joined = stack.enter_context(Journal(output))
         for source in sources:
             for record in journals[owners[source.name]].records({source.name: ids[source.name]}):

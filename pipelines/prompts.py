@@ -21,7 +21,7 @@ class BoxFileConfig:
 
     path: str
     box_format: str | None = None
-    min_score: float = 0.0
+    min_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def build_prompter(
     if isinstance(config, BoxFileConfig):
         from pipelines.detectors.box_file import BoxFile
 
-        return BoxFile(Path(config.path), image_ids, box_format=config.box_format, min_score=config.min_score)
+        return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
     if isinstance(config, GivenBoxes):
         from pipelines.detectors.given import Given
 

@@ -1,0 +1,60 @@
+"""How the `evsam` command starts and ends: one line for an expected fault, 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from importlib.util import find_spec
+from typing import NoReturn
+
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        check_names()
+        _run()
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:
+            print("evsam: interrupted; nothing finished is lost, a run goes on with --resume", file=sys.stderr)
+        raise
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Leave through every `finally`; Typer would turn a KeyboardInterrupt into exit code 1."""
+    raise SystemExit(EXIT_INTERRUPTED)
+
+
+def check_names() -> None:
+    """Exit when another distribution shadows or overwrote one of evsam's generic package names."""
+    for name in ("pipelines", "weights"):
+        if getattr(importlib.import_module(name), "OWNER", None) != "evsam":
+            spec = find_spec(name)
+            print(
+                f"evsam: the package {name!r} that Python finds ({spec.origin if spec else 'nowhere'}) is not evsam's: "
+                "install evsam in an environment of its own, for example with pipx",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+
+
+def _run() -> None:
+    from evsam_cli.main import app
+    from pipelines.errors import EvsamError
+
+    try:
+        app()
+    except EvsamError as error:
+        print(f"evsam: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

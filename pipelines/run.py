@@ -1,0 +1,233 @@
+"""The one loop: images in, a job's instances out to every output, and a journal of what is finished.
+
+    image -> job -> Instances -> every output -> journal
+
+What an image is given depends on the image and the settings alone, so a run that was killed and resumed writes the same
+files as one that was not: images are handled in fixed units of `batch`, and a unit that is only partly finished is
+given to the job again as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+from pipelines import rle, run_info
+from pipelines.errors import ImageError, UsageError
+from pipelines.files import write_text
+from pipelines.images import MAX_PIXELS, load
+from pipelines.journal import Journal, begin, plan, scratch_folder
+from pipelines.outputs import OUTPUTS, Destination, Output
+from pipelines.records import Record, Status, instance_records
+from pipelines.sources import Source, image_ids, is_url, resolve, shard
+from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
+from pipelines.types import Category, Image, Instances
+from weights import store
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every run is told. sources: see `pipelines.sources.resolve`; output: the folder to write.
+
+    save: names of `OUTPUTS`. batch: images handled together, None for what the job likes. shard: (i, n), the i-th of n
+    parts. resume: go on with the run in `output`; overwrite: start anew although there is one. offline: never touch the
+    network, None for what EVSAM_OFFLINE says.
+    """
+
+    sources: tuple[str, ...]
+    output: Path
+    save: tuple[str, ...] = ("coco", "overlay")
+    batch: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+    overwrite: bool = False
+    offline: bool | None = None
+
+
+class Job(Protocol):
+    """What is done to the images."""
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """All classes that its instances can have."""
+
+    @property
+    def batch(self) -> int:
+        """How many images it likes to see at once."""
+
+    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
+        """One result per image, in order; an ImageError is the reason why that image has none."""
+
+    def report(self) -> Mapping[str, Any]:
+        """What `run.json` should say of its work."""
+
+
+class Watcher(Protocol):
+    """Told of a run's progress."""
+
+    def started(self, total: int, finished: int) -> None:
+        """total: images of this run; finished: those that an earlier run had finished."""
+
+    def recorded(self, record: Record) -> None:
+        """One more image has its record. Called from the writing thread."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def started(self, total: int, finished: int) -> None: ...
+
+    def recorded(self, record: Record) -> None: ...
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended. counts: images by status; failed: name -> reason; info: what `run.json` holds."""
+
+    counts: Mapping[str, int]
+    failed: Mapping[str, str]
+    info: Mapping[str, Any]
+
+
+def run(
+    config: RunConfig,
+    settings: Mapping[str, Any],
+    make_job: Callable[[Mapping[str, int]], Job],
+    *,
+    device: str,
+    watch: Watcher | None = None,
+) -> Summary:
+    """Give all images to the job and write the outputs.
+
+    settings: what decides the job's results; a resumed run must agree on it. make_job: from image ids (name -> id) to
+    the job; what can be wrong with its settings is found there, before the first image. Raises EvsamError for faults of
+    settings, weights or disk; an image that cannot be handled is recorded as failed and the run goes on.
+    KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
+    """
+    watch = watch or Silent()
+    rows = [OUTPUTS[name] for name in config.save]
+    settings = {
+        **settings,
+        "device": device.split(":")[0],
+        "save": sorted(config.save),
+        "batch": config.batch,
+        "shard": f"{config.shard[0]}/{config.shard[1]}",
+        "max_pixels": config.max_pixels,
+    }
+    found = resolve(config.sources, output=config.output)
+    _check_offline(config, found)
+    sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
+    ids = image_ids(sources)
+    part = shard(sources, *config.shard)
+    mine = {source.name: ids[source.name] for source in part}
+    job = make_job(ids)
+
+    start = time.perf_counter()
+    clock = StageClock()
+    with writing(config.output):
+        begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
+        categories = {category.id: category for category in job.categories}
+        destination = Destination(config.output, scratch_folder(config.output), categories)
+        outputs: list[Output] = [row.load()(destination) for row in rows]
+        with Journal(config.output) as journal:
+            earlier = sum(journal.finished(name) for name in mine)
+            watch.started(len(part), earlier)
+            _Loop(config, job, outputs, journal, ids, watch, clock).run(part)
+            with clock("write"):
+                for output in outputs:
+                    output.finish(lambda: journal.records(mine))
+            counts, failed = tally(journal.records(mine))
+        seconds = time.perf_counter() - start
+        info = {
+            "settings": settings,
+            "sources": list(config.sources),
+            "images": {"total": len(part), **counts},
+            "failed": failed,
+            "categories": {category.id: category.name for category in job.categories},
+            "report": dict(job.report()),
+            "versions": run_info.versions(),
+            "machine": run_info.machine(device),
+            "this_run": {
+                "images": len(part) - earlier,
+                "seconds": round(seconds, 3),
+                "images_per_second": round((len(part) - earlier) / seconds, 3),
+                "stage_seconds": {stage: round(value, 3) for stage, value in sorted(clock.seconds.items())},
+                "peak_memory_mib": run_info.peak_memory_mib(),
+            },
+        }
+        write_text(config.output / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+    return Summary(counts, failed, info)
+
+
+def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, str]]:
+    """Images by status, and name -> reason of those that failed."""
+    counts = {status: 0 for status in get_args(Status)}
+    failed = {}
+    for record in records:
+        counts[record.status] += 1
+        if record.reason is not None:
+            failed[record.name] = record.reason
+    return counts, failed
+
+
+def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
+    offline = store.is_offline() if config.offline is None else config.offline
+    urls = [source.location for source in sources if is_url(source.location)]
+    if offline and urls:
+        raise UsageError(f"{urls[0]} is on the network, but this is an offline run: fetch it first, or drop --offline")
+
+
+@dataclass(frozen=True)
+class _Loop:
+    config: RunConfig
+    job: Job
+    outputs: Sequence[Output]
+    journal: Journal
+    ids: Mapping[str, int]
+    watch: Watcher
+    clock: StageClock
+
+    def run(self, sources: Sequence[Source]) -> None:
+        with WriteBehind() as writer:
+            for unit in read_ahead(self._units(sources), self._load):
+                results = self.job([image for _, image in unit if isinstance(image, Image)], self.clock)
+                for source, image in unit:
+                    result = next(results) if isinstance(image, Image) else image
+                    if not self.journal.finished(source.name):
+                        writer.put(self._write, source, image, result)
+
+    def _units(self, sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
+        size = self.config.batch or self.job.batch
+        for start in range(0, len(sources), size):
+            unit = sources[start : start + size]
+            if not all(self.journal.finished(source.name) for source in unit):
+                yield unit
+
+    def _load(self, source: Source) -> tuple[Source, Image | ImageError]:
+        with self.clock("load"):
+            try:
+                return source, load(source, max_pixels=self.config.max_pixels)
+            except ImageError as error:
+                return source, error
+
+    def _write(self, source: Source, image: Image | ImageError, result: Instances | ImageError) -> None:
+        name, image_id = source.name, self.ids[source.name]
+        width, height = (image.width, image.height) if isinstance(image, Image) else (0, 0)
+        with self.clock("write"):
+            try:
+                if isinstance(result, ImageError):
+                    raise result
+                assert isinstance(image, Image)
+                for output in self.outputs:
+                    output.write(image, result)
+                rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
+                record = Record(name, image_id, width, height, "done" if rows else "empty", None, rows)
+            except ImageError as error:
+                record = Record(name, image_id, width, height, "failed", str(error))
+            self.journal.add(record)
+        self.watch.recorded(record)

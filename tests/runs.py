@@ -1,0 +1,62 @@
+"""Helpers of the tests that run the command line as a user does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pil
+
+from pipelines.journal import STATE
+
+QUICK = ("--imgsz", "96", "--conf", "0.02", "--max-det", "2", "--device", "cpu")
+"""Options that make the bundled detector quick, and willing to find something in small pictures."""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """`evsam` as a process of its own."""
+    command = [sys.executable, "-m", "evsam_cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+
+
+def evsam(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Run `evsam` to its end; returns what it printed on stdout and stderr."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def final_files(folder: Path) -> dict[str, str]:
+    """Digest of every file of a run, but its state and `run.json`."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and STATE not in path.parts and path.name != "run.json"
+    }
+
+
+def photo_folder(folder: Path, photographs: list[Path], count: int, *, every: int = 3) -> Path:
+    """`count` small pictures: each `every`-th a cut of a photograph, one in fifty broken, the others plain grey."""
+    folder.mkdir()
+    scenes = [Pil.open(path).convert("RGB").resize((480, 360)) for path in photographs]
+    rng = np.random.default_rng(count)
+    for i in range(count):
+        path = folder / f"photo {i:04d}.jpg"
+        if i % 50 == 7:
+            path.write_bytes(b"\xff\xd8\xff broken")
+        elif i % every:
+            Pil.new("RGB", (96, 96), (120, 120, 120)).save(path)
+        else:
+            x, y = rng.integers(0, 300), rng.integers(0, 200)
+            scenes[i % len(scenes)].crop((x, y, x + 170, y + 150)).save(path)
+    return folder

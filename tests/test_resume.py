@@ -1,0 +1,135 @@
+"""Runs that are stopped: killed or interrupted anywhere, then resumed, they end with the same files."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from runs import QUICK, evsam, final_files, photo_folder, start
+
+from pipelines.journal import Journal, begin
+from pipelines.outputs import OUTPUTS
+from pipelines.records import Record
+from pipelines.sources import Source
+
+SAVE = ("--save", ",".join(OUTPUTS))
+
+
+def journal_lines(out: Path) -> int:
+    journal = out / ".evsam/journal.jsonl"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def kill_and_resume(folder: Path, out: Path, kills: int, count: int, how: signal.Signals) -> int:
+    """Run until a random share of the images is recorded, stop the process, go on; returns how often it was hit."""
+    rng = random.Random(kills)
+    hits = 0
+    for share in sorted(rng.sample(range(1, count), kills)):
+        process = start("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", "--resume")
+        target = max(share, journal_lines(out) + 1)
+        while process.poll() is None and journal_lines(out) < target:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.05)
+        if process.poll() is None:
+            process.send_signal(how)
+            hits += 1
+        _, err = process.communicate(timeout=60)
+        if how is signal.SIGINT:
+            assert process.returncode in (130, 1), err
+    evsam("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", "--resume", code=1)
+    return hits
+
+
+@pytest.mark.parametrize(
+    ("count", "kills", "how"),
+    [
+        (24, 3, signal.SIGKILL),
+        (24, 2, signal.SIGINT),
+        pytest.param(1000, 20, signal.SIGKILL, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
+    ],
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    count: int, kills: int, how: signal.Signals, photographs: list[Path], tmp_path: Path
+) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, count)
+    hits = kill_and_resume(folder, tmp_path / "stopped", kills, count, how)
+    assert hits == kills
+    process = start("segment", folder, "-o", tmp_path / "whole", *QUICK, *SAVE, "--batch", "3")
+    process.communicate(timeout=3600)
+    assert process.returncode == 1
+    whole = final_files(tmp_path / "whole")
+    assert len(json.loads((tmp_path / "whole/coco_results.json").read_text())) > count // 5
+    assert final_files(tmp_path / "stopped") == whole
+
+
+def test_a_second_run_needs_a_decision_and_the_same_settings(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 4)
+    out = tmp_path / "out"
+    evsam("segment", folder, "-o", out, *QUICK)
+    before = final_files(out)
+    _, err = evsam("segment", folder, "-o", out, *QUICK, code=2)
+    assert "--resume" in err and "--overwrite" in err
+    _, err = evsam("segment", folder, "-o", out, *QUICK, "--iou", "0.5", "--resume", code=2)
+    assert "0.7" in err and "0.5" in err
+    _, err = evsam("segment", folder, "-o", out, *QUICK, "--resume")
+    assert "4 already finished" in err and final_files(out) == before
+    evsam("segment", folder, "-o", out, *QUICK, "--overwrite")
+    assert final_files(out) == before
+
+
+def test_images_added_and_lost_between_runs(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 4)
+    out = tmp_path / "out"
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "jsonl")
+    (folder / "photo 0001.jpg").unlink()
+    (folder / "photo 0000.jpg").rename(folder / "photo 0009.jpg")
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "jsonl", "--resume")
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert sorted(r["name"] for r in records) == [f"photo 000{i}.jpg" for i in (0, 1, 2, 3, 9)]
+    assert all(r["status"] in ("done", "empty") for r in records)
+    assert len({r["image_id"] for r in records}) == 5
+
+
+def test_failed_images_are_tried_again(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 9)
+    evsam("segment", folder, "-o", tmp_path / "out", *QUICK, code=1)
+    (folder / "photo 0007.jpg").write_bytes((folder / "photo 0000.jpg").read_bytes())
+    evsam("segment", folder, "-o", tmp_path / "out", *QUICK, "--resume")
+
+
+def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
+    sources = [Source(name, name) for name in ("a.jpg", "b.jpg")]
+    begin(tmp_path, {}, sources, fresh=True)
+    with Journal(tmp_path) as journal:
+        journal.add(Record("a.jpg", 1, 10, 10, "empty"))
+        journal.add(Record("b.jpg", 2, 10, 10, "empty"))
+    path = tmp_path / ".evsam/journal.jsonl"
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        with Journal(tmp_path) as journal:
+            names = [name for name in ("a.jpg", "b.jpg") if journal.finished(name)]
+            assert len(names) == whole[:cut].count(b"\n")
+            journal.add(Record("b.jpg", 2, 10, 10, "failed", "why"))
+            journal.add(Record("a.jpg", 1, 10, 10, "empty"))
+        with Journal(tmp_path) as journal:
+            assert [r.status for r in journal.records({"b.jpg": 7, "a.jpg": 8})] == ["failed", "empty"]
+            assert [r.image_id for r in journal.records({"a.jpg": 7, "b.jpg": 8})] == [7, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_memory_does_not_grow_with_the_number_of_images(photographs: list[Path], tmp_path: Path) -> None:
+    peaks = {}
+    for count in (100, 2000):
+        folder = photo_folder(tmp_path / f"photos{count}", photographs, count)
+        process = start("segment", folder, "-o", tmp_path / f"out{count}", *QUICK, *SAVE)
+        process.communicate(timeout=7000)
+        assert process.returncode == 1
+        peaks[count] = json.loads((tmp_path / f"out{count}/run.json").read_text())["this_run"]["peak_memory_mib"]
+    print(peaks)
+    assert peaks[2000] <= 1.05 * peaks[100]
