@@ -1,0 +1,205 @@
+"""`evsam train`: distil an encoder, fine-tune a SAM, train a detector on the same masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evsam_cli import options
+from pipelines.errors import SetupError, UsageError
+from pipelines.training.config import (
+    DataConfig,
+    DetectorConfig,
+    DistillConfig,
+    FinetuneConfig,
+    read_recipe,
+    recipes,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Train on your own photos with masks.
+
+    A data set is a COCO or LVIS JSON file, a folder with annotations.json and images/, an SA-1B folder, or a folder
+    with images/ and masks/ (PNG). Recipes hold the settings: print one with `evsam train recipe NAME`, change it, and
+    give the file as --recipe. Needs the packages of `pip install 'evsam[train]'`.""",
+)
+KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
+
+
+def _names(kind: str) -> str:
+    return f"Settings: a TOML file, or {', '.join(recipes(KINDS[kind]))}."
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False)]
+Data = Annotated[
+    list[str] | None,
+    options.option("Data", "--data", metavar="PATH[=WEIGHT]", help="A data set, and how often to draw from it."),
+]
+Validation = Annotated[
+    str | None, options.option("Data", "--val", metavar="PATH", help="Data set to validate on and choose the best by.")
+]
+StartWeights = Annotated[
+    str | None,
+    options.option(
+        "Model",
+        "--weights",
+        metavar="FILE",
+        help="Checkpoint to start from; '' starts from nothing. Default: the recipe's, or the model's own.",
+    ),
+]
+Device = Annotated[str | None, options.option("Machine", "--device", help="auto, cpu, cuda or mps.")]
+Devices = Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", min=1)]
+Precision = Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")]
+Workers = Annotated[int | None, options.option("Machine", "--workers", help="Processes that read photos.", min=0)]
+Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
+
+
+@app.command()
+def finetune(
+    output: Output,
+    recipe: Annotated[str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("finetune"))],
+    data: Data = None,
+    val: Validation = None,
+    weights: StartWeights = None,
+    freeze: Annotated[
+        str | None,
+        options.option("Model", "--freeze", metavar="PART,...", help="image_encoder, prompt_encoder, mask_decoder."),
+    ] = None,
+    device: Device = None,
+    devices: Devices = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    resume: Resume = False,
+) -> None:
+    """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it.
+
+    evsam train finetune -o run --recipe l0 --data coco/annotations/instances_train2017.json --val val.json
+
+    evsam train finetune -o run --recipe l0 --freeze image_encoder --data mine=3 --data sa1b --val mine-val
+    """
+    changes = _changes(data, weights, val)
+    if freeze is not None:
+        changes["freeze"] = options.split([freeze])
+    config = _with_loop(read_recipe(FinetuneConfig, recipe, changes), device, devices, precision, workers)
+    run = _load("finetune")
+    best = run(config, output, resume=resume)
+    figures = "".join(f"  {name} {value:.4g}" for name, value in best.items())
+    typer.echo(f"{output / ('best' if best else 'last')}.safetensors{figures}")
+
+
+@app.command()
+def distill(
+    output: Output,
+    recipe: Annotated[
+        str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("distill"))
+    ] = "distill",
+    data: Data = None,
+    model: Annotated[str | None, options.option("Model", "--model", help="The student.")] = None,
+    teacher: Annotated[str | None, options.option("Model", "--teacher", help="Any SAM with SAM's decoder.")] = None,
+    weights: StartWeights = None,
+    cache: Annotated[
+        Path | None,
+        options.option("Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo."),
+    ] = None,
+    device: Device = None,
+    devices: Devices = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    resume: Resume = False,
+) -> None:
+    """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed.
+
+    evsam train distill -o run --teacher sam-vit-h --model efficientvit-sam-l0 --data photos/
+    """
+    changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
+    config = _with_loop(read_recipe(DistillConfig, recipe, changes), device, devices, precision, workers)
+    _load("distill")(config, output, resume=resume, cache=cache)
+    typer.echo(output / "last.safetensors")
+
+
+@app.command()
+def detector(
+    output: Output,
+    recipe: Annotated[
+        str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("detector"))
+    ] = "finetune",
+    data: Data = None,
+    val: Validation = None,
+    weights: StartWeights = None,
+    class_aware: Annotated[
+        bool, options.option("Model", "--class-aware", help="Keep the data's classes; else all is `object`.")
+    ] = False,
+    epochs: Annotated[int | None, options.option("Model", "--epochs", help="Passes over the data.", min=1)] = None,
+    device: Device = None,
+    workers: Workers = None,
+    resume: Resume = False,
+) -> None:
+    """Train a YOLO detector on boxes around the masks, by ultralytics. Weights of data sets do not count here.
+
+    evsam train detector -o run --data mine --val mine-val
+    """
+    changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
+    given = (("epochs", epochs), ("device", device), ("workers", workers))
+    changes |= {name: value for name, value in given if value is not None}
+    typer.echo(_load("detector")(read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
+
+
+@app.command("recipe")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A recipe's name.", show_default=False)],
+) -> None:
+    """Print a recipe, to be changed and given as --recipe FILE."""
+    known = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
+    if name not in known:
+        raise UsageError(f"no recipe {name!r}; choose one of {', '.join(known)}")
+    typer.echo(known[name], nl=False)
+
+
+def _changes(data: list[str] | None, weights: str | None, validation: str | None = None) -> dict[str, Any]:
+    """What the command line says otherwise than the recipe."""
+    changes: dict[str, Any] = {}
+    if data:
+        changes["data"] = tuple(_data(text) for text in data)
+    if validation:
+        changes["validation"] = DataConfig(validation)
+    if weights is not None:
+        changes["weights"] = weights
+    return changes
+
+
+def _data(text: str) -> DataConfig:
+    """PATH or PATH=WEIGHT."""
+    path, separator, weight = text.rpartition("=")
+    if not separator:
+        return DataConfig(text)
+    try:
+        value = float(weight)
+    except ValueError:
+        return DataConfig(text)
+    if not 0 < value < float("inf"):
+        raise UsageError(f"--data {text}: a weight is above 0")
+    return DataConfig(path, weight=value)
+
+
+def _with_loop(config: Any, device: str | None, devices: int | None, precision: str | None, workers: int | None) -> Any:
+    given = {"device": device, "devices": devices, "precision": precision, "workers": workers}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(config, loop=dataclasses.replace(config.loop, **changes))
+
+
+def _load(verb: str) -> Any:
+    """`pipelines.training.<verb>.run`; a missing package of the extra is one clear line."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"pipelines.training.{verb}").run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("pipelines"):
+            raise
+        raise SetupError(
+            f"training needs the package {error.name!r}: install it with `pip install 'evsam[train]'`"
+        ) from error

@@ -1,0 +1,1 @@
+"""Training: distil an image encoder, fine-tune the whole network, train a detector on the same masks."""

@@ -1,0 +1,240 @@
+"""What a training run is told: frozen dataclasses, read from a TOML recipe. Defaults are the paper's where it has any.
+
+Paper: EfficientViT-SAM, arXiv 2402.05008, section 3.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipelines.errors import UsageError
+
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+"""The parts of the network that can be frozen."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One data set. path: see `sources.open_source`; images: folder of its photos, when not beside the annotations;
+    weight: how often it is drawn from, relative to the others."""
+
+    path: str
+    images: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of the run. size: side of the network's square input, pixels; photos: per optimiser step, over all
+    devices; masks: prompts per photo, at most; length: `steps`, or `epochs` (as many photos as the data sets hold).
+
+    focal, bce, dice: weights of the mask loss's terms; rate: what the run's learning rate is multiplied by.
+    """
+
+    size: int
+    photos: int
+    masks: int = 64
+    steps: int | None = None
+    epochs: float | None = None
+    focal: float = 20.0
+    bce: float = 0.0
+    dice: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UsageError("a stage has either steps or epochs")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """scale: range of the magnification over fitting the whole photo into the input, drawn log-uniformly (above 1
+    crops). flip, colour, paste: chances of a mirrored photo, a colour change, and instances pasted from another."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.5
+    colour: float = 0.0
+    paste: float = 0.0
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """box: chance of a box instead of points; box_jitter: standard deviation of a box's noise as a share of its sides
+    (at most 20 px in the 1024 frame, as in SAM); points: most points of a prompt; corrections: rounds of one
+    correction point each, made at every `correct_every`-th step."""
+
+    box: float = 0.5
+    box_jitter: float = 0.1
+    points: int = 10
+    corrections: int = 0
+    correct_every: int = 1
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with linear warm-up and cosine decay to zero. clip: largest gradient norm; ema: decay of the averaged
+    weights, which are those that are validated and exported."""
+
+    learning_rate: float = 2e-6
+    weight_decay: float = 0.01
+    warmup: int = 0
+    clip: float = 1.0
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How the machine is used and how often things happen, in optimiser steps. photos_at_once: per device and forward
+    pass; what is missing to a stage's photos is accumulated. cache_gb: memory for decoded photos, per worker."""
+
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    photos_at_once: int = 8
+    workers: int = 4
+    cache_gb: float = 1.0
+    log_every: int = 20
+    checkpoint_every: int = 500
+    validate_every: int = 1000
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Stage 2: the whole network on photos with masks. weights: checkpoint to start from; "" starts from nothing,
+    None from the model's own. validation_photos: photos of the validation set that are used, at most.
+
+    single_mask: "alternate" trains the single-mask token and the three multi-mask tokens at alternate steps, as in the
+    paper; "both" trains all four at every step.
+    """
+
+    model: str
+    stages: tuple[StageConfig, ...]
+    weights: str | None = None
+    data: tuple[DataConfig, ...] = ()
+    validation: DataConfig | None = None
+    validation_photos: int = 500
+    freeze: tuple[str, ...] = ()
+    single_mask: str = "alternate"
+    seed: int = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.freeze) - set(PARTS)
+        if unknown:
+            raise UsageError(f"cannot freeze {', '.join(sorted(unknown))}; the parts are: {', '.join(PARTS)}")
+        if self.single_mask not in ("alternate", "both"):
+            raise UsageError(f"single_mask is 'alternate' or 'both', not {self.single_mask!r}")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Stage 1: a student's image encoder learns a teacher's image embeddings. teacher: any SAM of `list_sams()`."""
+
+    model: str
+    teacher: str
+    steps: int
+    photos: int
+    weights: str | None = ""
+    teacher_weights: str | None = None
+    data: tuple[DataConfig, ...] = ()
+    seed: int = 0
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(learning_rate=1e-3))
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """A YOLO detector on the same masks. model: "yolov8n" to "yolov8x"; weights: a .pt to start from, "" for a random
+    start, None for the model's own; class_aware: keep the data's classes, told apart by name; else everything is
+    "object". options: more arguments of ultralytics' trainer.
+    """
+
+    model: str
+    epochs: int
+    size: int = 640
+    batch: int = 16
+    weights: str | None = None
+    data: tuple[DataConfig, ...] = ()
+    validation: DataConfig | None = None
+    class_aware: bool = False
+    device: str = "auto"
+    workers: int = 4
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+Config = TypeVar("Config")
+_FOLDERS: dict[type, str] = {FinetuneConfig: "finetune", DistillConfig: "distill", DetectorConfig: "detector"}
+
+
+def recipes(kind: type) -> dict[str, str]:
+    """The recipes that come with evsam for a configuration class: name -> TOML text."""
+    folder = resources.files("pipelines.training") / "recipes" / _FOLDERS[kind]
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8") for entry in files}
+
+
+def read_recipe(kind: type[Config], recipe: str, changes: Mapping[str, Any] | None = None) -> Config:
+    """A recipe by name (see `recipes`) or the path of a TOML file; `changes` replace its top-level values.
+
+    Raises UsageError for a recipe that does not exist, keys that are not settings, and values of another type.
+    """
+    known = recipes(kind)
+    if recipe not in known and not Path(recipe).is_file():
+        raise UsageError(f"no recipe {recipe!r}: name one of {', '.join(known)}, or a TOML file")
+    text = known[recipe] if recipe in known else Path(recipe).read_text(encoding="utf-8")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {recipe} is not TOML: {error}") from error
+    config: Config = _parse(kind, {**table, **(changes or {})}, f"recipe {recipe}")
+    return config
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """`value`, as TOML gives it, as an instance of the type `kind`."""
+    if dataclasses.is_dataclass(kind):
+        return _parse_table(kind, value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        chosen = next(part for part in arguments if part is not type(None))
+        return None if value is None else _parse(chosen, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or (arguments[-1] is not ... and len(value) != len(arguments)):
+            raise UsageError(f"{where}: expected a list, got {value!r}")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        return tuple(_parse(part, item, where) for part, item in zip(kinds, value, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if origin is dict and isinstance(value, dict):
+        return value
+    if type(value) is not kind:
+        raise UsageError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _parse_table(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: expected a table, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = set(value) - set(hints)
+    if unknown:
+        raise UsageError(f"{where}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(hints)}")
+    fields = {name: _parse(hints[name], item, f"{where}, {name}") for name, item in value.items()}
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
+    if needed - set(fields):
+        raise UsageError(f"{where}: {', '.join(sorted(needed - set(fields)))} is missing")
+    return kind(**fields)

@@ -1,0 +1,157 @@
+"""A YOLO detector from the same masks, by ultralytics' own trainer: class-agnostic, to find any object before SAM
+(object-aware prompts, MobileSAMv2, arXiv 2312.09579), or with the data's classes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image as Pil
+
+from pipelines.errors import DataError, UsageError
+from pipelines.files import replacing, write_text
+from pipelines.training.config import DataConfig, DetectorConfig
+from pipelines.training.sources import Photo, Source, open_source
+
+_ORIENTATION = 0x0112  # EXIF
+
+
+def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
+    """Train, or with `resume` go on with the run in `folder`; returns the path of the best weights (.pt).
+
+    The data sets are laid out for YOLO under `folder`/data, photos as links. Raises UsageError when `folder` holds a
+    run and `resume` is not given, DataError for data that cannot be used.
+    """
+    from ultralytics.models import YOLO
+
+    from pipelines.detectors import quiet_ultralytics  # noqa: F401  its switches
+    from pipelines.device import pick_device
+
+    folder = folder.absolute()
+    last = folder / "run" / "weights" / "last.pt"
+    if last.exists() and not resume:
+        raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
+    if last.exists():
+        model = YOLO(last)
+        model.add_callback("on_fit_epoch_end", _report)
+        model.train(resume=True)
+        return folder / "run" / "weights" / "best.pt"
+    model = _model(config)
+    model.add_callback("on_fit_epoch_end", _report)
+    model.train(
+        data=str(layout(config, folder / "data")),
+        imgsz=config.size,
+        epochs=config.epochs,
+        batch=config.batch,
+        device=pick_device(config.device).removeprefix("cuda:"),
+        workers=config.workers,
+        seed=config.seed,
+        project=str(folder),
+        name="run",
+        exist_ok=True,
+        **{"amp": False, "plots": False, **config.options},  # amp=True would download a model to test itself with
+    )
+    return folder / "run" / "weights" / "best.pt"
+
+
+def layout(config: DetectorConfig, folder: Path) -> Path:
+    """Lay the data sets out as ultralytics wants them; returns the path of data.yaml.
+
+    folder: gets images/{train,val}/ (links to the photos), labels/{train,val}/ (one text file a photo) and data.yaml.
+    """
+    if not config.data or config.validation is None:
+        raise DataError("a detector needs training data and a validation set: give --data and --val")
+    train = [_open(data) for data in config.data]
+    held_out = [_open(config.validation)]
+    names = _class_names([*train, *held_out]) if config.class_aware else ["object"]
+    for split, sources in (("train", train), ("val", held_out)):
+        for number, source in enumerate(sources):
+            for i in range(len(source)):
+                photo = source[i]
+                name = f"{number}-{i}-{photo.path.stem}"
+                _link(photo, folder / "images" / split / f"{name}{photo.path.suffix.lower()}")
+                classes = None if not config.class_aware else {k: names.index(v) for k, v in source.categories.items()}
+                write_text(folder / "labels" / split / f"{name}.txt", label_lines(photo, classes))
+    rows = "".join(f"  {i}: {_quoted(name)}\n" for i, name in enumerate(names))
+    write_text(
+        folder / "data.yaml", f"path: {_quoted(str(folder))}\ntrain: images/train\nval: images/val\nnames:\n{rows}"
+    )
+    return folder / "data.yaml"
+
+
+def label_lines(photo: Photo, classes: Mapping[int, int] | None) -> str:
+    """YOLO's text for a photo: per region, its class and its mask's box as shares of the photo (cx, cy, w, h).
+
+    classes: category id -> class number; None makes everything class 0. Crowds and empty masks are left out.
+    """
+    height, width = photo.pixels().shape[:2]
+    lines = []
+    for region in photo.regions:
+        mask = None if region.crowd else region.decode(height, width)
+        if mask is None or not mask.any():
+            continue
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+        box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+        number = 0 if classes is None else classes[region.category_id]
+        lines.append(" ".join([str(number), *(f"{value:.6f}" for value in box)]) + "\n")
+    return "".join(lines)
+
+
+def _model(config: DetectorConfig) -> Any:
+    """An ultralytics model with the starting weights, which are read without running code they may bring."""
+    from ultralytics.models import YOLO
+
+    from pipelines.detectors import DETECTORS
+    from pipelines.detectors.checkpoint import read_checkpoint
+    from weights import store
+
+    row = DETECTORS[config.model]
+    if not row.name.startswith("yolov8"):
+        raise UsageError(f"{config.model} names no architecture to train; choose one of yolov8n, s, m, l, x")
+    model = YOLO(f"{config.model}.yaml")
+    if config.weights != "":
+        path = Path(config.weights) if config.weights else store.fetch(row.weights or row.name)
+        network = read_checkpoint(path)
+        model.load(network)
+        model.ckpt = {"model": network}  # tells the trainer that there are weights to take over
+    return model
+
+
+def _report(trainer: Any) -> None:
+    """One line per epoch; ultralytics' own output is off."""
+    figures = "  ".join(f"{name} {float(value):.4g}" for name, value in trainer.metrics.items())
+    print(f"epoch {trainer.epoch + 1}/{trainer.epochs}  {figures}", flush=True)
+
+
+def _open(data: DataConfig) -> Source:
+    return open_source(Path(data.path), Path(data.images) if data.images else None)
+
+
+def _class_names(sources: Sequence[Source]) -> list[str]:
+    return list(dict.fromkeys(name for source in sources for name in source.categories.values()))
+
+
+def _link(photo: Photo, path: Path) -> None:
+    """Put the photo at `path`: a link, or a copy where that cannot be or EXIF would turn the photo."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with Pil.open(photo.path) as picture:
+        turned = picture.getexif().get(_ORIENTATION, 1) != 1
+    if turned:
+        with replacing(path) as temporary:
+            cv2.imwrite(str(temporary), np.ascontiguousarray(photo.pixels()[:, :, ::-1]))
+        return
+    try:
+        path.symlink_to(photo.path.absolute())
+    except OSError:
+        shutil.copyfile(photo.path, path)
+
+
+def _quoted(text: str) -> str:
+    """A YAML string."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,137 @@
+"""Stage 1 of EfficientViT-SAM's training (arXiv 2402.05008, section 3.2): a student's image encoder learns to give the
+teacher's image embeddings (L2 loss). The student takes over the teacher's prompt encoder and mask decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from pipelines.errors import DataError, UsageError
+from pipelines.sam import build_sam
+from pipelines.sam.frame import preprocess
+from pipelines.sam.model import Sam
+from pipelines.sam.predictor import SamPredictor
+from pipelines.sources import IMAGE_EXTENSIONS
+from pipelines.training import engine
+from pipelines.training.config import DataConfig, DistillConfig
+from pipelines.training.data import Keys, loader
+from pipelines.training.embeddings import cache_embeddings
+from pipelines.training.finetune import starting_model
+from pipelines.training.sources import Photo, open_source
+
+
+def run(
+    config: DistillConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    cache: Path | None = None,
+    student: Sam | None = None,
+    teacher: SamPredictor | None = None,
+) -> None:
+    """Distil, or with `resume` go on with the run in `folder` (see `engine.fit`).
+
+    cache: folder of the teacher's embeddings, 2 MB a photo; default: `embeddings/` in `folder`. student, teacher: used
+    instead of the named ones. Raises UsageError for settings, and DataError for data, that cannot be used.
+    """
+    student = student or starting_model(config.model, config.weights)
+    device = "cuda" if config.loop.device in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
+    teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
+    _take_decoder(student, teacher)
+    photos = [path for data in config.data for path in photo_paths(data)]
+    if not photos:
+        raise DataError("no photos to distil on: give --data PATH, or [[data]] in the recipe")
+
+    def embed(index: int) -> NDArray[np.float32]:
+        teacher.set_image(Photo(photos[index], ()).pixels())
+        embedding: NDArray[np.float32] = teacher.image_embedding[0].float().cpu().numpy()
+        return embedding
+
+    name = f"{config.teacher} {config.teacher_weights or ''}".strip()
+    embeddings = cache_embeddings(name, embed, photos, cache or folder / "embeddings")
+    samples = PhotoEmbeddings(photos, embeddings, student.input_size, config.seed)
+
+    def batches(steps: range, rank: int, ranks: int) -> DataLoader[DistillBatch]:
+        keys = Keys(steps, config.photos, config.loop.photos_at_once, rank, ranks)
+        return loader(samples, keys, config.loop, collate)
+
+    student.prompt_encoder.requires_grad_(False)
+    student.mask_decoder.requires_grad_(False)
+    job = engine.Job(
+        name=config.model,
+        config=config,
+        model=student,
+        learner=Learner(student),
+        phases=(engine.Phase(range(config.steps), config.photos, batches),),
+        optimiser=config.optimiser,
+        loop=config.loop,
+    )
+    engine.fit(job, folder, resume=resume)
+
+
+class DistillBatch(NamedTuple):
+    """pixels: B x 3 x S x S, normalised and padded; embeddings: B x 256 x 64 x 64 float32."""
+
+    pixels: Tensor
+    embeddings: Tensor
+
+
+class Learner(nn.Module):
+    """Batch -> losses."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: DistillBatch) -> dict[str, Tensor]:
+        return {"loss": F.mse_loss(self.model.image_encoder(batch.pixels).float(), batch.embeddings)}
+
+
+@dataclass(frozen=True)
+class PhotoEmbeddings(Dataset[DistillBatch]):
+    """Photos and their embeddings by (step, index), drawn at random from the seed; each is a batch of one."""
+
+    photos: Sequence[Path]
+    embeddings: NDArray[np.float16]
+    size: int
+    seed: int
+
+    def __getitem__(self, key: tuple[int, int]) -> DistillBatch:
+        i = int(np.random.default_rng([self.seed, *key]).integers(len(self.photos)))
+        embedding = torch.from_numpy(self.embeddings[i][None].astype(np.float32))
+        return DistillBatch(preprocess(Photo(self.photos[i], ()).pixels(), self.size), embedding)
+
+
+def collate(samples: Sequence[DistillBatch]) -> DistillBatch:
+    """Batches -> one batch."""
+    return DistillBatch(torch.cat([s.pixels for s in samples]), torch.cat([s.embeddings for s in samples]))
+
+
+def photo_paths(data: DataConfig) -> list[Path]:
+    """The photos of a data set (see `sources.open_source`), or those of a plain folder, also in sub-folders."""
+    path = Path(data.path)
+    try:
+        source = open_source(path, Path(data.images) if data.images else None)
+    except DataError:
+        if not path.is_dir():
+            raise
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+    return [source[i].path for i in range(len(source))]
+
+
+def _take_decoder(student: Sam, teacher: SamPredictor) -> None:
+    """Give the student its teacher's prompt encoder and mask decoder."""
+    try:
+        for part in ("prompt_encoder", "mask_decoder"):
+            getattr(student, part).load_state_dict(getattr(teacher.model, part).state_dict())
+    except (AttributeError, RuntimeError) as error:
+        raise UsageError(f"{teacher.name} cannot teach: its decoder is of another kind than SAM's") from error

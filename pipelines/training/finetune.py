@@ -1,0 +1,208 @@
+"""Stage 2 of EfficientViT-SAM's training (arXiv 2402.05008, section 3.2): the whole network, end to end, on masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.errors import UsageError
+from pipelines.sam import SAMS
+from pipelines.sam.frame import MEAN, STD
+from pipelines.sam.model import Sam, load
+from pipelines.training import engine
+from pipelines.training.config import FinetuneConfig, StageConfig
+from pipelines.training.data import Batch, Keys, TrainingSet, collate, loader, open_sources
+from pipelines.training.losses import mask_iou, mask_loss
+from pipelines.training.prompts import correction_points
+from pipelines.training.sources import Source, open_source
+from pipelines.training.validation import mean_ious
+
+
+def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sam | None = None) -> dict[str, float]:
+    """Fine-tune, or with `resume` go on with the run in `folder` (see `engine.fit`). model: trained instead of the
+    named one.
+
+    Returns the best validation's figures. Raises UsageError for settings, and DataError for data, that cannot be used.
+    """
+    sources = open_sources(config.data)
+    model = model or starting_model(config.model, config.weights)
+    for part in config.freeze:
+        getattr(model, part).requires_grad_(False)
+    stages = [(_steps(stage, sources), stage) for stage in config.stages]
+    validate = None
+    if config.validation:
+        held_out = open_source(Path(config.validation.path), _folder(config.validation.images))
+        validate = lambda network: mean_ious(network, held_out, config.validation_photos, model.input_size)  # noqa: E731
+    job = engine.Job(
+        name=config.model,
+        config=config,
+        model=model,
+        learner=Learner(model, config, stages),
+        phases=tuple(_phases(stages, sources, config, model)),
+        optimiser=config.optimiser,
+        loop=config.loop,
+        validate=validate,
+        best_by="box_miou",
+    )
+    return engine.fit(job, folder, resume=resume)
+
+
+def starting_model(name: str, weights: str | None) -> Sam:
+    """The trainable network called `name`. weights: a checkpoint, "" for a random start, None for the model's own."""
+    row = SAMS[name]
+    architecture = row.load()(**row.options)
+    model = architecture.build()
+    if not isinstance(model, Sam):
+        raise UsageError(f"{name} cannot be trained: only the EfficientViT-SAM models can")
+    if weights == "":
+        return model
+    from weights import loading, store
+
+    path = store.fetch(row.weights or name) if weights is None else Path(weights)
+    return load(model, loading.load_state_dict(path), name)
+
+
+class Learner(nn.Module):
+    """Batch -> losses."""
+
+    def __init__(self, model: Sam, config: FinetuneConfig, stages: Sequence[tuple[int, StageConfig]]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.model = model
+        self.config = config
+        self.stages = stages
+        self.register_buffer("mean", torch.tensor(MEAN) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(STD) * 255, persistent=False)
+
+    def train(self, mode: bool = True) -> Learner:
+        """Frozen parts stay in inference mode: their batch norms keep their statistics."""
+        super().train(mode)
+        for part in self.config.freeze:
+            getattr(self.model, part).eval()
+        return self
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """ "loss", and its parts "mask" and "iou"; "box_iou" and "point_iou" are the masks' own, for the log."""
+        with torch.set_grad_enabled("image_encoder" not in self.config.freeze):
+            embedding = self.model.image_encoder(normalise(batch.pixels, batch.sizes, self.mean, self.std))
+        target = batch.masks.float() / 255
+        generator = torch.Generator(target.device).manual_seed(batch.seed)
+        sums: dict[str, Tensor] = {}
+        for name, rows in (("box", batch.is_box.nonzero()[:, 0]), ("point", (~batch.is_box).nonzero()[:, 0])):
+            if not len(rows):
+                continue
+            prompts = {"boxes": batch.boxes[rows]} if name == "box" else {"points": batch.points[rows]}
+            mask, iou, reached = self._rounds(embedding, batch, rows, target[rows], generator, **prompts)
+            share = len(rows) / len(target)
+            sums["mask"] = sums.get("mask", 0) + share * mask
+            sums["iou"] = sums.get("iou", 0) + share * iou
+            sums[f"{name}_iou"] = reached
+        return {"loss": sums["mask"] + sums["iou"], **{name: value.detach() for name, value in sums.items()}}
+
+    def _rounds(
+        self,
+        embedding: Tensor,
+        batch: Batch,
+        rows: Tensor,
+        target: Tensor,
+        generator: torch.Generator,
+        points: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The prompt, then corrections of the chosen mask: mask loss and IoU loss, and the first round's mean IoU."""
+        labels = None if points is None else points.new_ones(points.shape[:2])
+        previous: Tensor | None = None
+        mask_losses, iou_losses, reached = [], [], []
+        for _ in range(self._round_count(batch.step)):
+            low, scores = self._decode(embedding, batch.photo[rows], points, labels, boxes, previous)
+            actual = mask_iou(low, target)
+            mask, iou = self._losses(mask_loss(low, target, self._stage(batch.step)), scores, actual, batch.step)
+            mask_losses.append(mask)
+            iou_losses.append(iou)
+            best = scores.detach()[:, 1:].argmax(1) + 1
+            each = torch.arange(len(low), device=low.device)
+            reached.append(actual[each, best].mean())
+            previous = low.detach()[each, best][:, None]
+            point, label = correction_points(previous[:, 0] > 0, target > 0.5, generator)
+            points = point if points is None else torch.cat([points, point], dim=1)
+            labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
+        return torch.stack(mask_losses).mean(), torch.stack(iou_losses).mean(), reached[0]
+
+    def _decode(
+        self,
+        embedding: Tensor,
+        index: Tensor,
+        points: Tensor | None,
+        labels: Tensor | None,
+        boxes: Tensor | None,
+        previous: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Low-res logits n x 4 x L x L and predicted IoU n x 4, float32."""
+        pe = self.model.prompt_encoder.dense_pe(embedding.shape[-1])
+        sparse, dense = self.model.prompt_encoder(points, labels, boxes, previous)
+        if previous is not None:
+            embedding, index = embedding[index], torch.arange(len(index), device=index.device)
+        low, scores = self.model.mask_decoder(embedding + dense, pe, sparse, index)
+        return low.float(), scores.float()
+
+    def _losses(self, losses: Tensor, scores: Tensor, actual: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Of the three multi-mask outputs only the lowest loss counts; token 0 is the single mask."""
+        single, multi = losses[:, 0].mean(), losses[:, 1:].min(1).values.mean()
+        errors = F.mse_loss(scores, actual, reduction="none")
+        if self.config.single_mask == "both":
+            return single + multi, errors.mean()
+        return (multi, errors[:, 1:].mean()) if step % 2 == 0 else (single, errors[:, 0].mean())
+
+    def _stage(self, step: int) -> StageConfig:
+        for steps, stage in self.stages:
+            if step < steps:
+                return stage
+            step -= steps
+        raise IndexError(f"step {step} lies behind the last stage")
+
+    def _round_count(self, step: int) -> int:
+        prompts = self.config.prompts
+        return 1 + (prompts.corrections if step % prompts.correct_every == 0 else 0)
+
+
+def normalise(pixels: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """B x S x S x 3 uint8 -> B x 3 x S x S float32 (channels last); what lies outside of `sizes` becomes zero."""
+    side = pixels.shape[1]
+    at = torch.arange(side, device=pixels.device)
+    inside = (at[:, None] < sizes[:, 0, None, None]) & (at < sizes[:, 1, None, None])
+    return (((pixels - mean) / std) * inside[..., None]).permute(0, 3, 1, 2)
+
+
+def _steps(stage: StageConfig, sources: Sequence[Source]) -> int:
+    if stage.epochs is None:
+        return stage.steps or 0
+    return math.ceil(stage.epochs * sum(len(source) for source in sources) / stage.photos)
+
+
+def _phases(
+    stages: Sequence[tuple[int, StageConfig]], sources: Sequence[Source], config: FinetuneConfig, model: Sam
+) -> Iterator[engine.Phase]:
+    start = 0
+    for steps, stage in stages:
+        if stage.size * 64 % model.input_size or stage.size % 32:
+            raise UsageError(f"size {stage.size}: {config.model} trains at multiples of 32 up to {model.input_size}")
+        low = 4 * 64 * stage.size // model.input_size
+        samples = TrainingSet(sources, config, stage, low)
+        photos = stage.photos
+
+        def batches(steps: range, rank: int, ranks: int, samples: TrainingSet = samples, photos: int = photos):  # type: ignore[no-untyped-def]
+            keys = Keys(steps, photos, config.loop.photos_at_once, rank, ranks)
+            return loader(samples, keys, config.loop, collate)
+
+        yield engine.Phase(range(start, start + steps), photos, batches, stage.rate)
+        start += steps
+
+
+def _folder(path: str | None) -> Path | None:
+    return Path(path) if path else None

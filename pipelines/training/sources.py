@@ -1,0 +1,238 @@
+"""Photos with masks on disk: COCO and LVIS JSON, SA-1B folders, folders of mask PNGs. Masks stay encoded until used."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from PIL import Image as Pil
+from pycocotools import mask as coco_mask
+
+from pipelines.errors import DataError
+from pipelines.types import Bool, UInt8
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One mask of a photo, still encoded. segmentation: COCO polygons, an RLE dictionary (counts as text or a list), or
+    a pair of PNG path and value; category_id: its class, 1 where there are none; crowd: it stands for many objects."""
+
+    segmentation: Any
+    category_id: int = 1
+    crowd: bool = False
+
+    def decode(self, height: int, width: int) -> Bool:
+        """height x width bool. Raises DataError when the segmentation is of another size, or not one at all."""
+        try:
+            mask = self._decode(height, width)
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+            raise DataError(f"a mask cannot be read: {error}") from error
+        if mask.shape != (height, width):
+            raise DataError(f"a mask is {mask.shape[1]} x {mask.shape[0]}, its photo {width} x {height}")
+        return mask
+
+    def _decode(self, height: int, width: int) -> Bool:
+        segmentation = self.segmentation
+        if isinstance(segmentation, tuple):
+            path, value = segmentation
+            labels = read_labels(path)
+            return labels == value if value else labels > 0
+        if isinstance(segmentation, list):
+            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+            if not polygons:
+                return np.zeros((height, width), np.bool_)
+            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        elif isinstance(segmentation["counts"], list):
+            rle = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+        else:
+            rle = segmentation
+        if list(rle["size"]) != [height, width]:
+            raise ValueError(f"it is {rle['size'][1]} x {rle['size'][0]}, its photo {width} x {height}")
+        return np.asarray(coco_mask.decode(rle), dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo and its masks, crowds included. path: of the photo, absolute or below the working directory."""
+
+    path: Path
+    regions: tuple[Region, ...]
+
+    def pixels(self) -> UInt8:
+        """H x W x 3 uint8 RGB, in the frame of the annotations: EXIF orientation is not applied. Raises DataError."""
+        data = cv2.imread(str(self.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if data is None:
+            raise DataError(f"{self.path}: the photo is missing or cannot be decoded")
+        return np.ascontiguousarray(data[:, :, ::-1])
+
+
+class Source(Protocol):
+    """Photos by number. categories: class names by id, {1: "object"} where there are no classes."""
+
+    name: str
+    categories: dict[int, str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Photo: ...
+
+
+class CocoSource:
+    """COCO or LVIS annotations: `path` is the JSON file, or a folder that holds `annotations.json` and `images/`.
+
+    Photos are looked for under `images`, or else around the JSON file, by `file_name` or the end of `coco_url`.
+    Annotations are kept as text and parsed photo by photo. Photos without annotations are left out.
+    """
+
+    def __init__(self, path: Path, images: Path | None) -> None:
+        self.name = path.parent.name if path.name == "annotations.json" else path.stem
+        document = _read_json(path)
+        try:
+            rows = {int(row["id"]): _file_name(row) for row in document["images"]}
+            by_photo = defaultdict(list)
+            for row in document["annotations"]:
+                by_photo[int(row["image_id"])].append(
+                    [row["segmentation"], int(row.get("category_id", 1)), bool(row.get("iscrowd", 0))]
+                )
+            self.categories = {int(row["id"]): str(row["name"]) for row in document.get("categories", [])}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} does not hold COCO annotations: {type(error).__name__} {error}") from error
+        lost = sorted(set(by_photo) - set(rows))
+        if lost:
+            raise DataError(f"{path}: annotations of photo {lost[0]}, which the file does not list")
+        self._photos = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
+        self.categories = self.categories or {1: "object"}
+        self._root = _photo_root(path, images, [name for name, _ in self._photos[:1]])
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> Photo:
+        name, annotations = self._photos[index]
+        return Photo(_inside(self._root, name), tuple(Region(*row) for row in json.loads(annotations)))
+
+
+class Sa1bSource:
+    """An SA-1B folder: one JSON file beside each photo (also in sub-folders), read when the photo is used."""
+
+    categories = {1: "object"}  # noqa: RUF012
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._files = sorted(str(file) for file in path.rglob("*.json"))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Photo:
+        file = Path(self._files[index])
+        document = _read_json(file)
+        try:
+            path = _inside(file.parent, document["image"]["file_name"])
+            return Photo(path, tuple(Region(row["segmentation"]) for row in document["annotations"]))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{file} does not hold SA-1B annotations: {type(error).__name__} {error}") from error
+
+
+class PngSource:
+    """Folders `images/` and `masks/`. Photo `a.jpg` has `masks/a.png`, whose values number the objects (0: none), or a
+    folder `masks/a/` with one PNG per object (above 0: the object)."""
+
+    categories = {1: "object"}  # noqa: RUF012
+
+    def __init__(self, path: Path, images: Path | None) -> None:
+        self.name = path.name
+        folder = images or path / "images"
+        self._masks = path / "masks"
+        self._photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
+        for photo in self._photos:
+            if not self._label_file(photo).is_file() and not self._object_folder(photo).is_dir():
+                raise DataError(f"{photo}: neither {self._label_file(photo)} nor {self._object_folder(photo)}/ exists")
+
+    def _label_file(self, photo: Path) -> Path:
+        return self._masks / f"{photo.stem}.png"
+
+    def _object_folder(self, photo: Path) -> Path:
+        return self._masks / photo.stem
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> Photo:
+        photo = self._photos[index]
+        file = self._label_file(photo)
+        if file.is_file():
+            values = [int(value) for value in np.unique(read_labels(file)) if value]
+            return Photo(photo, tuple(Region((file, value)) for value in values))
+        return Photo(photo, tuple(Region((part, 0)) for part in sorted(self._object_folder(photo).glob("*.png"))))
+
+
+def open_source(path: Path, images: Path | None = None) -> Source:
+    """The data set at `path`, told apart by what is there: see the three sources. Raises DataError for anything else,
+    and for a data set without photos."""
+    source: Source
+    if path.suffix == ".json" and path.is_file():
+        source = CocoSource(path, images)
+    elif (path / "annotations.json").is_file():
+        source = CocoSource(path / "annotations.json", images)
+    elif (path / "masks").is_dir():
+        source = PngSource(path, images)
+    elif path.is_dir() and next(path.rglob("*.json"), None):
+        source = Sa1bSource(path)
+    else:
+        raise DataError(
+            f"{path} is no data set: give a COCO or LVIS JSON file, a folder with annotations.json, an SA-1B folder "
+            "(JSON beside each photo), or a folder with images/ and masks/"
+        )
+    if not len(source):
+        raise DataError(f"{path} holds no annotated photo")
+    return source
+
+
+def read_labels(path: Path) -> UInt8:
+    """A mask PNG's values, H x W; palette images give their indices. Raises OSError when it cannot be read."""
+    with Pil.open(path) as picture:
+        if picture.mode not in ("1", "L", "P", "I", "I;16"):
+            raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
+        return np.asarray(picture)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _file_name(row: dict[str, Any]) -> str:
+    """LVIS rows have no file_name: the last two parts of coco_url name the folder and the file."""
+    return str(row["file_name"]) if "file_name" in row else "/".join(str(row["coco_url"]).split("/")[-2:])
+
+
+def _inside(root: Path, name: str) -> Path:
+    """root / name, which must stay below root."""
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"photo {name!r} lies outside of {root}")
+    return path
+
+
+def _photo_root(path: Path, images: Path | None, names: Sequence[str]) -> Path:
+    """The folder that file names start from, found by looking for the first photo."""
+    beside = [path.parent / "images", path.parent, path.parent.parent, path.parent.parent / "images"]
+    split = path.parent.parent / path.stem.split("_")[-1]  # annotations/instances_val2017.json -> val2017/
+    candidates = [images] if images else [*beside, split]
+    exists: Callable[[Path], bool] = lambda root: all((root / name).is_file() for name in names)  # noqa: E731
+    found = next((root for root in candidates if exists(root)), None)
+    if found is None:
+        places = ", ".join(str(root) for root in candidates)
+        raise DataError(f"{path}: photo {names[0]!r} is in none of: {places}; name the folder of the photos")
+    return found

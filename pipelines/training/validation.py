@@ -1,0 +1,90 @@
+"""Box and one-click mIoU of a network in training, by the published protocol (EfficientViT-SAM, tables 2 and 3).
+
+Multi-mask output, the mask of the highest predicted IoU, IoU at the photo's own size, mean over annotations; one click
+is the point farthest from the object's edge.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.sam.frame import Frame, preprocess, resized
+from pipelines.sam.model import Sam
+from pipelines.sam.prompt_encoder import FRAME
+from pipelines.training.sources import Source
+from pipelines.types import Bool
+
+_PROMPTS_AT_ONCE = 32
+
+
+@torch.no_grad()
+def mean_ious(model: Sam, source: Source, photos: int, size: int) -> dict[str, float]:
+    """{"box_miou", "point_miou"}, 0 to 1, on the first `photos` photos of `source` at input size `size`.
+
+    Crowds are left out, and annotations of less than one pixel.
+    """
+    was_training = model.training
+    model.eval()
+    box_ious: list[float] = []
+    point_ious: list[float] = []
+    for i in range(min(photos, len(source))):
+        photo = source[i]
+        pixels = photo.pixels()
+        height, width = pixels.shape[:2]
+        masks = [region.decode(height, width) for region in photo.regions if not region.crowd]
+        masks = [mask for mask in masks if mask.any()]
+        if not masks:
+            continue
+        device = next(model.parameters()).device
+        embedding = model.image_encoder(preprocess(pixels, size).to(device))
+        frame = Frame(height, width)
+        boxes = torch.tensor([_box(mask) for mask in masks], device=device).reshape(-1, 2, 2)
+        clicks = torch.tensor([_click(mask) for mask in masks], device=device)[:, None]
+        box_ious += _ious(model, embedding, masks, boxes=frame.to_prompt_frame(boxes).reshape(-1, 4))
+        point_ious += _ious(model, embedding, masks, points=frame.to_prompt_frame(clicks))
+    model.train(was_training)
+    return {"box_miou": float(np.mean(box_ious)), "point_miou": float(np.mean(point_ious))}
+
+
+def _ious(
+    model: Sam, embedding: Tensor, masks: list[Bool], boxes: Tensor | None = None, points: Tensor | None = None
+) -> list[float]:
+    pe = model.prompt_encoder.dense_pe(embedding.shape[-1])
+    ious = []
+    for start in range(0, len(masks), _PROMPTS_AT_ONCE):
+        part = slice(start, start + _PROMPTS_AT_ONCE)
+        some_points = None if points is None else points[part]
+        labels = None if some_points is None else some_points.new_ones(some_points.shape[:2])
+        sparse, dense = model.prompt_encoder(some_points, labels, None if boxes is None else boxes[part])
+        index = torch.zeros(len(sparse), dtype=torch.long, device=embedding.device)
+        low, scores = model.mask_decoder(embedding + dense, pe, sparse, index)
+        best = low[torch.arange(len(low)), scores[:, 1:].argmax(1) + 1]
+        for logits, mask in zip(best, masks[part], strict=True):
+            predicted = _full_size(logits, *mask.shape) > 0
+            actual = torch.from_numpy(mask).to(predicted.device)
+            ious.append(float((predicted & actual).sum() / (predicted | actual).sum()))
+    return ious
+
+
+def _full_size(logits: Tensor, height: int, width: int) -> Tensor:
+    """Low-res logits of the whole input -> height x width, by way of the 1024 frame as in SAM."""
+    rows, columns = resized(height, width, FRAME)
+    wide = F.interpolate(logits[None, None].float(), (FRAME, FRAME), mode="bilinear", align_corners=False)
+    wide = wide[..., :rows, :columns]
+    return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False)[0, 0]
+
+
+def _box(mask: Bool) -> list[float]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+def _click(mask: Bool) -> list[float]:
+    """The pixel farthest from the mask's edge, the picture's border being one."""
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 0)[1:-1, 1:-1]
+    y, x = divmod(int(distance.argmax()), mask.shape[1])
+    return [float(x), float(y)]
