@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, NotRequired, TypedDict, get_args
 
 from pipelines.boxes import xyxy_to_xywh
 from pipelines.types import Instances, Rle
@@ -13,7 +13,10 @@ Status = Literal["done", "empty", "failed"]
 
 
 class InstanceRecord(TypedDict):
-    """bbox: xywh pixels. score: the detector's. predicted_iou and stability_score: SAM's."""
+    """bbox: xywh pixels. score: the detector's. predicted_iou and stability_score: SAM's.
+
+    point (x, y) and crop_box (xywh), in pixels: the click that gave it, when all of the image was segmented.
+    """
 
     category_id: int
     bbox: list[float]
@@ -22,6 +25,8 @@ class InstanceRecord(TypedDict):
     stability_score: float
     area: int
     segmentation: Rle
+    point: NotRequired[list[float]]
+    crop_box: NotRequired[list[float]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Record:
 def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRecord, ...]:
     """Rows for `Record.instances`. areas: each mask's pixels. Floats keep the digits that float32 boxes can hold."""
     boxes = xyxy_to_xywh(instances.detections.boxes)
-    return tuple(
+    rows = tuple(
         InstanceRecord(
             category_id=int(category),
             bbox=[round(float(value), 3) for value in box],
@@ -80,3 +85,9 @@ def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRe
             strict=True,
         )
     )
+    if instances.asked is not None:
+        crops = xyxy_to_xywh(instances.asked.crop_boxes)
+        for row, point, crop in zip(rows, instances.asked.points, crops, strict=True):
+            row["point"] = [round(float(value), 3) for value in point]
+            row["crop_box"] = [round(float(value), 3) for value in crop]
+    return rows

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -33,14 +33,15 @@ from weights import store
 class RunConfig:
     """What every run is told. sources: see `pipelines.sources.resolve`; output: the folder to write.
 
-    save: names of `OUTPUTS`. batch: images handled together, None for what the job likes. shard: (i, n), the i-th of n
-    parts. resume: go on with the run in `output`; overwrite: start anew although there is one. offline: never touch the
-    network, None for what EVSAM_OFFLINE says.
+    save: names of `OUTPUTS`; output_options: by name, keyword arguments that an output takes. batch: images handled
+    together, None for what the job likes. shard: (i, n), the i-th of n parts. resume: go on with the run in `output`;
+    overwrite: start anew although there is one. offline: never touch the network, None for what EVSAM_OFFLINE says.
     """
 
     sources: tuple[str, ...]
     output: Path
     save: tuple[str, ...] = ("coco", "overlay")
+    output_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     batch: int | None = None
     shard: tuple[int, int] = (1, 1)
     max_pixels: int = MAX_PIXELS
@@ -115,6 +116,7 @@ def run(
         **settings,
         "device": device.split(":")[0],
         "save": sorted(config.save),
+        "output_options": {name: dict(options) for name, options in config.output_options.items()},
         "batch": config.batch,
         "shard": f"{config.shard[0]}/{config.shard[1]}",
         "max_pixels": config.max_pixels,
@@ -133,7 +135,7 @@ def run(
         begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
         categories = {category.id: category for category in job.categories}
         destination = Destination(config.output, scratch_folder(config.output), categories)
-        outputs: list[Output] = [row.load()(destination) for row in rows]
+        outputs: list[Output] = [row.load()(destination, **config.output_options.get(row.name, {})) for row in rows]
         with Journal(config.output) as journal:
             earlier = sum(journal.finished(name) for name in mine)
             watch.started(len(part), earlier)

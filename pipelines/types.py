@@ -109,15 +109,43 @@ class Masks:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """How each of N masks was come by when all of an image was segmented.
+
+    points: N x 2 float32 (x, y) pixels, the click; crop_boxes: N x 4 float32 xyxy, the part of the image asked in.
+    """
+
+    points: Float32
+    crop_boxes: Float32
+
+    def __post_init__(self) -> None:
+        _check("points", self.points, np.float32, (None, 2))
+        _check("crop_boxes", self.crop_boxes, np.float32, (len(self.points), 4))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
 class Instances:
-    """One image's result: detection i was given mask i."""
+    """One image's result: detection i was given mask i.
+
+    asked: the clicks that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
+    edge in each pixel, 255 for 1, when it was asked for.
+    """
 
     detections: Detections
     masks: Masks
+    asked: Asked | None = None
+    edges: UInt8 | None = None
 
     def __post_init__(self) -> None:
         if len(self.detections) != len(self.masks):
             raise ValueError(f"{len(self.detections)} detections but {len(self.masks)} masks")
+        if self.asked is not None and len(self.asked) != len(self.masks):
+            raise ValueError(f"{len(self.asked)} clicks but {len(self.masks)} masks")
+        if self.edges is not None:
+            _check("edges", self.edges, np.uint8, (None, None))
 
     def __len__(self) -> int:
         return len(self.masks)
