@@ -17,7 +17,7 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         check_names()
-        _run()
+        run_command()
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:
             print("evsam: interrupted; nothing finished is lost, a run goes on with --resume", file=sys.stderr)
@@ -42,7 +42,8 @@ def check_names() -> None:
             raise SystemExit(2)
 
 
-def _run() -> None:
+def run_command() -> None:
+    """Parse `sys.argv` and run it; always ends with SystemExit."""
     from evsam_cli.main import app
     from pipelines.errors import EvsamError
 

@@ -42,7 +42,8 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
         categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
         destination = Destination(output, scratch_folder(output), categories)
         for name in settings["save"]:
-            OUTPUTS[name].load()(destination).finish(lambda: joined.records(ids))
+            options = settings["output_options"].get(name, {})
+            OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
         counts, failed = tally(joined.records(ids))
         info = {**info, "images": {"total": len(ids), **counts}, "failed": failed}
         write_text(output / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
@@ -93,4 +94,7 @@ def _copy_image_files(part: Path, output: Path) -> None:
 
 
 def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-    return {**infos[0], "settings": settings, "this_run": [info["this_run"] for info in infos]}
+    parts = [info["this_run"] for info in infos]
+    images, seconds = (sum(part[key] for part in parts) for key in ("images", "seconds"))
+    joined = {"images": images, "seconds": seconds, "images_per_second": round(images / seconds, 3), "parts": parts}
+    return {**infos[0], "settings": settings, "this_run": joined}
