@@ -140,8 +140,7 @@ class _Run:
         figures = {name: float(value) for name, value in sums.items()}
         figures |= {"gradient": float(norm or 0), "learning_rate": self.adam.param_groups[0]["lr"]}
         if not all(math.isfinite(value) for value in figures.values()):
-            kept = f"{self.folder / CHECKPOINT} is the last good state" if self.saved() else "nothing was saved yet"
-            raise DivergedError(f"training diverged at step {step} ({figures}): {kept}; try a lower learning rate")
+            raise self._diverged(step, f"the losses are {figures}")
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.average.update_parameters(self.job.model)
@@ -161,11 +160,15 @@ class _Run:
     def save(self, step: int) -> None:
         """Replace the checkpoint and the last averaged weights in one step each."""
         if self.fabric.is_global_zero:
+            weights = self.job.model.state_dict()
+            broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+            if broken:
+                raise self._diverged(step, f"{broken[0]} is no longer finite")
             state = {
                 "step": step,
                 "best": self.best,
                 "config": _as_text(self.job),
-                "model": self.job.model.state_dict(),
+                "model": weights,
                 "average": self.average.state_dict(),
                 "adam": self.adam.state_dict(),
             }
@@ -195,6 +198,10 @@ class _Run:
             raise UsageError(f"{path} is not a checkpoint of this run ({error}): delete it to start anew") from error
         self.best = dict(state["best"])
         return int(state["step"])
+
+    def _diverged(self, step: int, sign: str) -> DivergedError:
+        kept = f"{self.folder / CHECKPOINT} is the last good state" if self.saved() else "nothing was saved yet"
+        return DivergedError(f"training diverged at step {step}: {sign}; {kept}; try a lower learning rate")
 
     def _export(self, name: str, step: int) -> None:
         state = {key: value.detach().cpu().contiguous() for key, value in self.average.module.state_dict().items()}

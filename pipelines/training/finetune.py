@@ -79,6 +79,7 @@ class Learner(nn.Module):
         self.stages = stages
         self.register_buffer("mean", torch.tensor(MEAN) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD) * 255, persistent=False)
+        self.train()
 
     def train(self, mode: bool = True) -> Learner:
         """Frozen parts stay in inference mode: their batch norms keep their statistics."""
