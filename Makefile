@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(READY)
 	$(BIN)/python -m evsam_cli.demo
@@ -22,6 +22,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
 	touch $@
+
+docs: $(READY)
+	$(BIN)/python -m typer evsam_cli.main utils docs --name evsam --output docs/cli.md
 
 clean:
 	rm -rf .venv demo build dist *.egg-info
