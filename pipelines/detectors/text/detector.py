@@ -1,0 +1,119 @@
+"""Which boxes stay, and what each is called.
+
+The rules, in order. A box must exceed the threshold of a phrase. It is given to the phrase that scores it highest, of
+those that exceed both their own threshold and the text threshold. Of boxes that overlap, the best stays. A huge box
+that contains another is dropped, as models answer so to a text that fits the whole scene. The best few stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision.ops import batched_nms
+
+from pipelines.boxes import clip, has_area, to_xyxy
+from pipelines.detectors.text import Pass, TextConfig, TextModel
+from pipelines.errors import ImageError
+from pipelines.types import Bool, Category, Detections, Float32, Image, Int64
+
+_CONTAINED = 0.9  # of a box's area inside another
+
+
+class TextDetector:
+    """A `pipelines.detectors.Detector` that looks for phrases.
+
+    counts: what the rules have done to the boxes of all images so far.
+    """
+
+    def __init__(self, model: TextModel, config: TextConfig) -> None:
+        """Raises UsageError for a phrase that the model cannot read."""
+        phrases = config.phrases
+        model.read([phrase.text for phrase in phrases], alone=config.per_phrase)
+        self._model = model
+        self._config = config
+        self._category_ids = np.array([phrase.category.id for phrase in phrases], np.int64)
+        self._thresholds = np.array(
+            [config.box_threshold if phrase.threshold is None else phrase.threshold for phrase in phrases], np.float32
+        )
+        self.categories: tuple[Category, ...] = tuple(dict.fromkeys(phrase.category for phrase in phrases))
+        self.batch = model.batch
+        self.counts = {
+            "over_box_threshold": 0,
+            "claimed_by_several_phrases": 0,
+            "dropped_under_text_threshold": 0,
+            "dropped_as_overlapping": 0,
+            "dropped_as_too_large": 0,
+            "dropped_over_max_det": 0,
+            "kept": 0,
+        }
+
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        """One Detections per image, best score first. Raises ImageError when they do not fit into memory together."""
+        try:
+            found = self._model(images)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            sizes = ", ".join(f"{image.width} x {image.height}" for image in images[:3])
+            raise ImageError(f"out of memory while looking for phrases in {sizes} pixels") from error
+        return [self._decide(passes, image) for passes, image in zip(found, images, strict=True)]
+
+    def _decide(self, passes: Sequence[Pass], image: Image) -> Detections:
+        named = [self._name(found) for found in passes]
+        boxes = to_xyxy(
+            np.concatenate([boxes for boxes, _, _ in named]),
+            "cxcywh-normalised",
+            width=image.width,
+            height=image.height,
+            allow_empty=True,
+        )
+        boxes = clip(boxes, width=image.width, height=image.height)
+        scores = np.concatenate([scores for _, scores, _ in named])
+        category_ids = self._category_ids[np.concatenate([phrases for _, _, phrases in named])]
+        order = np.argsort(-scores, kind="stable")
+        order = order[has_area(boxes[order])]
+        found = Detections(boxes[order], scores[order], category_ids[order])
+        found = self._keep(found, self._not_overlapping(found), "dropped_as_overlapping")
+        found = self._keep(found, ~self._too_large(found, image), "dropped_as_too_large")
+        found = self._keep(found, np.arange(len(found)) < self._config.max_det, "dropped_over_max_det")
+        self.counts["kept"] += len(found)
+        return found
+
+    def _name(self, found: Pass) -> tuple[Float32, Float32, Int64]:
+        """The boxes over a threshold, and of each its score and its phrase."""
+        thresholds = self._thresholds[found.phrases]
+        over = (found.scores > thresholds).any(axis=1)
+        boxes, scores = found.boxes[over], found.scores[over]
+        claims = scores > self._config.text_threshold
+        eligible = np.where(claims & (scores > thresholds), scores, -1)
+        best = eligible.argmax(axis=1)
+        given = eligible.max(axis=1) >= 0
+        self.counts["over_box_threshold"] += len(boxes)
+        self.counts["claimed_by_several_phrases"] += int((claims.sum(axis=1) > 1).sum())
+        self.counts["dropped_under_text_threshold"] += int((~given).sum())
+        rows = np.arange(len(boxes))
+        return boxes[given], scores[rows, best][given], found.phrases[best][given]
+
+    def _not_overlapping(self, found: Detections) -> Bool:
+        keep = np.full(len(found), self._config.nms == "off")
+        if not keep.all():
+            groups = found.category_ids if self._config.nms == "aware" else np.zeros(len(found), np.int64)
+            boxes, scores, groups_ = map(torch.from_numpy, (found.boxes, found.scores, groups))
+            best = batched_nms(boxes, scores, groups_, self._config.iou)
+            keep[best.numpy()] = True
+        return keep
+
+    def _too_large(self, found: Detections, image: Image) -> Bool:
+        """Which boxes cover too much of the image and contain another."""
+        boxes = found.boxes
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        large = np.flatnonzero(areas > self._config.max_box_area * image.width * image.height)
+        shared = np.minimum(boxes[large, None, 2:], boxes[:, 2:]) - np.maximum(boxes[large, None, :2], boxes[:, :2])
+        contains = shared.clip(0).prod(axis=2) >= _CONTAINED * areas  # large x all, each also itself
+        drop = np.zeros(len(found), bool)
+        drop[large] = contains.sum(axis=1) > 1
+        return drop
+
+    def _keep(self, found: Detections, keep: Bool, reason: str) -> Detections:
+        self.counts[reason] += int((~keep).sum())
+        return Detections(found.boxes[keep], found.scores[keep], found.category_ids[keep])
