@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig, build_detector
+from pipelines.detectors.text import TextConfig, build_text_detector
 from pipelines.errors import ImageError
 from pipelines.types import Category, Detections, Image, Points
 
@@ -38,11 +39,14 @@ class GivenPoints:
     points: tuple[tuple[float, float, int], ...]
 
 
-PromptConfig = DetectorConfig | BoxFileConfig | GivenBoxes | GivenPoints
+PromptConfig = DetectorConfig | TextConfig | BoxFileConfig | GivenBoxes | GivenPoints
 
 
 class Prompter(Protocol):
-    """Prompts for images: a Detector, or anything that also gives clicks."""
+    """Prompts for images: a Detector, or anything that also gives clicks.
+
+    It may have `counts`, name -> number: what became of the boxes of all images so far, for `run.json`.
+    """
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -83,6 +87,8 @@ def build_prompter(
     """The source of prompts that `config` describes. image_ids: name -> id of all images, for boxes from a file."""
     if isinstance(config, DetectorConfig):
         return build_detector(config, device=device, offline=offline)
+    if isinstance(config, TextConfig):
+        return build_text_detector(config, device=device, offline=offline)
     if isinstance(config, BoxFileConfig):
         from pipelines.detectors.box_file import BoxFile
 

@@ -14,6 +14,7 @@ from pipelines import rle
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig, find_weights
+from pipelines.detectors.text import TextConfig, find_text_weights
 from pipelines.errors import DataError, ImageError, WeightsError
 from pipelines.prompts import BoxFileConfig, PromptConfig, Prompter, build_prompter
 from pipelines.run import RunConfig, Summary, Watcher, run
@@ -62,6 +63,8 @@ def _settings(config: SegmentConfig) -> dict[str, Any]:
     }
     if isinstance(config.prompts, DetectorConfig):
         settings["detector_sha256"] = digest.fingerprint(find_weights(config.prompts.model, offline=offline))
+    if isinstance(config.prompts, TextConfig):
+        settings["detector_sha256"] = digest.fingerprint(find_text_weights(config.prompts.model, offline=offline))
     if isinstance(config.prompts, BoxFileConfig):
         path = Path(config.prompts.path)
         if not path.is_file():
@@ -93,7 +96,7 @@ class SegmentJob:
         return self.prompter.batch
 
     def report(self) -> Mapping[str, Any]:
-        return {}
+        return {"boxes": counts} if (counts := getattr(self.prompter, "counts", None)) else {}
 
     def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
         for image, prompts in zip(images, self._prompt(images, clock), strict=True):
