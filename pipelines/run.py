@@ -159,6 +159,9 @@ def run(
                 "seconds": round(seconds, 3),
                 "images_per_second": round((len(part) - earlier) / seconds, 3),
                 "stage_seconds": {stage: round(value, 3) for stage, value in sorted(clock.seconds.items())},
+                "stage_images_per_second": {
+                    stage: round((len(part) - earlier) / value, 2) for stage, value in sorted(clock.seconds.items())
+                },
                 "peak_memory_mib": run_info.peak_memory_mib(),
             },
         }

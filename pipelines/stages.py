@@ -89,6 +89,7 @@ class WriteBehind:
 
 _WRITE_FAULTS = {
     errno.ENOSPC: "the disk is full: free some space",
+    errno.EFBIG: "a file has reached the size limit: raise it",
     errno.EDQUOT: "the disk quota is used up: free some space",
     errno.EROFS: "the folder is read-only",
     errno.EACCES: "permission denied",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -15,7 +16,9 @@ from pycocotools.coco import COCO
 from runs import QUICK, evsam, final_files, photo_folder
 
 from pipelines import rle
+from pipelines.errors import SetupError
 from pipelines.outputs import OUTPUTS
+from pipelines.stages import writing
 
 ALL = ("--save", ",".join(OUTPUTS))
 
@@ -72,7 +75,7 @@ def test_bad_images_among_good_ones(scene: Path, tmp_path: Path) -> None:
     }
     for name, (content, _) in bad.items():
         (folder / name).write_bytes(content)
-    os.symlink(folder / "nowhere", folder / "vanished.jpg")
+    (folder / "vanished.jpg").symlink_to(folder / "nowhere")
 
     out, err = evsam("segment", folder, "-o", tmp_path / "out", *QUICK, "--json", code=1)
     lines = {line["name"]: line for line in map(json.loads, out.splitlines())}
@@ -178,6 +181,31 @@ def test_output_that_cannot_be_written(scene: Path, tmp_path: Path) -> None:
     if Path("/dev/full").exists():
         _, err = evsam("segment", scene, "-o", "/proc/evsam", code=2)
         assert "cannot write" in err
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_it_resumes(photographs: list[Path], tmp_path: Path) -> None:
+    """A limit on file size stands in for the disk: it fails the same writes."""
+    resource = pytest.importorskip("resource")
+    folder = photo_folder(tmp_path / "photos", photographs, 5)
+    out, box = tmp_path / "out", ("--box", "10,10,80,80")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        _, err = evsam("segment", folder, "-o", out, *box, "--quiet", code=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot write" in err and "--resume" in err and len(err.splitlines()) == 1
+    evsam("segment", folder, "-o", out, *box, "--resume")
+    evsam("segment", folder, "-o", tmp_path / "whole", *box)
+    assert final_files(out) == final_files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+)
+def test_faults_of_the_disk_are_explained(code: int, text: str) -> None:
+    with pytest.raises(SetupError, match=text), writing("out"):
+        raise OSError(code, os.strerror(code))
 
 
 def test_shards_merge_to_the_whole(photographs: list[Path], tmp_path: Path) -> None:
