@@ -54,15 +54,16 @@ _UPRIGHT = {  # by EXIF orientation
 }
 
 
-def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30) -> Image:
+def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30, upright: bool = True) -> Image:
     """Read and decode one image, by the rules above. Its pixels are C-contiguous and read-only.
 
     max_pixels: the largest width x height that is decoded, known from the header. timeout: seconds that a URL's
-    server may take to connect, and between two pieces of its answer. Raises ImageError for whatever the file or
+    server may take to connect, and between two pieces of its answer. upright: whether EXIF orientation is applied;
+    the annotations of data sets count in pixels as they are stored. Raises ImageError for whatever the file or
     the server holds, in one line without the image's name.
     """
     with _open(source.location, timeout) as file:
-        return Image(source.name, _decode(file, max_pixels))
+        return Image(source.name, _decode(file, max_pixels, upright))
 
 
 # Bytes
@@ -124,8 +125,8 @@ def _download(url: str, timeout: float) -> BinaryIO:
 # Pixels
 
 
-def _decode(file: BinaryIO, max_pixels: int) -> UInt8:
-    """H x W x 3 uint8, RGB, upright."""
+def _decode(file: BinaryIO, max_pixels: int, upright: bool) -> UInt8:
+    """H x W x 3 uint8, RGB."""
     _prepare_pillow(max_pixels)
     picture = _identify(file, max_pixels)
     width, height = picture.size
@@ -134,7 +135,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> UInt8:
     try:
         picture.load()
         rgb = _to_rgb(picture)
-        turn = _UPRIGHT.get(_orientation(picture))
+        turn = _UPRIGHT.get(_orientation(picture)) if upright else None
         return np.asarray(rgb if turn is None else rgb.transpose(turn))
     except Exception as error:
         raise _explained(error, str(picture.format), max_pixels) from error
