@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,9 @@ _LEAST_AREA = 6 * 255  # of a low-res mask; what is smaller cannot be learnt fro
 _TRIES = 50
 _MOST_PASTED = 3
 _SAMPLE, _STEP = 0, 1  # streams of random numbers: one sample's own, and what all samples of a step share
+
+_START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+"""How workers start: a plain fork hangs once this process has run OpenMP or OpenCV threads."""
 
 Item = TypeVar("Item")
 
@@ -241,6 +245,7 @@ def loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
+        multiprocessing_context=_START if loop.workers else None,
     )
 
 

@@ -12,10 +12,17 @@ import cv2
 import numpy as np
 from PIL import Image as Pil
 
+from pipelines.detectors import (
+    DETECTORS,
+    quiet_ultralytics,  # noqa: F401  sets ultralytics' switches, before it is imported below
+)
+from pipelines.detectors.checkpoint import read_checkpoint
+from pipelines.device import pick_device
 from pipelines.errors import DataError, UsageError
 from pipelines.files import replacing, write_text
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.sources import Photo, Source, open_source
+from weights import store
 
 _ORIENTATION = 0x0112  # EXIF
 
@@ -28,40 +35,40 @@ def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
     """
     from ultralytics.models import YOLO
 
-    from pipelines.detectors import quiet_ultralytics  # noqa: F401  its switches
-    from pipelines.device import pick_device
-
     folder = folder.absolute()
     last = folder / "run" / "weights" / "last.pt"
     if last.exists() and not resume:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
-    if last.exists():
-        model = YOLO(last)
-        model.add_callback("on_fit_epoch_end", _report)
-        model.train(resume=True)
-        return folder / "run" / "weights" / "best.pt"
-    model = _model(config)
+    model, arguments = (YOLO(last), {"resume": True}) if last.exists() else (_model(config), _arguments(config, folder))
     model.add_callback("on_fit_epoch_end", _report)
-    model.train(
-        data=str(layout(config, folder / "data")),
-        imgsz=config.size,
-        epochs=config.epochs,
-        batch=config.batch,
-        device=pick_device(config.device).removeprefix("cuda:"),
-        workers=config.workers,
-        seed=config.seed,
-        project=str(folder),
-        name="run",
-        exist_ok=True,
-        **{"amp": False, "plots": False, **config.options},  # amp=True would download a model to test itself with
-    )
+    model.train(**arguments)
     return folder / "run" / "weights" / "best.pt"
+
+
+def _arguments(config: DetectorConfig, folder: Path) -> dict[str, Any]:
+    """What ultralytics' trainer is told. Its mixed precision is off: it would download a model to test itself with."""
+    return {
+        "data": str(layout(config, folder / "data")),
+        "imgsz": config.size,
+        "epochs": config.epochs,
+        "batch": config.batch,
+        "device": pick_device(config.device),
+        "workers": config.workers,
+        "seed": config.seed,
+        "project": str(folder),
+        "name": "run",
+        "exist_ok": True,
+        "plots": False,
+        "amp": False,
+        **config.options,
+    }
 
 
 def layout(config: DetectorConfig, folder: Path) -> Path:
     """Lay the data sets out as ultralytics wants them; returns the path of data.yaml.
 
-    folder: gets images/{train,val}/ (links to the photos), labels/{train,val}/ (one text file a photo) and data.yaml.
+    folder: absolute; gets images/ (links to the photos), labels/ (one text file a photo), a list of the photos of
+    either split, and data.yaml.
     """
     if not config.data or config.validation is None:
         raise DataError("a detector needs training data and a validation set: give --data and --val")
@@ -69,24 +76,32 @@ def layout(config: DetectorConfig, folder: Path) -> Path:
     held_out = [_open(config.validation)]
     names = _class_names([*train, *held_out]) if config.class_aware else ["object"]
     for split, sources in (("train", train), ("val", held_out)):
-        for number, source in enumerate(sources):
-            for i in range(len(source)):
-                photo = source[i]
-                name = f"{number}-{i}-{photo.path.stem}"
-                _link(photo, folder / "images" / split / f"{name}{photo.path.suffix.lower()}")
-                classes = None if not config.class_aware else {k: names.index(v) for k, v in source.categories.items()}
-                write_text(folder / "labels" / split / f"{name}.txt", label_lines(photo, classes))
+        photos = [
+            _lay(source, i, folder, f"{split}/{n}-{i}", names)
+            for n, source in enumerate(sources)
+            for i in range(len(source))
+        ]
+        write_text(folder / f"{split}.txt", "".join(f"{photo}\n" for photo in photos))
     rows = "".join(f"  {i}: {_quoted(name)}\n" for i, name in enumerate(names))
-    write_text(
-        folder / "data.yaml", f"path: {_quoted(str(folder))}\ntrain: images/train\nval: images/val\nnames:\n{rows}"
-    )
+    text = f"path: {_quoted(str(folder))}\ntrain: train.txt\nval: val.txt\nnames:\n{rows}"
+    write_text(folder / "data.yaml", text)
     return folder / "data.yaml"
 
 
-def label_lines(photo: Photo, classes: Mapping[int, int] | None) -> str:
+def _lay(source: Source, index: int, folder: Path, name: str, names: Sequence[str]) -> Path:
+    """Put down one photo and its labels; returns the photo's path."""
+    photo = source[index]
+    classes = {key: names.index(value) if value in names else 0 for key, value in source.categories.items()}
+    path = folder / "images" / f"{name}{photo.path.suffix.lower()}"
+    _link(photo, path)
+    write_text(folder / "labels" / f"{name}.txt", label_lines(photo, classes))
+    return path
+
+
+def label_lines(photo: Photo, classes: Mapping[int, int]) -> str:
     """YOLO's text for a photo: per region, its class and its mask's box as shares of the photo (cx, cy, w, h).
 
-    classes: category id -> class number; None makes everything class 0. Crowds and empty masks are left out.
+    classes: category id -> class number. Crowds and empty masks are left out.
     """
     height, width = photo.pixels().shape[:2]
     lines = []
@@ -97,18 +112,13 @@ def label_lines(photo: Photo, classes: Mapping[int, int] | None) -> str:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
         box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
-        number = 0 if classes is None else classes[region.category_id]
-        lines.append(" ".join([str(number), *(f"{value:.6f}" for value in box)]) + "\n")
+        lines.append(" ".join([str(classes[region.category_id]), *(f"{value:.6f}" for value in box)]) + "\n")
     return "".join(lines)
 
 
 def _model(config: DetectorConfig) -> Any:
     """An ultralytics model with the starting weights, which are read without running code they may bring."""
     from ultralytics.models import YOLO
-
-    from pipelines.detectors import DETECTORS
-    from pipelines.detectors.checkpoint import read_checkpoint
-    from weights import store
 
     row = DETECTORS[config.model]
     if not row.name.startswith("yolov8"):

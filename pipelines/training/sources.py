@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 
+from pipelines import rle
 from pipelines.errors import DataError
-from pipelines.types import Bool, UInt8
+from pipelines.types import Bool, Rle, UInt8
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -33,7 +34,7 @@ class Region:
         """height x width bool. Raises DataError when the segmentation is of another size, or not one at all."""
         try:
             mask = self._decode(height, width)
-        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, OSError) as error:
             raise DataError(f"a mask cannot be read: {error}") from error
         if mask.shape != (height, width):
             raise DataError(f"a mask is {mask.shape[1]} x {mask.shape[0]}, its photo {width} x {height}")
@@ -46,17 +47,17 @@ class Region:
             labels = read_labels(path)
             return labels == value if value else labels > 0
         if isinstance(segmentation, list):
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            if not polygons:
-                return np.zeros((height, width), np.bool_)
-            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = coco_mask.frPyObjects(segmentation, *segmentation["size"])
-        else:
-            rle = segmentation
-        if list(rle["size"]) != [height, width]:
-            raise ValueError(f"it is {rle['size'][1]} x {rle['size'][0]}, its photo {width} x {height}")
-        return np.asarray(coco_mask.decode(rle), dtype=np.bool_)
+            return _fill_polygons(segmentation, height, width)
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(
+                f"it is {segmentation['size'][1]} x {segmentation['size'][0]}, its photo {width} x {height}"
+            )
+        counts = segmentation["counts"]
+        return rle.decode(
+            Rle(size=[height, width], counts=counts)
+            if isinstance(counts, str)
+            else rle.from_runs(counts, height, width)
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Photo:
 
 
 class Source(Protocol):
-    """Photos by number. categories: class names by id, {1: "object"} where there are no classes."""
+    """Photos by number. categories: class names by id, "object" where the data set names none."""
 
     name: str
     categories: dict[int, str]
@@ -102,14 +103,15 @@ class CocoSource:
                 by_photo[int(row["image_id"])].append(
                     [row["segmentation"], int(row.get("category_id", 1)), bool(row.get("iscrowd", 0))]
                 )
-            self.categories = {int(row["id"]): str(row["name"]) for row in document.get("categories", [])}
+            names = {int(row["id"]): str(row["name"]) for row in document.get("categories", [])}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} does not hold COCO annotations: {type(error).__name__} {error}") from error
         lost = sorted(set(by_photo) - set(rows))
         if lost:
             raise DataError(f"{path}: annotations of photo {lost[0]}, which the file does not list")
         self._photos = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
-        self.categories = self.categories or {1: "object"}
+        used = {row[1] for rows_of_photo in by_photo.values() for row in rows_of_photo}
+        self.categories = dict.fromkeys(sorted(used), "object") | names
         self._root = _photo_root(path, images, [name for name, _ in self._photos[:1]])
 
     def __len__(self) -> int:
@@ -203,6 +205,18 @@ def read_labels(path: Path) -> UInt8:
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
         return np.asarray(picture)
+
+
+def _fill_polygons(polygons: list[list[float]], height: int, width: int) -> Bool:
+    """The union of polygons x1, y1, x2, y2, ...; those of fewer than three corners have no area."""
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not polygons:
+        return np.zeros((height, width), np.bool_)
+    reach = max(float(np.abs(np.asarray(polygon, np.float64)).max()) for polygon in polygons)
+    if not reach <= 2 * max(height, width):
+        raise ValueError(f"a polygon's corner lies at {reach:g}, far outside of the photo")
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return np.asarray(coco_mask.decode(merged), dtype=np.bool_)
 
 
 def _read_json(path: Path) -> Any:

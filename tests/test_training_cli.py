@@ -1,0 +1,139 @@
+"""`evsam train`: the command line, and the detector by way of ultralytics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from training_photos import write_photos
+from typer.testing import CliRunner
+
+from evsam_cli.train import app
+from pipelines.detectors import DetectorConfig as Settings
+from pipelines.detectors.yolo import Yolo
+from pipelines.errors import DataError, EvsamError, UsageError
+from pipelines.training import detector
+from pipelines.training.config import DataConfig, DetectorConfig, read_recipe, recipes
+from pipelines.training.sources import open_source
+from pipelines.types import Image
+
+RECIPE = """
+model = "evsam-starter"
+weights = ""
+[[stages]]
+size = 64
+photos = 2
+masks = 2
+steps = 2
+[loop]
+device = "cpu"
+workers = 0
+validate_every = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
+
+
+def evsam_train(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_finetune_from_the_command_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    out = tmp_path / "run"
+    common = ("finetune", "-o", out, "--recipe", tmp_path / "mine.toml", "--data", f"{photos}=2.5")
+    frozen = (*common, "--freeze", "image_encoder,prompt_encoder")
+    assert "last.safetensors" in evsam_train(*frozen)
+    assert load_file(out / "last.safetensors")
+    with pytest.raises(UsageError, match="--resume"):
+        evsam_train(*frozen)
+    with pytest.raises(UsageError, match="other settings"):
+        evsam_train(*common, "--resume")
+    with pytest.raises(UsageError, match="cannot freeze neck"):
+        evsam_train(*common, "--freeze", "neck")
+    with pytest.raises(UsageError, match="weight is above 0"):
+        evsam_train("finetune", "-o", out, "--recipe", "l0", "--data", f"{photos}=0")
+    with pytest.raises(DataError, match="no training data"):
+        evsam_train("finetune", "-o", out, "--recipe", "l0")
+
+
+def test_validation_chooses_the_best(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(RECIPE + "[optimiser]\nlearning_rate = 0.0001\n")
+    out = tmp_path / "run"
+    text = evsam_train("finetune", "-o", out, "--recipe", tmp_path / "mine.toml", "--data", photos, "--val", photos)
+    assert "best.safetensors" in text and "box_miou" in text
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    (validation,) = [line for line in lines if line["kind"] == "validation"]
+    assert 0 <= validation["box_miou"] <= 1 and validation["step"] == 2
+    assert load_file(out / "best.safetensors").keys() == load_file(out / "last.safetensors").keys()
+    assert list((out / "tensorboard").iterdir())
+
+
+def test_recipes_can_be_printed() -> None:
+    assert "focal = 20" in evsam_train("recipe", "l0")
+    with pytest.raises(EvsamError, match="choose one of"):
+        evsam_train("recipe", "nothing")
+
+
+def test_detector_recipes_are_valid() -> None:
+    for name in recipes(DetectorConfig):
+        assert read_recipe(DetectorConfig, name).model == "yolov8n"
+    assert read_recipe(DetectorConfig, "objects").options["close_mosaic"] == 5
+
+
+@pytest.mark.parametrize("class_aware", [False, True])
+def test_detector_layout(photos: Path, tmp_path: Path, class_aware: bool) -> None:
+    data = DataConfig(str(photos))
+    config = DetectorConfig("yolov8n", 1, data=(data, data), validation=data, class_aware=class_aware)
+    text = detector.layout(config, tmp_path).read_text()
+    assert ("0: 'round'\n  1: 'pointed'" if class_aware else "0: 'object'") in text
+    labels = sorted((tmp_path / "labels" / "train").iterdir())
+    assert len(labels) == 16 and len(list((tmp_path / "images" / "val").iterdir())) == 8
+    source = open_source(photos)
+    rows = np.array([line.split() for line in labels[0].read_text().splitlines()], float)
+    assert rows[:, 0].tolist() == ([0, 1] if class_aware else [0, 0])
+    for (_, cx, cy, w, h), region in zip(rows, source[0].regions, strict=True):
+        y, x = np.nonzero(region.decode(96, 128))
+        box = np.array([(cx - w / 2) * 128, (cy - h / 2) * 96, (cx + w / 2) * 128, (cy + h / 2) * 96])
+        np.testing.assert_allclose(box, [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=1e-3)
+    with pytest.raises(DataError, match="--val"):
+        detector.layout(dataclasses.replace(config, validation=None), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")  # ultralytics' own
+def test_detector_trains_resumes_and_detects(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    config = DetectorConfig(
+        "yolov8n", 2, size=64, batch=4, weights="", device="cpu", workers=0, data=(DataConfig(str(photos)),),
+        validation=DataConfig(str(photos)),
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "_report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            detector.run(config, tmp_path / "run")
+    with pytest.raises(UsageError, match="--resume"):
+        detector.run(config, tmp_path / "run")
+    best = detector.run(config, tmp_path / "run", resume=True)
+    assert "epoch 2/2" in capfd.readouterr().out
+    found = Yolo(best, Settings(conf=0.0))([Image("a", open_source(photos)[0].pixels())])[0]
+    assert len(found) and len(set(found.category_ids.tolist())) == 1
+
+    adapted = detector.run(
+        dataclasses.replace(config, weights=str(best), epochs=1, class_aware=True), tmp_path / "more"
+    )
+    assert [category.name for category in Yolo(adapted, Settings()).categories] == ["round", "pointed"]
