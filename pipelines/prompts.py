@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipelines.categories import OBJECT
-from pipelines.detectors import DetectorConfig, build_detector
-from pipelines.detectors.text import TextConfig, build_text_detector
-from pipelines.errors import ImageError
+from pipelines.detectors import DetectorConfig, build_detector, find_weights
+from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights
+from pipelines.errors import DataError, ImageError
+from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
+from weights import digest
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,39 @@ def build_prompter(
 
         return Given(config.boxes)
     return Clicks(config)
+
+
+def prompt_images(
+    prompter: Prompter, images: Sequence[Image], clock: StageClock
+) -> Sequence[Detections | Points | ImageError]:
+    """Prompts for each image. When the prompter refuses them together, each is asked for alone."""
+    if not images:
+        return []
+    try:
+        with clock("detect"):
+            return prompter(images)
+    except ImageError as error:
+        return [error] if len(images) == 1 else [prompt_images(prompter, [image], clock)[0] for image in images]
+
+
+def prompt_report(prompter: Prompter) -> dict[str, Mapping[str, int]]:
+    """What `run.json` says of the boxes."""
+    return {"boxes": counts} if (counts := getattr(prompter, "counts", None)) else {}
+
+
+def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:
+    """What decides the prompts: the configuration, and the content of the files it names.
+
+    Raises DataError and WeightsError for one that is missing.
+    """
+    decides: dict[str, Any] = {"prompts": {"kind": type(config).__name__, **asdict(config)}}
+    if isinstance(config, DetectorConfig):
+        decides["detector_sha256"] = digest.fingerprint(find_weights(config.model, offline=offline))
+    if isinstance(config, TextConfig):
+        decides["detector_sha256"] = digest.fingerprint(find_text_weights(config.model, offline=offline))
+    if isinstance(config, BoxFileConfig):
+        path = Path(config.path)
+        if not path.is_file():
+            raise DataError(f"there is no box file {path}")
+        decides["boxes_sha256"] = digest.sha256(path)
+    return decides

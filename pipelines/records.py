@@ -15,16 +15,18 @@ Status = Literal["done", "empty", "failed"]
 class InstanceRecord(TypedDict):
     """bbox: xywh pixels. score: the detector's. predicted_iou and stability_score: SAM's.
 
+    What tells of the mask is absent when only boxes were asked for.
+
     point (x, y) and crop_box (xywh), in pixels: the click that gave it, when all of the image was segmented.
     """
 
     category_id: int
     bbox: list[float]
     score: float
-    predicted_iou: float
-    stability_score: float
-    area: int
-    segmentation: Rle
+    predicted_iou: NotRequired[float]
+    stability_score: NotRequired[float]
+    area: NotRequired[int]
+    segmentation: NotRequired[Rle]
     point: NotRequired[list[float]]
     crop_box: NotRequired[list[float]]
 
@@ -63,28 +65,26 @@ class Record:
 
 def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRecord, ...]:
     """Rows for `Record.instances`. areas: each mask's pixels. Floats keep the digits that float32 boxes can hold."""
-    boxes = xyxy_to_xywh(instances.detections.boxes)
+    detections, masks = instances.detections, instances.masks
     rows = tuple(
         InstanceRecord(
             category_id=int(category),
             bbox=[round(float(value), 3) for value in box],
             score=round(float(score), 6),
-            predicted_iou=round(float(iou), 6),
-            stability_score=round(float(stability), 6),
-            area=area,
-            segmentation=rle,
         )
-        for category, box, score, iou, stability, area, rle in zip(
-            instances.detections.category_ids,
-            boxes,
-            instances.detections.scores,
-            instances.masks.predicted_iou,
-            instances.masks.stability_score,
-            areas,
-            instances.masks.rles,
-            strict=True,
+        for category, box, score in zip(
+            detections.category_ids, xyxy_to_xywh(detections.boxes), detections.scores, strict=True
         )
     )
+    if instances.boxes_only:
+        return rows
+    for row, iou, stability, area, rle in zip(
+        rows, masks.predicted_iou, masks.stability_score, areas, masks.rles, strict=True
+    ):
+        row["predicted_iou"] = round(float(iou), 6)
+        row["stability_score"] = round(float(stability), 6)
+        row["area"] = area
+        row["segmentation"] = rle
     if instances.asked is not None:
         crops = xyxy_to_xywh(instances.asked.crop_boxes)
         for row, point, crop in zip(rows, instances.asked.points, crops, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,16 @@ import torch
 from pipelines import rle
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
-from pipelines.detectors import DetectorConfig, find_weights
-from pipelines.detectors.text import TextConfig, find_text_weights
-from pipelines.errors import DataError, ImageError, WeightsError
-from pipelines.prompts import BoxFileConfig, PromptConfig, Prompter, build_prompter
+from pipelines.detectors import DetectorConfig
+from pipelines.errors import ImageError, WeightsError
+from pipelines.prompts import (
+    PromptConfig,
+    Prompter,
+    build_prompter,
+    prompt_images,
+    prompt_report,
+    prompt_settings,
+)
 from pipelines.run import RunConfig, Summary, Watcher, run
 from pipelines.sam import SAMS, build_sam
 from pipelines.sam.predictor import SamPredictor
@@ -55,22 +61,12 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
 
 def _settings(config: SegmentConfig) -> dict[str, Any]:
     offline = config.run.offline
-    settings = {
+    return {
         "sam": config.sam,
         "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
         "precision": config.precision,
-        "prompts": {"kind": type(config.prompts).__name__, **asdict(config.prompts)},
+        **prompt_settings(config.prompts, offline=offline),
     }
-    if isinstance(config.prompts, DetectorConfig):
-        settings["detector_sha256"] = digest.fingerprint(find_weights(config.prompts.model, offline=offline))
-    if isinstance(config.prompts, TextConfig):
-        settings["detector_sha256"] = digest.fingerprint(find_text_weights(config.prompts.model, offline=offline))
-    if isinstance(config.prompts, BoxFileConfig):
-        path = Path(config.prompts.path)
-        if not path.is_file():
-            raise DataError(f"there is no box file {path}")
-        settings["boxes_sha256"] = digest.sha256(path)
-    return settings
 
 
 def sam_sha256(name: str, weights: Path | None, *, offline: bool | None = None) -> str:
@@ -96,21 +92,11 @@ class SegmentJob:
         return self.prompter.batch
 
     def report(self) -> Mapping[str, Any]:
-        return {"boxes": counts} if (counts := getattr(self.prompter, "counts", None)) else {}
+        return prompt_report(self.prompter)
 
     def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        for image, prompts in zip(images, self._prompt(images, clock), strict=True):
-            yield prompts if isinstance(prompts, ImageError) else segment_image(self.sam, image, prompts, clock)
-
-    def _prompt(self, images: Sequence[Image], clock: StageClock) -> Sequence[Detections | Points | ImageError]:
-        """Prompts for each image. When the prompter refuses them together, each is asked for alone."""
-        if not images:
-            return []
-        try:
-            with clock("detect"):
-                return self.prompter(images)
-        except ImageError as error:
-            return [error] if len(images) == 1 else [self._prompt([image], clock)[0] for image in images]
+        for image, prompt in zip(images, prompt_images(self.prompter, images, clock), strict=True):
+            yield prompt if isinstance(prompt, ImageError) else segment_image(self.sam, image, prompt, clock)
 
 
 def segment_image(

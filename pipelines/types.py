@@ -131,13 +131,14 @@ class Instances:
     """One image's result: detection i was given mask i.
 
     asked: the clicks that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
-    edge in each pixel, 255 for 1, when it was asked for.
+    edge in each pixel, 255 for 1, when it was asked for. boxes_only: no masks were asked for, and these are blank.
     """
 
     detections: Detections
     masks: Masks
     asked: Asked | None = None
     edges: UInt8 | None = None
+    boxes_only: bool = False
 
     def __post_init__(self) -> None:
         if len(self.detections) != len(self.masks):

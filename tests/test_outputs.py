@@ -28,7 +28,12 @@ HEIGHT, WIDTH = 90, 120
 CATEGORIES = {1: Category(1, "person"), 7: Category(7, "Straßenbahn/路面電車"), 90: Category(90, "..\\x: *?")}
 SAFE = {1: "person", 7: "Straßenbahn_路面電車", 90: "___x____"}
 
-RESULTS = {"coco": "coco_results.json", "dataset": "coco_dataset.json", "jsonl": "records.jsonl"}
+RESULTS = {
+    "coco": "coco_results.json",
+    "boxes": "coco_boxes.json",
+    "dataset": "coco_dataset.json",
+    "jsonl": "records.jsonl",
+}
 
 
 def make_instances(masks: Sequence[Bool], category_ids: Sequence[int] | None = None) -> Instances:

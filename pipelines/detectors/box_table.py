@@ -53,10 +53,11 @@ class BoxTable:
 def read_box_table(path: Path, box_format: str | None = None, categories: Sequence[Category] | None = None) -> BoxTable:
     """Read a file of boxes; its content tells its kind.
 
-    A JSON list is COCO results, a JSON object COCO ground truth (crowds stay, annotations with an area below 1 are
-    left out), anything else CSV. box_format: one of `BOX_FORMATS`; None: COCO's xywh, or what the CSV's header says.
-    categories: what ids and labels mean; None: what a ground truth says, else COCO's 80 where every id or label is
-    one of theirs, else "category 7". Raises DataError naming the file and the entry, UnknownNameError for the format.
+    A JSON list is COCO results, whose entries may have file_name and category_name; a JSON object is COCO ground truth
+    (crowds stay, annotations with an area below 1 are left out); anything else is CSV. box_format: one of
+    `BOX_FORMATS`; None: COCO's xywh, or what the CSV's header says. categories: what ids and labels mean; None: what
+    the file says, else COCO's 80 where every id or label is one of theirs, else "category 7". Raises DataError naming
+    the file and the entry, UnknownNameError for the format.
     """
     if box_format is not None and box_format not in BOX_FORMATS:
         raise UnknownNameError("box format", box_format, list(BOX_FORMATS))
@@ -76,12 +77,16 @@ def read_box_table(path: Path, box_format: str | None = None, categories: Sequen
 
 
 class _Columns:
-    """Boxes as they are read. `images` numbers the ids or names of images in the order they come up."""
+    """Boxes as they are read. images: the ids or names of images, numbered as they come up; names: by id, where an
+    image has both; labels: the names of categories, by id, where they are told.
+    """
 
     def __init__(self) -> None:
         self.boxes, self.scores, self.areas = array("f"), array("f"), array("f")
         self.image_numbers, self.category_ids = array("q"), array("q")
         self.images: dict[int | str, int] = {}
+        self.names: dict[int | str, str] = {}
+        self.labels: dict[int, str] = {}
 
     def add(self, image: int | str, box: Sequence[float], score: float, category_id: int, area: float = 1) -> None:
         """Raises TypeError, ValueError or OverflowError when a value is not what it should be."""
@@ -158,6 +163,10 @@ def _load_json(file: TextIO, columns: _Columns, noun: str, *, has_scores: bool) 
             score = entry["score"] if has_scores else 1.0
             area = 1.0 if has_scores else entry.get("area", 1.0)
             columns.add(entry["image_id"], entry["bbox"], score, entry["category_id"], area)
+            if isinstance(name := entry.get("file_name"), str):
+                columns.names[entry["image_id"]] = name
+            if isinstance(label := entry.get("category_name"), str):
+                columns.labels[entry["category_id"]] = label
         except KeyError as error:
             raise DataError(f"{noun} {index} has no {error}") from error
         except (TypeError, ValueError, OverflowError) as error:
@@ -178,7 +187,15 @@ def _check_taken(entries: list[Any], columns: _Columns, noun: str) -> None:
 def _read_results(file: TextIO, box_format: str | None, categories: Sequence[Category] | None) -> BoxTable:
     columns = _Columns()
     _check_taken(_load_json(file, columns, "entry", has_scores=True), columns, "entry")
-    images = [FileImage(name=key) if isinstance(key, str) else FileImage(id=key) for key in columns.images]
+    images = [
+        FileImage(name=key) if isinstance(key, str) else FileImage(name=columns.names.get(key), id=key)
+        for key in columns.images
+    ]
+    names = [image.name for image in images if image.name is not None]
+    if len(set(names)) != len(names):
+        raise DataError("two of its images have the same file_name")
+    if categories is None and columns.labels and set(columns.category_ids) <= columns.labels.keys():
+        categories = [Category(id, label) for id, label in sorted(columns.labels.items())]
     return columns.table(images, box_format or "xywh", categories, name_entry="entry {}".format)
 
 

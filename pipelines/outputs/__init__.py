@@ -46,6 +46,7 @@ OUTPUTS = Registry(
     "output",
     [
         Row("coco", "pipelines.outputs.coco:Results", "COCO results list with RLE masks: coco_results.json"),
+        Row("boxes", "pipelines.outputs.coco:Boxes", "COCO results list of the boxes, for --boxes: coco_boxes.json"),
         Row("dataset", "pipelines.outputs.coco:Dataset", "COCO data set, holes and parts kept: coco_dataset.json"),
         Row("ids", "pipelines.outputs.png:InstanceIds", "16-bit PNG of instance ids per image: ids/"),
         Row("objects", "pipelines.outputs.png:Objects", "one black-and-white PNG per object: objects/"),

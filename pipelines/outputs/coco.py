@@ -1,21 +1,21 @@
-"""COCO's two files: results for evaluation (`COCO.loadRes`) and a data set for training (`COCO`).
+"""COCO's files: results for evaluation (`COCO.loadRes`), with masks or boxes, and a data set for training (`COCO`).
 
-Both are streamed, one entry a line, and hold ASCII alone, since pycocotools reads them in the platform's encoding.
-Masks are compressed RLE in both: polygons would lose the holes.
+They are streamed, one entry a line, and hold ASCII alone, since pycocotools reads them in the platform's encoding.
+Masks are compressed RLE: polygons would lose the holes.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from pipelines import rle
 from pipelines.files import replacing
 from pipelines.outputs import Destination, Output
-from pipelines.records import Record
+from pipelines.records import InstanceRecord, Record
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,31 @@ class Results(Output):
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
-        path = self.destination.path("coco_results.json")
-        with (
-            replacing(path, self.destination.scratch) as temporary,
-            temporary.open("w", encoding="ascii", newline="\n") as file,
-        ):
-            _write_list(file, (entry for record in records() for entry in _results(record)))
-            file.write("\n")
+        entries = (entry for record in records() for entry in _results(record))
+        _write_results(self.destination, "coco_results.json", entries)
+
+
+@dataclass(frozen=True)
+class Boxes(Output):
+    """`coco_boxes.json`: a list of every box found, to be read by a later run with `--boxes`.
+
+    file_name and category_name are added to what COCO has, so that a run in which the ids mean other images or other
+    classes still finds its own.
+    """
+
+    destination: Destination
+
+    def finish(self, records: Callable[[], Iterable[Record]]) -> None:
+        names = {id: category.name for id, category in self.destination.categories.items()}
+        entries = (entry for record in records() for entry in _boxes(record, names))
+        _write_results(self.destination, "coco_boxes.json", entries)
 
 
 @dataclass(frozen=True)
 class Dataset(Output):
     """`coco_dataset.json`: images, annotations and categories. bbox and area are the mask's, score the detector's.
+
+    Where there are no masks, bbox is the detector's, area the box's, and segmentation is empty.
 
     Images without objects are listed; those that failed are only counted, under info.
     """
@@ -80,6 +93,18 @@ def _results(record: Record) -> Iterator[dict[str, Any]]:
         }
 
 
+def _boxes(record: Record, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+    for instance in record.instances:
+        yield {
+            "image_id": record.image_id,
+            "file_name": record.name,
+            "category_id": instance["category_id"],
+            "category_name": names[instance["category_id"]],
+            "bbox": instance["bbox"],
+            "score": instance["score"],
+        }
+
+
 def _image(record: Record) -> dict[str, Any]:
     return {"id": record.image_id, "file_name": record.name, "width": record.width, "height": record.height}
 
@@ -91,14 +116,28 @@ def _annotations(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             "id": number,
             "image_id": image_id,
             "category_id": instance["category_id"],
-            "segmentation": instance["segmentation"],
-            "area": rle.area(instance["segmentation"]),
-            "bbox": rle.bbox(instance["segmentation"]),
+            **_shape(instance),
             "iscrowd": 0,
             "score": instance["score"],
-            "predicted_iou": instance["predicted_iou"],
-            "stability_score": instance["stability_score"],
+            **{key: instance[key] for key in ("predicted_iou", "stability_score") if key in instance},
         }
+
+
+def _shape(instance: InstanceRecord) -> dict[str, Any]:
+    if "segmentation" in instance:
+        mask = instance["segmentation"]
+        return {"segmentation": mask, "area": rle.area(mask), "bbox": rle.bbox(mask)}
+    _, _, width, height = instance["bbox"]
+    return {"segmentation": [], "area": round(width * height, 3), "bbox": instance["bbox"]}
+
+
+def _write_results(destination: Destination, name: str, entries: Iterable[dict[str, Any]]) -> None:
+    with (
+        replacing(destination.path(name), destination.scratch) as temporary,
+        temporary.open("w", encoding="ascii", newline="\n") as file,
+    ):
+        _write_list(file, entries)
+        file.write("\n")
 
 
 def _write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:

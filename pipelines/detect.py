@@ -1,0 +1,76 @@
+"""Boxes without masks: for labelling, for counting, or as a box file for later runs of `segment` and `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines import rle
+from pipelines.detectors import DetectorConfig
+from pipelines.detectors.text import TextConfig
+from pipelines.errors import ImageError, UsageError
+from pipelines.prompts import Prompter, build_prompter, prompt_images, prompt_report, prompt_settings
+from pipelines.run import RunConfig, Summary, Watcher, run
+from pipelines.stages import StageClock
+from pipelines.types import Category, Detections, Image, Instances, Masks, Points
+
+BOX_OUTPUTS = ("boxes", "dataset", "overlay", "jsonl")
+"""Those of `OUTPUTS` that need no masks."""
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """run: images and outputs, of `BOX_OUTPUTS`. detector: what finds the boxes. device: "cpu", "cuda", "mps"."""
+
+    run: RunConfig
+    detector: DetectorConfig | TextConfig
+    device: str = "cpu"
+
+
+def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
+    """Find the boxes of all images and write the outputs; see `pipelines.run.run` for how it ends.
+
+    Raises UsageError also for an output that needs masks.
+    """
+    for name in config.run.save:
+        if name not in BOX_OUTPUTS:
+            raise UsageError(f"{name!r} is nothing that can be saved of boxes; choose from: {', '.join(BOX_OUTPUTS)}")
+    offline = config.run.offline
+    settings = {"boxes_only": True, **prompt_settings(config.detector, offline=offline)}
+
+    def make_job(image_ids: Mapping[str, int]) -> DetectJob:
+        return DetectJob(build_prompter(config.detector, image_ids, device=config.device, offline=offline))
+
+    return run(config.run, settings, make_job, device=config.device, watch=watch)
+
+
+@dataclass(frozen=True)
+class DetectJob:
+    """The boxes as they are found."""
+
+    detector: Prompter
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.detector.categories
+
+    @property
+    def batch(self) -> int:
+        return self.detector.batch
+
+    def report(self) -> Mapping[str, Any]:
+        return prompt_report(self.detector)
+
+    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
+        for image, found in zip(images, prompt_images(self.detector, images, clock), strict=True):
+            assert not isinstance(found, Points), "detectors give boxes"
+            yield found if isinstance(found, ImageError) else _without_masks(image, found)
+
+
+def _without_masks(image: Image, boxes: Detections) -> Instances:
+    blank = rle.from_runs([image.height * image.width], image.height, image.width)
+    zeros = np.zeros(len(boxes), np.float32)
+    return Instances(boxes, Masks((blank,) * len(boxes), zeros, zeros), boxes_only=True)
