@@ -5,6 +5,7 @@ Same function as the reference, in another order of operations:
   (keys and values for the prompt tokens, queries for the way back) is computed once per image.
 - Where image tokens differ per prompt, they are many (G * G) and prompt tokens few (T): the projections are applied to
   the few. `softmax(q Wk x) x Wv` needs no projected image, only q folded through Wk, and the weighted sum through Wv.
+- Projections of the positional encoding, the same for every image and prompt, are computed once.
 - The transposed convolutions have stride = kernel, so they are matrix products on rows; rows are put in image order
   only at the end, for the masks that are kept.
 
@@ -59,11 +60,11 @@ class Attention(nn.Module):
         return self.out_proj(out.transpose(-3, -2).flatten(-2))
 
     def read_image(self, q: Tensor, image: Tensor, pe: Tensor) -> Tensor:
-        """Tokens q N x T x C attend to their own image tokens N x L x C with positional encoding pe L x C."""
+        """Tokens q N x T x C attend to their own image tokens N x L x C; pe H x L x D: keys of the positions alone."""
         q = self.split(self.q_proj(q)) * self.scale  # N x H x T x D
         wk = self.k_proj.weight.unflatten(0, (self.heads, -1))  # H x D x C
-        folded = (q @ wk).flatten(1, 2)  # N x HT x C; the key bias shifts all scores alike and drops out
-        scores = torch.baddbmm(folded @ pe.T, folded, image.transpose(1, 2))  # N x HT x L
+        folded = (q @ wk).flatten(1, 2)  # N x HT x C
+        scores = torch.baddbmm((q @ pe.mT).flatten(1, 2), folded, image.transpose(1, 2))  # N x HT x L
         context = scores.softmax(-1) @ image  # N x HT x C
         wv = self.v_proj.weight.unflatten(0, (self.heads, -1))
         out = context.unflatten(1, (self.heads, -1)) @ wv.transpose(-1, -2)  # N x H x T x D
@@ -78,11 +79,10 @@ class Attention(nn.Module):
         return torch.baddbmm(image.expand(len(v), -1, -1), weights.transpose(1, 2), folded)
 
     def query_image(self, image: Tensor, pe: Tensor, k: Tensor) -> Tensor:
-        """Scores N x H x T x L of image tokens N x L x C (queries, encoded by pe L x C) for tokens k N x T x C."""
+        """Scores N x H x T x L of image tokens N x L x C for tokens k N x T x C; pe H x L x D: queries of positions."""
         k = self.split(self.k_proj(k)) * self.scale  # N x H x T x D
         folded = (k @ self.q_proj.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # N x HT x C
-        bias = (k @ self.q_proj.bias.unflatten(0, (self.heads, -1))[..., None]).flatten(1, 2)  # N x HT x 1
-        scores = torch.baddbmm(folded @ pe.T + bias, folded, image.transpose(1, 2))
+        scores = torch.baddbmm((k @ pe.mT).flatten(1, 2), folded, image.transpose(1, 2))
         return scores.unflatten(1, (self.heads, -1))
 
 
@@ -92,6 +92,14 @@ class ImageSide(NamedTuple):
     k: Tensor
     v: Tensor
     q: Tensor
+
+
+class Positions(NamedTuple):
+    """What the later attentions derive from the positional encoding alone, each H x L x D with its bias."""
+
+    read: Tensor
+    write: Tensor
+    last: Tensor
 
 
 class Mlp(nn.Module):
@@ -154,14 +162,14 @@ class TwoWayLayer(nn.Module):
         scores = k @ take(side.q, index).transpose(-1, -2)  # N x H x T x L
         return tokens, self.norm4(write.write_image(take(image, index), scores, tokens))
 
-    def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, pe: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """The layer for image tokens of each prompt's own: tokens and prompts N x T x C, image N x L x C."""
         q = tokens + prompts
         tokens = self.norm1(tokens + self.self_attn(q, q, tokens))
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image.read_image(tokens + prompts, image, pe))
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image.read_image(tokens + prompts, image, positions.read))
         tokens = self.norm3(tokens + self.mlp(tokens))
         write = self.cross_attn_image_to_token
-        scores = write.query_image(image, pe, tokens + prompts)
+        scores = write.query_image(image, positions.write, tokens + prompts)
         return tokens, self.norm4(write.write_image(image, scores, tokens))
 
 
@@ -183,6 +191,10 @@ class TwoWayTransformer(nn.Module):
     def first(self) -> TwoWayLayer:
         return cast(TwoWayLayer, self.layers[0])
 
+    @property
+    def second(self) -> TwoWayLayer:
+        return cast(TwoWayLayer, self.layers[1])
+
 
 class Decoded(NamedTuple):
     """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token."""
@@ -190,6 +202,10 @@ class Decoded(NamedTuple):
     tokens: Tensor
     image: Tensor
     iou: Tensor
+
+    def take(self, prompts: Tensor) -> Decoded:
+        """Only these prompts, by index."""
+        return Decoded(*(part[prompts] for part in self))
 
 
 class MaskDecoder(nn.Module):
@@ -215,14 +231,21 @@ class MaskDecoder(nn.Module):
         image = src.flatten(2).transpose(1, 2).contiguous()
         return image, self.transformer.first.image_side(image, pe)
 
-    def decode(self, image: Tensor, side: ImageSide, pe: Tensor, sparse: Tensor, index: Tensor) -> Decoded:
+    def positions(self, pe: Tensor) -> Positions:
+        """Once for all images. pe: L x C. Pass the result to `decode`."""
+        second = self.transformer.second
+        read, write = second.cross_attn_token_to_image, second.cross_attn_image_to_token
+        last = self.transformer.final_attn_token_to_image
+        return Positions(*(read.split(part(pe)) for part in (read.k_proj, write.q_proj, last.k_proj)))
+
+    def decode(self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor) -> Decoded:
         """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
         prompts = torch.cat([own, sparse], dim=1)
         tokens, seen = self.transformer.first.first(image, side, prompts, index)
-        tokens, seen = self.transformer.layers[1](tokens, seen, prompts, pe)
+        tokens, seen = self.transformer.second(tokens, seen, prompts, positions)
         last = self.transformer.final_attn_token_to_image
-        tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, pe))
+        tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, positions.last))
         return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
 
     def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
@@ -240,7 +263,7 @@ class MaskDecoder(nn.Module):
 
     def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """All four masks, for training: low-res logits N x 4 x 4G x 4G and predicted IoU N x 4."""
-        decoded = self.decode(*self.image_side(src, pe), pe, sparse, index)
+        decoded = self.decode(*self.image_side(src, pe), self.positions(pe), sparse, index)
         which = torch.arange(MASKS, device=sparse.device).expand(len(sparse), -1)
         return self.masks(decoded, which), decoded.iou
 

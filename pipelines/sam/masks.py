@@ -1,15 +1,19 @@
 """From low-res mask logits to full-size masks, touching only the region that can hold the mask.
 
 SAM upscales 256 x 256 logits bilinearly to 1024 x 1024, crops what is not padding, resizes bilinearly to the original
-size and thresholds. Both resizes are linear and separable, so together they are one matrix per axis. An interpolated
-value is a weighted mean of its sources: where no source is above a threshold the result is not either, and those rows
-and columns are never computed.
+size and thresholds. Both resizes are linear and separable, so together they are one matrix per axis, whose rows read
+two or three neighbouring sources. An interpolated value is a weighted mean of its sources: where no source is above a
+threshold the result is not either, and those rows and columns are never computed.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,58 +22,119 @@ from torch import Tensor
 from pipelines.rle import from_runs
 from pipelines.sam.frame import resized
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.types import Bool, Rle
+from pipelines.types import Bool, Float32, Rle
 
 LOW = 256
 """Side of the low-res masks."""
 STABILITY_OFFSET = 1.0
 """The stability score compares the mask at logits above +offset with the mask above -offset."""
+BLOCK = 64
+"""Outputs interpolated in one product: they read few sources, so small blocks multiply few zeros."""
+
+_SOURCES = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the resize. matrix: outputs x 256; first, last: the sources that each output reads, ascending."""
+
+    matrix: Tensor
+    first: list[int]
+    last: list[int]
+
+    @cached_property
+    def pixels(self) -> Float32:
+        """How many outputs read each source and at most its two neighbours; each output is counted once."""
+        middles = (np.array(self.first) + np.array(self.last)) // 2
+        return np.bincount(middles, minlength=LOW).astype(np.float32)
+
+    def reach(self, span: tuple[int, int]) -> tuple[int, int, int, int]:
+        """The outputs that sources in `span` reach, and all the sources those outputs read: two half-open spans."""
+        start, stop = bisect_left(self.last, span[0]), bisect_left(self.first, span[1])
+        return (start, stop, self.first[start], self.last[stop - 1] + 1) if start < stop else (0, 0, 0, 0)
+
+    def interpolate(self, x: Tensor, start: int, stop: int, offset: int) -> Tensor:
+        """Outputs [start, stop) of x, K x S, whose columns are the sources from `offset` on: K x (stop - start)."""
+        out = x.new_empty(len(x), stop - start)
+        for a in range(start, stop, BLOCK):
+            b = min(a + BLOCK, stop)
+            left, right = self.first[a], self.last[b - 1] + 1
+            out[:, a - start : b - start] = x[:, left - offset : right - offset] @ self.matrix[a:b, left:right].T
+        return out
 
 
 @lru_cache(maxsize=8)
-def _axis(original: int, scaled: int, device: torch.device) -> Tensor:
-    """original x 256: the two resizes of one axis as a matrix, read off torch's own operator."""
+def _axis(original: int, scaled: int, device: torch.device) -> Axis:
+    """The two resizes of one axis, read off torch's own operator."""
     columns = torch.eye(LOW, device=device)[None, :, :, None]  # one channel per low-res position
     columns = F.interpolate(columns, size=(FRAME, 1), mode="bilinear", align_corners=False)[:, :, :scaled]
     columns = F.interpolate(columns, size=(original, 1), mode="bilinear", align_corners=False)
-    return columns[0, :, :, 0].T.contiguous()
+    matrix = columns[0, :, :, 0].T.contiguous()
+    spans = _spans(matrix != 0)
+    return Axis(matrix, [first for first, _ in spans], [end - 1 for _, end in spans])
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of an image whose logits can exceed some level. logits: w x h float32, transposed: logits[x, y] is that
+    of the pixel (x0 + x, y0 + y).
+    """
+
+    logits: Float32
+    x0: int
+    y0: int
+
+    def stability(self, offset: float = STABILITY_OFFSET) -> float:
+        """Pixels above `offset` per pixel above -`offset` (segment-anything's definition); 0 where there are none."""
+        larger = np.count_nonzero(self.logits > -offset)
+        return np.count_nonzero(self.logits > offset) / larger if larger else 0.0
+
+    def rle(self, height: int, width: int, x0: int = 0, y0: int = 0) -> Rle:
+        """The mask, logit > 0, in a height x width image in which this one's top left pixel is (x0, y0)."""
+        return from_runs(region_runs(self.logits > 0, x0 + self.x0, y0 + self.y0, height, width), height, width)
 
 
 class Upscaler:
     """Low-res logits to the frame of one image of height x width pixels."""
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
-        self.size = [height, width]
+        self.size = (height, width)
         rows, columns = resized(height, width, FRAME)
         self.rows = _axis(height, rows, device)
         self.columns = _axis(width, columns, device)
 
     def full(self, low_res: Tensor) -> Tensor:
         """... x 256 x 256 logits -> ... x height x width logits."""
-        return self.rows @ low_res.float() @ self.columns.T
+        return self.rows.matrix @ low_res.float() @ self.columns.matrix.T
 
     def segment(self, low_res: Tensor) -> tuple[list[Rle], list[float]]:
-        """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores.
+        """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores."""
+        regions = list(self.regions(low_res, -STABILITY_OFFSET))
+        return [region.rle(*self.size) for region in regions], [region.stability() for region in regions]
 
-        Stability: |logits > 1| / |logits > -1| at full size (segment-anything's definition); 0 for an empty mask.
+    def stability_bound(self, low_res: Tensor, offset: float = STABILITY_OFFSET) -> Float32:
+        """N x 256 x 256 logits -> N upper bounds of the stability scores, without upscaling.
+
+        A pixel above `offset` has a source above it, and one whose sources all exceed -`offset` exceeds it too.
         """
-        low_res = low_res.float()
-        possible = low_res > -STABILITY_OFFSET
-        spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
-        results = [self._one(logits, *span) for logits, span in zip(low_res, spans, strict=True)]
-        return [rle for rle, _ in results], [stability for _, stability in results]
+        rows, columns = self.rows.pixels, self.columns.pixels
+        bounds = []
+        for logits in low_res.float().cpu().numpy():
+            most = rows @ cv2.dilate((logits > offset).view(np.uint8), _SOURCES) @ columns
+            least = rows @ cv2.erode((logits > -offset).view(np.uint8), _SOURCES) @ columns
+            bounds.append(min(most / least, 1) if least else 1.0)
+        return np.array(bounds, np.float32)
 
-    def _one(self, logits: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Rle, float]:
-        height, width = self.size
-        y0, y1, top, bottom = _reach(self.rows, rows)
-        x0, x1, left, right = _reach(self.columns, columns)
-        if y0 == y1 or x0 == x1:
-            return from_runs([height * width], height, width), 0.0
-        region = self.columns[x0:x1, left:right] @ logits[top:bottom, left:right].T @ self.rows[y0:y1, top:bottom].T
-        larger = int((region > -STABILITY_OFFSET).sum())
-        smaller = int((region > STABILITY_OFFSET).sum())
-        runs = region_runs((region > 0).cpu().numpy(), x0, y0, height, width)
-        return from_runs(runs, height, width), smaller / larger if larger else 0.0
+    def regions(self, low_res: Tensor, level: float) -> Iterator[Region]:
+        """N x 256 x 256 logits -> the N regions where they can exceed `level`."""
+        low_res = low_res.float()
+        possible = low_res > level
+        spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
+        for logits, (rows, columns) in zip(low_res, spans, strict=True):
+            y0, y1, top, bottom = self.rows.reach(rows)
+            x0, x1, left, right = self.columns.reach(columns)
+            across = self.columns.interpolate(logits[top:bottom, left:right], x0, x1, left)
+            yield Region(self.rows.interpolate(across.T, y0, y1, top).cpu().numpy(), x0, y0)
 
 
 def _spans(occupied: Tensor) -> list[tuple[int, int]]:
@@ -78,13 +143,6 @@ def _spans(occupied: Tensor) -> list[tuple[int, int]]:
     first, last = marks.argmax(1), occupied.shape[1] - marks.flip(1).argmax(1)
     empty = ~occupied.any(1)
     return list(zip(first.masked_fill(empty, 0).tolist(), last.masked_fill(empty, 0).tolist(), strict=True))
-
-
-def _reach(axis: Tensor, span: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The outputs that sources in `span` reach, and all the sources those outputs read: two half-open spans."""
-    outputs = _spans((axis[:, span[0] : span[1]] != 0).any(1)[None])[0]
-    sources = _spans((axis[outputs[0] : outputs[1]] != 0).any(0)[None])[0]
-    return *outputs, *sources
 
 
 def region_runs(region: Bool, x0: int, y0: int, height: int, width: int) -> list[int]:

@@ -18,7 +18,7 @@ from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import Decoded, ImageSide
 from pipelines.sam.masks import LOW, Upscaler
 from pipelines.sam.model import Sam, load
-from pipelines.types import Bool, Float32, Masks, Rle, UInt8
+from pipelines.types import Bool, Float32, Int64, Masks, Rle, UInt8
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = {"cpu": 4}
@@ -32,6 +32,16 @@ class Prediction(NamedTuple):
     masks: Bool
     predicted_iou: Float32
     low_res_masks: Float32
+
+
+class Candidates(NamedTuple):
+    """M masks of single clicks. prompts: M int64, each one's click; predicted_iou: M float32; low_res: M x 256 x 256
+    float32 logits, on the predictor's device.
+    """
+
+    prompts: Int64
+    predicted_iou: Float32
+    low_res: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class SamPredictor:
         self.dtype = dtype
         with torch.inference_mode():
             self._pe = model.prompt_encoder.dense_pe(64)
+            self._positions = model.mask_decoder.positions(self._pe)
         self._image: _Encoded | None = None
 
     @classmethod
@@ -147,6 +158,28 @@ class SamPredictor:
         return self._segment(self._prompts(None, points, labels, None))
 
     @torch.inference_mode()
+    def candidates(self, points: ArrayLike, *, min_iou: float, at_once: int) -> Iterator[Candidates]:
+        """The masks, of the three that each click (points N x 2 pixels) gives, whose predicted IoU is above `min_iou`.
+
+        Clicks are decoded `at_once` or fewer at a time. Those without such a mask are never upscaled.
+        """
+        clicks = np.asarray(points, np.float32).reshape(-1, 1, 2)
+        start = 0
+        for decoded in self._decode(self._prompts(None, clicks, np.ones(clicks.shape[:2]), None), at_once):
+            good = decoded.iou[:, 1:] > min_iou
+            prompts = good.any(1).nonzero()[:, 0]
+            which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
+            low_res = self.model.mask_decoder.masks(decoded.take(prompts), which)
+            owners = good.nonzero()[:, 0].cpu().numpy() + start
+            yield Candidates(owners, decoded.iou[:, 1:][good].float().cpu().numpy(), low_res[good[prompts]].float())
+            start += len(good)
+
+    @property
+    def upscaler(self) -> Upscaler:
+        """From low-res logits to the image's own size."""
+        return self._encoded.upscaler
+
+    @torch.inference_mode()
     def _segment(self, prompts: _Prompts) -> Masks:
         rles: list[Rle] = []
         ious: list[float] = []
@@ -160,17 +193,18 @@ class SamPredictor:
             ious += best.float().tolist()
         return Masks(tuple(rles), np.array(ious, np.float32), np.array(stabilities, np.float32))
 
-    def _decode(self, prompts: _Prompts) -> Iterator[Decoded]:
+    def _decode(self, prompts: _Prompts, at_once: int | None = None) -> Iterator[Decoded]:
         encoded, decoder = self._encoded, self.model.mask_decoder
-        for part in prompts.chunks(CHUNK.get(self.device.type, CHUNK_ELSEWHERE)):
+        chunk = CHUNK.get(self.device.type, at_once or CHUNK_ELSEWHERE)
+        for part in prompts.chunks(min(chunk, at_once or chunk)):
             sparse, dense = self.model.prompt_encoder(part.points, part.labels, part.boxes, part.masks)
             if part.masks is None:
                 index = torch.zeros(len(part), dtype=torch.long, device=self.device)
-                yield decoder.decode(encoded.tokens, encoded.side, self._pe, sparse, index)
+                yield decoder.decode(encoded.tokens, encoded.side, self._positions, sparse, index)
             else:
                 index = torch.arange(len(part), device=self.device)
                 tokens, side = decoder.image_side(encoded.embedding + dense, self._pe)
-                yield decoder.decode(tokens, side, self._pe, sparse, index)
+                yield decoder.decode(tokens, side, self._positions, sparse, index)
 
     def _prompts(
         self,
