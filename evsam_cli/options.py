@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.detectors import DETECTORS
+from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.outputs import OUTPUTS
 from pipelines.sam import SAMS
 
@@ -43,7 +44,8 @@ Detector = Annotated[
         "--detector",
         "-d",
         metavar="NAME|FILE",
-        help=f"Where boxes come from: {', '.join(DETECTORS)}, or a .pt / .onnx of an ultralytics detection model.",
+        help=f"Where boxes come from: {', '.join(DETECTORS)}; a .pt / .onnx of an ultralytics detection model; "
+        f"or, with --text, {', '.join(TEXT_DETECTORS)}.",
     ),
 ]
 Classes = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evsam_cli import options, progress
+from evsam_cli import finding, options, progress
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ def segment(
     iou: options.Iou = 0.7,
     max_det: options.MaxDet = 300,
     imgsz: options.ImgSize = 640,
+    texts: finding.Text = None,
+    ontology: finding.Ontology = None,
+    box_threshold: finding.BoxThreshold = 0.35,
+    text_threshold: finding.TextThreshold = 0.25,
+    per_phrase: finding.PerPhrase = False,
+    nms: finding.Nms = "agnostic",
+    max_box_area: finding.MaxBoxArea = 0.95,
     boxes: options.BoxFile = None,
     box_format: options.BoxFormat = None,
     min_score: options.MinScore = None,
@@ -57,6 +64,8 @@ def segment(
     """
     from pipelines.detectors import DetectorConfig
     from pipelines.detectors.given import parse_box, parse_point
+    from pipelines.detectors.text import TextConfig
+    from pipelines.detectors.text.phrases import parse_phrases
     from pipelines.device import pick_device
     from pipelines.prompts import BoxFileConfig, GivenBoxes, GivenPoints
     from pipelines.run import RunConfig
@@ -73,6 +82,20 @@ def segment(
         prompts = GivenBoxes(tuple(parse_box(text) for text in box))
     elif point:
         prompts = GivenPoints(tuple(parse_point(text) for text in point))
+    elif finding.reads(detector, texts, ontology, classes):
+        phrases = parse_phrases(texts or (), ontology)
+        prompts = TextConfig(
+            phrases,
+            detector,
+            box_threshold,
+            text_threshold,
+            per_phrase,
+            nms,
+            iou,
+            max_box_area,
+            max_det,
+            precision,
+        )
     else:
         prompts = DetectorConfig(detector, conf, iou, max_det, imgsz, options.split(classes))
     images = RunConfig(
