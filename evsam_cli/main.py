@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import doctor, merge, segment, weights
+from evsam_cli import detect, doctor, merge, segment, text, weights
 
 app = typer.Typer(
     name="evsam",
@@ -21,6 +21,8 @@ app = typer.Typer(
     Exit codes: 0 all done, 1 some images failed, 2 the command or the machine is not right, 130 interrupted.""",
 )
 app.command("segment")(segment.segment)
+app.command("text")(text.text)
+app.command("detect")(detect.detect)
 app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
 app.add_typer(weights.app, name="weights")
