@@ -24,7 +24,7 @@ from pipelines.errors import DataError
 from pipelines.sam.frame import MEAN, STD, preprocess
 from pipelines.training.augment import cut_out, draw_view, paste
 from pipelines.training.config import AugmentConfig, DataConfig, FinetuneConfig, LoopConfig, PromptConfig, StageConfig
-from pipelines.training.data import Keys, PhotoCache, TrainingSet, collate, loader
+from pipelines.training.data import Keys, PhotoCache, TrainingSet, batches, collate
 from pipelines.training.distill import photo_paths
 from pipelines.training.embeddings import SHAPE, cache_embeddings
 from pipelines.training.finetune import normalise
@@ -180,8 +180,9 @@ def test_bad_masks_photos_and_folders_are_named(photos: Path, tmp_path: Path) ->
         region.decode(480, 640)
     as_object_pngs(photos, tmp_path)
     Pil.new("RGB", (128, 96)).save(tmp_path / "masks" / "00" / "0.png")
-    with pytest.raises(DataError, match="a mask has one channel"):
-        open_source(tmp_path)[0].regions[0].decode(96, 128)
+    with pytest.raises(DataError, match=r"00\.png: .* a mask has one channel"):
+        photo = open_source(tmp_path)[0]
+        photo.mask(photo.regions[0], 96, 128)
     (tmp_path / "images" / "01.png").write_bytes(b"not a photo")
     with pytest.raises(DataError, match=r"01\.png"):
         open_source(tmp_path)[1].pixels()
@@ -220,11 +221,21 @@ def test_samples_depend_on_step_and_index_alone(photos: Path) -> None:
 def test_workers_give_the_batches_in_order(photos: Path) -> None:
     samples = training_set(photos, flip=0.5)
     keys = Keys(range(2), photos=3, photos_at_once=2)
-    batches = list(loader(samples, keys, LoopConfig(workers=2), collate))
-    for batch, own in zip(batches, keys, strict=True):
+    made = list(batches(samples, keys, LoopConfig(workers=2), collate))
+    for batch, own in zip(made, keys, strict=True):
         expected = collate([samples[key] for key in own])
         for value, wanted in zip(batch, expected, strict=True):
             assert torch.equal(value, wanted) if isinstance(value, torch.Tensor) else value == wanted
+
+
+def test_a_workers_fault_is_one_line(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    samples = training_set(tmp_path)
+    for file in (tmp_path / "images").iterdir():
+        file.write_bytes(b"not a photo")
+    for workers in (0, 1):
+        with pytest.raises(DataError, match=r"^\S+\.png: [^\n]+$"):
+            list(batches(samples, Keys(range(1), 1, 1), LoopConfig(workers=workers), collate))
 
 
 def test_devices_share_the_photos_of_a_step() -> None:

@@ -90,6 +90,24 @@ class PhotoCache:
         return pixels, (height, width)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A photo: its pixels, perhaps shrunk, its original height and width, and its regions but for crowds."""
+
+    photo: Photo
+    pixels: UInt8
+    size: tuple[int, int]
+    regions: list[Region]
+
+    def mask(self, number: int) -> UInt8:
+        """A region, 0 to 255, at the size of `pixels`."""
+        mask = self.photo.mask(self.regions[number], *self.size).astype(np.uint8) * 255
+        height, width = self.pixels.shape[:2]
+        if mask.shape == (height, width):
+            return mask
+        return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
 class TrainingSet(Dataset[Sample]):
     """Samples by (step, index). A data set is drawn by weight, then a photo of it, then instances of the photo."""
 
@@ -115,33 +133,30 @@ class TrainingSet(Dataset[Sample]):
         names = ", ".join(source.name for source in self.sources)
         raise DataError(f"{_TRIES} photos in a row had no usable mask: check the annotations of {names}")
 
-    def _draw(self, rng: np.random.Generator) -> tuple[UInt8, tuple[int, int], list[Region]]:
-        """A photo, its original size, and its regions in random order."""
+    def _draw(self, rng: np.random.Generator) -> _Drawn:
+        """A photo, and its regions in random order."""
         source = self.sources[int(rng.choice(len(self.sources), p=self._chances))]
         photo = source[int(rng.integers(len(source)))]
         regions = [region for region in photo.regions if not region.crowd]
         pixels, size = self._photos(photo)
-        return pixels, size, [regions[i] for i in rng.permutation(len(regions))]
+        return _Drawn(photo, pixels, size, [regions[i] for i in rng.permutation(len(regions))])
 
     def _view(self, rng: np.random.Generator) -> tuple[UInt8, list[UInt8]]:
         """A cropped, flipped, coloured photo with pasted instances, and the masks of up to `masks` instances in it."""
         augment, limit = self._config.augment, self._stage.masks
-        pixels, size, regions = self._draw(rng)
-        if not regions:
-            return pixels, []
-        focus = _decode(regions[0], size, pixels.shape[:2])
+        drawn = self._draw(rng)
+        focus = drawn.mask(0) if drawn.regions else np.zeros((1, 1), np.uint8)
         inside = np.flatnonzero(focus > 127)
         if not len(inside):
-            return pixels, []
+            return drawn.pixels, []
         y, x = divmod(int(rng.choice(inside)), focus.shape[1])
         view = draw_view(rng, focus.shape, (x, y), self._stage.size, augment.scale, augment.flip)
-        # A few more than needed: some lie outside of the crop.
         masks = [view(focus)]
-        for region in regions[1 : 2 * limit]:
-            mask = view(_decode(region, size, pixels.shape[:2]))
+        for i in range(1, min(2 * limit, len(drawn.regions))):  # more than needed: some lie outside of the crop
+            mask = view(drawn.mask(i))
             if len(masks) < limit and mask.max() > 127:
                 masks.append(mask)
-        picture = view(pixels)
+        picture = view(drawn.pixels)
         if rng.random() < augment.colour:
             picture = change_colour(rng, picture)
         if rng.random() < augment.paste:
@@ -149,11 +164,10 @@ class TrainingSet(Dataset[Sample]):
         return picture, masks
 
     def _paste(self, rng: np.random.Generator, picture: UInt8, masks: list[UInt8]) -> tuple[UInt8, list[UInt8]]:
-        pixels, size, regions = self._draw(rng)
-        if rng.random() < self._config.augment.colour:
-            pixels = change_colour(rng, pixels)
-        for region in regions[: int(rng.integers(1, _MOST_PASTED + 1))]:
-            mask = _decode(region, size, pixels.shape[:2]) > 127
+        drawn = self._draw(rng)
+        pixels = change_colour(rng, drawn.pixels) if rng.random() < self._config.augment.colour else drawn.pixels
+        for i in range(min(int(rng.integers(1, _MOST_PASTED + 1)), len(drawn.regions))):
+            mask = drawn.mask(i) > 127
             if mask.any():
                 picture, masks = paste(rng, picture, masks, *cut_out(pixels, mask))
         return picture, masks
@@ -194,14 +208,6 @@ def _pad(array: UInt8, side: int) -> UInt8:
     return out
 
 
-def _decode(region: Region, size: tuple[int, int], shape: tuple[int, ...]) -> UInt8:
-    """A region of a photo of `size`, 0 to 255, at the `shape` (height, width) the photo was shrunk to."""
-    mask = region.decode(*size).astype(np.uint8) * 255
-    if size == tuple(shape):
-        return mask
-    return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
 def collate(samples: Sequence[Sample]) -> Batch:
     """Samples of one step -> a Batch."""
     return Batch(
@@ -234,11 +240,11 @@ class Keys:
                 yield own[start : start + self.photos_at_once]
 
 
-def loader(
+def batches(
     dataset: Dataset[Item], keys: Keys, loop: LoopConfig, collate: Callable[[list[Item]], Any]
-) -> DataLoader[Item]:
+) -> Iterator[Any]:
     """Batches of `dataset` in the order of `keys`, made by `loop.workers` processes."""
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=keys,
         num_workers=loop.workers,
@@ -247,6 +253,10 @@ def loader(
         worker_init_fn=_one_thread,
         multiprocessing_context=_START if loop.workers else None,
     )
+    try:
+        yield from loader
+    except DataError as error:  # from a worker it brings its traceback as text, which ends with the message
+        raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
 
 
 def _one_thread(_: int) -> None:

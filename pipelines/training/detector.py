@@ -106,7 +106,7 @@ def label_lines(photo: Photo, classes: Mapping[int, int]) -> str:
     height, width = photo.pixels().shape[:2]
     lines = []
     for region in photo.regions:
-        mask = None if region.crowd else region.decode(height, width)
+        mask = None if region.crowd else photo.mask(region, height, width)
         if mask is None or not mask.any():
             continue
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

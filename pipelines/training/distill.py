@@ -3,7 +3,7 @@ teacher's image embeddings (L2 loss). The student takes over the teacher's promp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from pipelines.errors import DataError, UsageError
 from pipelines.sam import build_sam
@@ -23,7 +23,7 @@ from pipelines.sam.predictor import SamPredictor
 from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.training import engine
 from pipelines.training.config import DataConfig, DistillConfig
-from pipelines.training.data import Keys, loader
+from pipelines.training.data import Keys, batches
 from pipelines.training.embeddings import cache_embeddings
 from pipelines.training.finetune import starting_model
 from pipelines.training.sources import Photo, open_source
@@ -60,9 +60,9 @@ def run(
     embeddings = cache_embeddings(name, embed, photos, cache or folder / "embeddings")
     samples = PhotoEmbeddings(photos, embeddings, student.input_size, config.seed)
 
-    def batches(steps: range, rank: int, ranks: int) -> DataLoader[DistillBatch]:
+    def stream(steps: range, rank: int, ranks: int) -> Iterator[DistillBatch]:
         keys = Keys(steps, config.photos, config.loop.photos_at_once, rank, ranks)
-        return loader(samples, keys, config.loop, collate)
+        return batches(samples, keys, config.loop, collate)
 
     student.prompt_encoder.requires_grad_(False)
     student.mask_decoder.requires_grad_(False)
@@ -71,7 +71,7 @@ def run(
         config=config,
         model=student,
         learner=Learner(student),
-        phases=(engine.Phase(range(config.steps), config.photos, batches),),
+        phases=(engine.Phase(range(config.steps), config.photos, stream),),
         optimiser=config.optimiser,
         loop=config.loop,
     )
@@ -91,6 +91,7 @@ class Learner(nn.Module):
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.model = model
+        self.model.image_encoder.to(memory_format=torch.channels_last)
 
     def forward(self, batch: DistillBatch) -> dict[str, Tensor]:
         return {"loss": F.mse_loss(self.model.image_encoder(batch.pixels).float(), batch.embeddings)}

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipelines.errors import EvsamError, UsageError
+from pipelines.errors import EvsamError, SetupError, UsageError
 from pipelines.files import replacing
 from pipelines.training.config import LoopConfig, OptimiserConfig
 from pipelines.training.logs import TrainingLog
@@ -129,9 +129,12 @@ class _Run:
         sums: dict[str, Tensor] = {}
         for part in range(parts):
             batch = self.fabric.to_device(next(batches))
-            with self.fabric.no_backward_sync(self.learner, enabled=part < parts - 1):
-                losses = self.learner(batch)
-                self.fabric.backward(losses["loss"] / parts)
+            try:
+                with self.fabric.no_backward_sync(self.learner, enabled=part < parts - 1):
+                    losses = self.learner(batch)
+                    self.fabric.backward(losses["loss"] / parts)
+            except torch.cuda.OutOfMemoryError as error:
+                raise SetupError("the GPU's memory does not suffice: lower [loop] photos_at_once") from error
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / parts
         norm = self.fabric.clip_gradients(
@@ -172,9 +175,12 @@ class _Run:
                 "average": self.average.state_dict(),
                 "adam": self.adam.state_dict(),
             }
-            with replacing(self.folder / CHECKPOINT) as path:
-                torch.save(state, path)
-            self._export("last.safetensors", step)
+            try:
+                with replacing(self.folder / CHECKPOINT) as path:
+                    torch.save(state, path)
+                self._export("last.safetensors", step)
+            except (OSError, RuntimeError) as error:
+                raise SetupError(f"{self.folder}: the checkpoint cannot be written ({error})") from error
         self.fabric.barrier()
 
     def saved(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from pipelines.sam.frame import MEAN, STD
 from pipelines.sam.model import Sam, load
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
-from pipelines.training.data import Batch, Keys, TrainingSet, collate, loader, open_sources
+from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
 from pipelines.training.losses import mask_iou, mask_loss
 from pipelines.training.prompts import correction_points
 from pipelines.training.sources import Source, open_source
@@ -75,6 +76,7 @@ class Learner(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self.model = model
+        self.model.image_encoder.to(memory_format=torch.channels_last)
         self.config = config
         self.stages = stages
         self.register_buffer("mean", torch.tensor(MEAN) * 255, persistent=False)
@@ -195,14 +197,16 @@ def _phases(
             raise UsageError(f"size {stage.size}: {config.model} trains at multiples of 32 up to {model.input_size}")
         low = 4 * 64 * stage.size // model.input_size
         samples = TrainingSet(sources, config, stage, low)
-        photos = stage.photos
-
-        def batches(steps: range, rank: int, ranks: int, samples: TrainingSet = samples, photos: int = photos):  # type: ignore[no-untyped-def]
-            keys = Keys(steps, photos, config.loop.photos_at_once, rank, ranks)
-            return loader(samples, keys, config.loop, collate)
-
-        yield engine.Phase(range(start, start + steps), photos, batches, stage.rate)
+        stream = partial(_stream, samples, stage, config)
+        yield engine.Phase(range(start, start + steps), stage.photos, stream, stage.rate)
         start += steps
+
+
+def _stream(
+    samples: TrainingSet, stage: StageConfig, config: FinetuneConfig, steps: range, rank: int, ranks: int
+) -> Iterator[Batch]:
+    keys = Keys(steps, stage.photos, config.loop.photos_at_once, rank, ranks)
+    return batches(samples, keys, config.loop, collate)
 
 
 def _folder(path: str | None) -> Path | None:

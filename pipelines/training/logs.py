@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from pipelines.files import write_text
+
 
 class TrainingLog:
     """Writes `metrics.jsonl` and `tensorboard/` in the run's folder. `enabled`: False on all devices but the first."""
@@ -24,6 +26,7 @@ class TrainingLog:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._last, self._begun = last, time.monotonic()
+        _cut(folder / "metrics.jsonl", first)
         self._file: IO[str] = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._console = Console(stderr=True)
@@ -75,3 +78,11 @@ class TrainingLog:
             self._progress.update(self._task, completed=step, note=note)
         else:
             self._console.print(f"step {step}/{self._last}  {seconds:.0f} s  {note}", soft_wrap=True, highlight=False)
+
+
+def _cut(path: Path, steps: int) -> None:
+    """Drop the lines of an interrupted run that lie behind its checkpoint, or that were half written."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= steps]
+    if len(kept) < len(lines):
+        write_text(path, "".join(kept))

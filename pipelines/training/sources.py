@@ -6,16 +6,17 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 
-from pipelines import rle
-from pipelines.errors import DataError
+from pipelines import images, rle
+from pipelines.errors import DataError, ImageError
+from pipelines.sources import Source as ImageFile
 from pipelines.types import Bool, Rle, UInt8
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -69,10 +70,17 @@ class Photo:
 
     def pixels(self) -> UInt8:
         """H x W x 3 uint8 RGB, in the frame of the annotations: EXIF orientation is not applied. Raises DataError."""
-        data = cv2.imread(str(self.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if data is None:
-            raise DataError(f"{self.path}: the photo is missing or cannot be decoded")
-        return np.ascontiguousarray(data[:, :, ::-1])
+        try:
+            return images.load(ImageFile(self.path.name, str(self.path)), upright=False).pixels
+        except ImageError as error:
+            raise DataError(f"{self.path}: {error}") from error
+
+    def mask(self, region: Region, height: int, width: int) -> Bool:
+        """One of the photo's regions, height x width bool. Raises DataError that names the photo."""
+        try:
+            return region.decode(height, width)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
 
 class Source(Protocol):
@@ -89,11 +97,11 @@ class Source(Protocol):
 class CocoSource:
     """COCO or LVIS annotations: `path` is the JSON file, or a folder that holds `annotations.json` and `images/`.
 
-    Photos are looked for under `images`, or else around the JSON file, by `file_name` or the end of `coco_url`.
+    Photos are looked for under `photos`, or else around the JSON file, by `file_name` or the end of `coco_url`.
     Annotations are kept as text and parsed photo by photo. Photos without annotations are left out.
     """
 
-    def __init__(self, path: Path, images: Path | None) -> None:
+    def __init__(self, path: Path, photos: Path | None) -> None:
         self.name = path.parent.name if path.name == "annotations.json" else path.stem
         document = _read_json(path)
         try:
@@ -112,7 +120,7 @@ class CocoSource:
         self._photos = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
         used = {row[1] for rows_of_photo in by_photo.values() for row in rows_of_photo}
         self.categories = dict.fromkeys(sorted(used), "object") | names
-        self._root = _photo_root(path, images, [name for name, _ in self._photos[:1]])
+        self._root = _photo_root(path, photos, [name for name, _ in self._photos[:1]])
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -150,9 +158,9 @@ class PngSource:
 
     categories = {1: "object"}  # noqa: RUF012
 
-    def __init__(self, path: Path, images: Path | None) -> None:
+    def __init__(self, path: Path, photos: Path | None) -> None:
         self.name = path.name
-        folder = images or path / "images"
+        folder = photos or path / "images"
         self._masks = path / "masks"
         self._photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
         for photo in self._photos:
@@ -177,16 +185,16 @@ class PngSource:
         return Photo(photo, tuple(Region((part, 0)) for part in sorted(self._object_folder(photo).glob("*.png"))))
 
 
-def open_source(path: Path, images: Path | None = None) -> Source:
-    """The data set at `path`, told apart by what is there: see the three sources. Raises DataError for anything else,
-    and for a data set without photos."""
+def open_source(path: Path, photos: Path | None = None) -> Source:
+    """The data set at `path`, told apart by what is there: see the three sources. photos: their folder, when they are
+    not beside the annotations. Raises DataError for anything else, and for a data set without photos."""
     source: Source
     if path.suffix == ".json" and path.is_file():
-        source = CocoSource(path, images)
+        source = CocoSource(path, photos)
     elif (path / "annotations.json").is_file():
-        source = CocoSource(path / "annotations.json", images)
+        source = CocoSource(path / "annotations.json", photos)
     elif (path / "masks").is_dir():
-        source = PngSource(path, images)
+        source = PngSource(path, photos)
     elif path.is_dir() and next(path.rglob("*.json"), None):
         source = Sa1bSource(path)
     else:
@@ -199,9 +207,12 @@ def open_source(path: Path, images: Path | None = None) -> Source:
     return source
 
 
+@lru_cache(maxsize=2)  # a photo's regions are read one by one
 def read_labels(path: Path) -> UInt8:
     """A mask PNG's values, H x W; palette images give their indices. Raises OSError when it cannot be read."""
-    with Pil.open(path) as picture:
+    with Pil.open(path, formats=["PNG"]) as picture:
+        if picture.width * picture.height > images.MAX_PIXELS:
+            raise OSError(f"{path} claims {picture.width} x {picture.height} pixels")
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
         return np.asarray(picture)
@@ -239,11 +250,11 @@ def _inside(root: Path, name: str) -> Path:
     return path
 
 
-def _photo_root(path: Path, images: Path | None, names: Sequence[str]) -> Path:
+def _photo_root(path: Path, photos: Path | None, names: Sequence[str]) -> Path:
     """The folder that file names start from, found by looking for the first photo."""
     beside = [path.parent / "images", path.parent, path.parent.parent, path.parent.parent / "images"]
     split = path.parent.parent / path.stem.split("_")[-1]  # annotations/instances_val2017.json -> val2017/
-    candidates = [images] if images else [*beside, split]
+    candidates = [photos] if photos else [*beside, split]
     exists: Callable[[Path], bool] = lambda root: all((root / name).is_file() for name in names)  # noqa: E731
     found = next((root for root in candidates if exists(root)), None)
     if found is None:

@@ -6,12 +6,12 @@ is the point farthest from the object's edge.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.evaluation.clicks import next_click
 from pipelines.sam.frame import Frame, preprocess, resized
 from pipelines.sam.model import Sam
 from pipelines.sam.prompt_encoder import FRAME
@@ -35,7 +35,7 @@ def mean_ious(model: Sam, source: Source, photos: int, size: int) -> dict[str, f
         photo = source[i]
         pixels = photo.pixels()
         height, width = pixels.shape[:2]
-        masks = [region.decode(height, width) for region in photo.regions if not region.crowd]
+        masks = [photo.mask(region, height, width) for region in photo.regions if not region.crowd]
         masks = [mask for mask in masks if mask.any()]
         if not masks:
             continue
@@ -84,7 +84,5 @@ def _box(mask: Bool) -> list[float]:
 
 
 def _click(mask: Bool) -> list[float]:
-    """The pixel farthest from the mask's edge, the picture's border being one."""
-    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 0)[1:-1, 1:-1]
-    y, x = divmod(int(distance.argmax()), mask.shape[1])
+    x, y, _ = next_click(np.zeros_like(mask), mask, ())
     return [float(x), float(y)]
