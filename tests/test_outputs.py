@@ -33,6 +33,7 @@ RESULTS = {
     "boxes": "coco_boxes.json",
     "dataset": "coco_dataset.json",
     "jsonl": "records.jsonl",
+    "panoptic": "panoptic.json",
 }
 
 
@@ -44,7 +45,8 @@ def make_instances(masks: Sequence[Bool], category_ids: Sequence[int] | None = N
     boxes = np.concatenate([xywh[:, :2] - 1, xywh[:, :2] + xywh[:, 2:] + 1], axis=1)
     scores = np.linspace(0.9, 0.3, n, dtype=np.float32)
     ids = np.array([1] * n if category_ids is None else category_ids, np.int64)
-    return Instances(Detections(boxes, scores, ids), Masks(rles, scores * 0.9, scores * 0.8))
+    edges = np.full((HEIGHT, WIDTH), n, np.uint8)
+    return Instances(Detections(boxes, scores, ids), Masks(rles, scores * 0.9, scores * 0.8), edges=edges)
 
 
 def photo(name: str, height: int = HEIGHT, width: int = WIDTH) -> Image:
@@ -116,6 +118,14 @@ EXPECTED = {
     "overlay": {f"overlays/{image.name}.jpg" for image, _ in RUN},
     "objects": object_files("objects"),
     "cutouts": object_files("cutouts"),
+    "edges": {f"edges/{image.name}.png" for image, _ in RUN},
+    "panoptic": {"panoptic.json", *(f"panoptic/{image.name}.{kind}" for image, _ in RUN for kind in ("png", "json"))},
+    "amg": {
+        *(f"amg/{image.name}/{i}.png" for image, instances in RUN for i in range(len(instances))),
+        *(f"amg/{image.name}/metadata.csv" for image, _ in RUN),
+    },
+    "amg-rle": {f"amg_rle/{image.name}.json" for image, _ in RUN},
+    "sa1b": {f"sa1b/{image.name}.json" for image, _ in RUN},
 }
 
 
@@ -213,7 +223,9 @@ def test_records_are_streamed(destination: Destination) -> None:
             del record
 
     for name in RESULTS:
-        build(name, destination).finish(stream)
+        output = build(name, destination)
+        output.write(*RUN[0])
+        output.finish(stream)
 
 
 # PNG

@@ -16,7 +16,7 @@ from pipelines.outputs import OUTPUTS
 from pipelines.records import Record
 from pipelines.sources import Source
 
-SAVE = ("--save", ",".join(OUTPUTS))
+SAVE = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 
 
 def journal_lines(out: Path) -> int:

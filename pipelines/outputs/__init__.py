@@ -52,6 +52,15 @@ OUTPUTS = Registry(
         Row("objects", "pipelines.outputs.png:Objects", "one black-and-white PNG per object: objects/"),
         Row("overlay", "pipelines.outputs.overlay:Overlay", "the picture with coloured masks and boxes: overlays/"),
         Row("cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/"),
+        Row(
+            "panoptic",
+            "pipelines.outputs.panoptic:Panoptic",
+            "COCO panoptic, one id per pixel: panoptic/, panoptic.json",
+        ),
+        Row("amg", "pipelines.outputs.amg:Pictures", "segment-anything's amg.py, PNG and metadata.csv: amg/"),
+        Row("amg-rle", "pipelines.outputs.amg:Rles", "segment-anything's amg.py --convert-to-rle: amg_rle/"),
+        Row("sa1b", "pipelines.outputs.amg:Sa1b", "JSON per image as in SA-1B: sa1b/"),
+        Row("edges", "pipelines.outputs.edges:Edges", "edge map, by evsam everything --prompts edges alone: edges/"),
         Row("jsonl", "pipelines.outputs.jsonl:Records", "one JSON record per image: records.jsonl"),
     ],
 )

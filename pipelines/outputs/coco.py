@@ -64,7 +64,7 @@ class Dataset(Output):
         }
         categories = ({"id": category.id, "name": category.name} for category in self.destination.categories.values())
         parts: dict[str, Iterable[dict[str, Any]]] = {
-            "images": (_image(record) for record in records() if record.status != "failed"),
+            "images": (image_entry(record) for record in records() if record.status != "failed"),
             "annotations": _annotations(records()),
             "categories": categories,
         }
@@ -73,10 +73,10 @@ class Dataset(Output):
             replacing(path, self.destination.scratch) as temporary,
             temporary.open("w", encoding="ascii", newline="\n") as file,
         ):
-            file.write(f'{{"info":{_json(info)}')
+            file.write(f'{{"info":{compact_json(info)}')
             for name, entries in parts.items():
                 file.write(f',\n"{name}":')
-                _write_list(file, entries)
+                write_list(file, entries)
             file.write("}\n")
 
 
@@ -105,7 +105,8 @@ def _boxes(record: Record, names: Mapping[int, str]) -> Iterator[dict[str, Any]]
         }
 
 
-def _image(record: Record) -> dict[str, Any]:
+def image_entry(record: Record) -> dict[str, Any]:
+    """An image as COCO lists it."""
     return {"id": record.image_id, "file_name": record.name, "width": record.width, "height": record.height}
 
 
@@ -136,18 +137,20 @@ def _write_results(destination: Destination, name: str, entries: Iterable[dict[s
         replacing(destination.path(name), destination.scratch) as temporary,
         temporary.open("w", encoding="ascii", newline="\n") as file,
     ):
-        _write_list(file, entries)
+        write_list(file, entries)
         file.write("\n")
 
 
-def _write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:
+def write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON list, one entry a line, without holding it in memory."""
     file.write("[")
     before = "\n"
     for entry in entries:
-        file.write(before + _json(entry))
+        file.write(before + compact_json(entry))
         before = ",\n"
     file.write("\n]")
 
 
-def _json(value: Any) -> str:
+def compact_json(value: Any) -> str:
+    """One line of ASCII."""
     return json.dumps(value, separators=(",", ":"))

@@ -22,7 +22,7 @@ from torch import Tensor
 from pipelines.rle import from_runs
 from pipelines.sam.frame import resized
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.types import Bool, Float32, Rle
+from pipelines.types import Bool, Float32, Int64, Rle
 
 LOW = 256
 """Side of the low-res masks."""
@@ -48,18 +48,23 @@ class Axis:
         middles = (np.array(self.first) + np.array(self.last)) // 2
         return np.bincount(middles, minlength=LOW).astype(np.float32)
 
-    def reach(self, span: tuple[int, int]) -> tuple[int, int, int, int]:
-        """The outputs that sources in `span` reach, and all the sources those outputs read: two half-open spans."""
-        start, stop = bisect_left(self.last, span[0]), bisect_left(self.first, span[1])
-        return (start, stop, self.first[start], self.last[stop - 1] + 1) if start < stop else (0, 0, 0, 0)
+    def reach(self, span: tuple[int, int]) -> tuple[int, int]:
+        """The outputs that sources in `span` reach, a half-open span as well."""
+        return bisect_left(self.last, span[0]), bisect_left(self.first, span[1])
 
-    def interpolate(self, x: Tensor, start: int, stop: int, offset: int) -> Tensor:
-        """Outputs [start, stop) of x, K x S, whose columns are the sources from `offset` on: K x (stop - start)."""
+    def sources(self, start: int, stop: int) -> slice:
+        """What the outputs [start, stop) read; there is at least one."""
+        return slice(self.first[start], self.last[stop - 1] + 1)
+
+    def interpolate(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """K x S, the `sources` of the outputs [start, stop) -> K x (stop - start)."""
         out = x.new_empty(len(x), stop - start)
+        offset = self.first[start]
         for a in range(start, stop, BLOCK):
             b = min(a + BLOCK, stop)
-            left, right = self.first[a], self.last[b - 1] + 1
-            out[:, a - start : b - start] = x[:, left - offset : right - offset] @ self.matrix[a:b, left:right].T
+            read = self.sources(a, b)
+            part = x[:, read.start - offset : read.stop - offset]
+            out[:, a - start : b - start] = part @ self.matrix[a:b, read].T
         return out
 
 
@@ -76,9 +81,7 @@ def _axis(original: int, scaled: int, device: torch.device) -> Axis:
 
 @dataclass(frozen=True)
 class Region:
-    """The part of an image whose logits can exceed some level. logits: w x h float32, transposed: logits[x, y] is that
-    of the pixel (x0 + x, y0 + y).
-    """
+    """Logits of a part of an image: w x h float32, transposed: logits[x, y] is that of the pixel (x0 + x, y0 + y)."""
 
     logits: Float32
     x0: int
@@ -107,6 +110,11 @@ class Upscaler:
         """... x 256 x 256 logits -> ... x height x width logits."""
         return self.rows.matrix @ low_res.float() @ self.columns.matrix.T
 
+    def at(self, low_res: Tensor, rows: Int64, columns: Int64) -> Tensor:
+        """N x 256 x 256 logits -> N x P logits of P pixels, given by their rows and columns."""
+        down, across = self.rows.matrix[rows], self.columns.matrix[columns]
+        return torch.einsum("ph,nhw,pw->np", down, low_res.float(), across)
+
     def segment(self, low_res: Tensor) -> tuple[list[Rle], list[float]]:
         """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores."""
         regions = list(self.regions(low_res, -STABILITY_OFFSET))
@@ -126,15 +134,19 @@ class Upscaler:
         return np.array(bounds, np.float32)
 
     def regions(self, low_res: Tensor, level: float) -> Iterator[Region]:
-        """N x 256 x 256 logits -> the N regions where they can exceed `level`."""
+        """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`."""
         low_res = low_res.float()
         possible = low_res > level
         spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
         for logits, (rows, columns) in zip(low_res, spans, strict=True):
-            y0, y1, top, bottom = self.rows.reach(rows)
-            x0, x1, left, right = self.columns.reach(columns)
-            across = self.columns.interpolate(logits[top:bottom, left:right], x0, x1, left)
-            yield Region(self.rows.interpolate(across.T, y0, y1, top).cpu().numpy(), x0, y0)
+            yield self.window(logits, *self.columns.reach(columns), *self.rows.reach(rows))
+
+    def window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> Region:
+        """256 x 256 logits -> those of the image's pixels x0 <= x < x1, y0 <= y < y1."""
+        if x0 >= x1 or y0 >= y1:
+            return Region(np.zeros((0, 0), np.float32), x0, y0)
+        across = self.columns.interpolate(logits[self.rows.sources(y0, y1), self.columns.sources(x0, x1)], x0, x1)
+        return Region(self.rows.interpolate(across.T, y0, y1).cpu().numpy(), x0, y0)
 
 
 def _spans(occupied: Tensor) -> list[tuple[int, int]]:

@@ -168,10 +168,11 @@ class SamPredictor:
         for decoded in self._decode(self._prompts(None, clicks, np.ones(clicks.shape[:2]), None), at_once):
             good = decoded.iou[:, 1:] > min_iou
             prompts = good.any(1).nonzero()[:, 0]
-            which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
-            low_res = self.model.mask_decoder.masks(decoded.take(prompts), which)
-            owners = good.nonzero()[:, 0].cpu().numpy() + start
-            yield Candidates(owners, decoded.iou[:, 1:][good].float().cpu().numpy(), low_res[good[prompts]].float())
+            if len(prompts):
+                which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
+                low_res = self.model.mask_decoder.masks(decoded.take(prompts), which)[good[prompts]].float()
+                owners = good.nonzero()[:, 0].cpu().numpy() + start
+                yield Candidates(owners, decoded.iou[:, 1:][good].float().cpu().numpy(), low_res)
             start += len(good)
 
     @property

@@ -1,0 +1,108 @@
+"""What each strategy can be told. Names and defaults of the grid are those of segment-anything's scripts/amg.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import inf
+from typing import Any, ClassVar
+
+from pipelines.detectors import DetectorConfig
+from pipelines.errors import UsageError
+
+_LIMITS = {
+    "points_per_side": (1, inf),
+    "points_per_batch": (1, inf),
+    "pred_iou_thresh": (0, 1),
+    "stability_score_thresh": (0, 1),
+    "stability_score_offset": (0, inf),
+    "box_nms_thresh": (0, 1),
+    "crop_n_layers": (0, inf),
+    "crop_nms_thresh": (0, 1),
+    "crop_overlap_ratio": (0, 1),
+    "crop_n_points_downscale_factor": (1, inf),
+    "min_mask_region_area": (0, inf),
+    "high_score_thresh": (-inf, inf),
+}
+
+
+def _check(config: Any) -> None:
+    """Raise UsageError for a number out of its limits."""
+    for name in (field.name for field in fields(config)):
+        value, (least, most) = getattr(config, name), _LIMITS[name]
+        if not least <= value <= most:
+            wanted = f"at least {least}" if most == inf else f"from {least} to {most}"
+            raise UsageError(f"{name} is {value:g}, but must be {wanted}")
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """A grid of clicks over the image and, in further layers, over overlapping crops of it.
+
+    points_per_side: of the grid; points_per_batch: clicks decoded at once, which bounds memory. A mask is kept if its
+    predicted IoU is above pred_iou_thresh (0: all) and its stability score, taken stability_score_offset around the
+    threshold, at least stability_score_thresh (0: all). box_nms_thresh: masks of one crop whose boxes overlap more are
+    one. crop_n_layers: layer i has 4**i crops, which overlap by crop_overlap_ratio of the short side in the first and
+    less in later ones, and a grid sparser by crop_n_points_downscale_factor**i; crop_nms_thresh: as box_nms_thresh,
+    between crops, smaller crops first. min_mask_region_area: holes and islands of fewer pixels are removed (0: none).
+    """
+
+    points_per_side: int = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    min_mask_region_area: int = 0
+
+    strategy: ClassVar[str] = "grid"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class HierarchicalConfig(GridConfig):
+    """A coarse grid of a quarter of points_per_side first, then of the full grid only the clicks outside its masks.
+
+    high_score_thresh: a click is inside a mask where the mask's logit is above this.
+    """
+
+    high_score_thresh: float = 8.5
+
+    strategy: ClassVar[str] = "hierarchical"
+
+
+@dataclass(frozen=True)
+class EdgesConfig:
+    """A grid of clicks whose masks are not filtered but by overlap, for an edge map. Terms: see GridConfig."""
+
+    points_per_side: int = 16
+    points_per_batch: int = 64
+    box_nms_thresh: float = 0.7
+
+    strategy: ClassVar[str] = "edges"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class ObjectsConfig(DetectorConfig):
+    """The boxes of a detector, whatever their class; see DetectorConfig. iou: boxes that overlap more are one."""
+
+    max_det: int = 320
+
+    strategy: ClassVar[str] = "objects"
+
+
+CONFIGS = {config.strategy: config for config in (GridConfig, HierarchicalConfig, ObjectsConfig, EdgesConfig)}
+"""By strategy, what it can be told."""
+PRESETS = {
+    "sam": {},
+    "efficientvit": {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.85, "min_mask_region_area": 100},
+}
+"""Values of the grid that others use: the class defaults of segment-anything, and those of EfficientViT-SAM's demo."""

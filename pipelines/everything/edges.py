@@ -1,0 +1,95 @@
+"""An edge map from masks: SAM's zero-shot edge detection (arXiv 2304.02643, appendix D.2; RepViT-SAM's too).
+
+The borders of all masks of a sparse grid, as steep as the masks are sure, thinned. Thinning: Canny's non-maximum
+suppression, across the direction in which the map itself runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines import rle
+from pipelines.errors import ImageError
+from pipelines.everything.config import EdgesConfig, GridConfig
+from pipelines.everything.crops import Crop, clicks
+from pipelines.everything.filters import outer_pixels, suppress
+from pipelines.everything.grid import passing
+from pipelines.everything.instances import join, take
+from pipelines.everything.job import SearchJob
+from pipelines.sam.masks import Upscaler
+from pipelines.sam.predictor import SamPredictor
+from pipelines.stages import StageClock
+from pipelines.types import Float32, Image, Instances
+
+_LONGEST_SIDE = 32_766
+"""What OpenCV can sample from."""
+_AROUND = np.ones((3, 3), np.uint8)
+_SMOOTH = 1.0
+"""Standard deviation, in pixels, of the blur from which an edge's direction is read."""
+
+
+def edges(sam: SamPredictor, config: EdgesConfig, *, device: str, offline: bool | None) -> SearchJob:
+    """The masks of a sparse grid, none filtered but those alike, and the edge map they give."""
+    return SearchJob(sam, partial(find_edges, config=config))
+
+
+def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: EdgesConfig) -> Instances:
+    """One image's masks, best predicted IoU first, and its edge map. Raises ImageError for sides too long to thin."""
+    if max(image.height, image.width) > _LONGEST_SIDE:
+        raise ImageError(f"edges are found in images of at most {_LONGEST_SIDE:,} pixels a side: scale it down")
+    whole = Crop(0, 0, image.width, image.height, 0)
+    unfiltered = GridConfig(pred_iou_thresh=0, stability_score_thresh=0, points_per_batch=config.points_per_batch)
+    with clock("encode"):
+        sam.set_image(image.pixels)
+    with clock("decode"):
+        parts = passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered)
+        chunks = [(part, low_res.half()) for part, low_res in parts]
+    with clock("edges"):
+        found = join([part for part, _ in chunks])
+        kept = suppress(outer_pixels(found), found.masks.predicted_iou, config.box_nms_thresh, sam.device)
+        found = take(found, kept)
+        low_res = torch.cat([low_res for _, low_res in chunks])[kept]
+        strength = np.zeros((image.height, image.width), np.float32)
+        for logits, mask in zip(low_res, found.masks.rles, strict=True):
+            _add_border(strength, sam.upscaler, logits.float(), rle.bbox(mask))
+        strength /= strength.max() or 1
+        return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))
+
+
+def _add_border(strength: Float32, upscaler: Upscaler, logits: Tensor, box: list[int]) -> None:
+    """Raise `strength`, H x W, just outside a mask to the slope of its probability there. box: the mask's, xywh."""
+    height, width = strength.shape
+    x0, y0, x1, y1 = (
+        max(box[0] - 2, 0),
+        max(box[1] - 2, 0),
+        min(box[0] + box[2] + 2, width),
+        min(box[1] + box[3] + 2, height),
+    )
+    part = upscaler.window(logits, x0, x1, y0, y1).logits.T
+    mask = (part > 0).astype(np.uint8)
+    probability = 1 / (1 + np.exp(-part))
+    slope = np.hypot(cv2.Sobel(probability, cv2.CV_32F, 1, 0), cv2.Sobel(probability, cv2.CV_32F, 0, 1))
+    outside = cv2.dilate(mask, _AROUND) > mask
+    np.maximum(strength[y0:y1, x0:x1], slope * outside, out=strength[y0:y1, x0:x1])
+
+
+def thin(strength: Float32) -> Float32:
+    """An edge map, H x W, with 0 where a neighbour across the edge is stronger."""
+    smooth = cv2.GaussianBlur(strength, (0, 0), _SMOOTH)
+    xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order) for order in ((2, 0), (0, 2), (1, 1)))
+    along = np.arctan2(2 * xy, xx - yy) / 2  # the main axis of the Hessian in which it bends down least
+    across = np.stack([-np.sin(along), np.cos(along)])
+    y, x = np.mgrid[: strength.shape[0], : strength.shape[1]].astype(np.float32)
+    sides = [
+        cv2.remap(
+            strength, x + sign * across[0], y + sign * across[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        for sign in (1, -1)
+    ]
+    return np.where((strength >= sides[0]) & (strength >= sides[1]), strength, 0)

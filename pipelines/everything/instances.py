@@ -1,0 +1,60 @@
+"""Instances of a whole image: made, joined and picked from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines import rle
+from pipelines.categories import OBJECT
+from pipelines.types import Asked, Detections, Float32, Instances, Int64, Masks, Rle
+
+
+def instances_of(
+    rles: Sequence[Rle], predicted_iou: Float32, stability: Float32, points: Float32, crop_boxes: Float32
+) -> Instances:
+    """N masks that are not empty as instances: boxes are the masks', scores their predicted IoU.
+
+    predicted_iou, stability: N. points: N x 2 and crop_boxes: N x 4 xyxy, pixels of the image.
+    """
+    boxes = np.array([rle.bbox(mask) for mask in rles], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    detections = Detections(boxes, predicted_iou, np.full(len(rles), OBJECT.id, np.int64))
+    return Instances(detections, Masks(tuple(rles), predicted_iou, stability), Asked(points, crop_boxes))
+
+
+def take(found: Instances, index: Int64) -> Instances:
+    """Those at `index`, in its order."""
+    masks, asked = found.masks, _asked(found)
+    return instances_of(
+        [masks.rles[i] for i in index],
+        masks.predicted_iou[index],
+        masks.stability_score[index],
+        asked.points[index],
+        asked.crop_boxes[index],
+    )
+
+
+def replace_masks(found: Instances, rles: Sequence[Rle]) -> Instances:
+    """The same instances with other masks."""
+    masks, asked = found.masks, _asked(found)
+    return instances_of(rles, masks.predicted_iou, masks.stability_score, asked.points, asked.crop_boxes)
+
+
+def join(parts: Sequence[Instances]) -> Instances:
+    """All of them, in order."""
+    masks, asked = [part.masks for part in parts], [_asked(part) for part in parts]
+    none = np.zeros(0, np.float32)
+    return instances_of(
+        [mask for part in masks for mask in part.rles],
+        np.concatenate([none, *(part.predicted_iou for part in masks)]),
+        np.concatenate([none, *(part.stability_score for part in masks)]),
+        np.concatenate([none.reshape(0, 2), *(part.points for part in asked)]),
+        np.concatenate([none.reshape(0, 4), *(part.crop_boxes for part in asked)]),
+    )
+
+
+def _asked(found: Instances) -> Asked:
+    assert found.asked is not None
+    return found.asked

@@ -1,0 +1,88 @@
+"""Segment everything: a strategy for every image of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.categories import OBJECT
+from pipelines.detectors import find_weights
+from pipelines.errors import ImageError
+from pipelines.everything import STRATEGIES
+from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig
+from pipelines.run import Job, RunConfig, Summary, Watcher, run
+from pipelines.sam import build_sam
+from pipelines.sam.predictor import SamPredictor
+from pipelines.segment import sam_sha256
+from pipelines.stages import StageClock
+from pipelines.types import Category, Image, Instances
+from weights import digest
+
+
+@dataclass(frozen=True)
+class EverythingConfig:
+    """prompts: the strategy, by its configuration. The rest is as in `pipelines.segment.SegmentConfig`."""
+
+    run: RunConfig
+    prompts: GridConfig | ObjectsConfig | EdgesConfig = field(default_factory=GridConfig)
+    sam: str = "evsam-starter"
+    weights: Path | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+
+
+def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
+    """Segment everything in all images and write the outputs; see `pipelines.run.run` for how it ends."""
+    offline = config.run.offline
+
+    def make_job(_: Mapping[str, int]) -> Job:
+        sam = build_sam(config.sam, config.weights, config.device, config.precision, offline=offline)
+        build = STRATEGIES[config.prompts.strategy].load()
+        job: Job = build(sam, config.prompts, device=config.device, offline=offline)
+        return job
+
+    return run(config.run, _settings(config), make_job, device=config.device, watch=watch)
+
+
+def _settings(config: EverythingConfig) -> dict[str, Any]:
+    offline = config.run.offline
+    settings = {
+        "sam": config.sam,
+        "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
+        "precision": config.precision,
+        "prompts": {"kind": config.prompts.strategy, **asdict(config.prompts)},
+    }
+    if isinstance(config.prompts, ObjectsConfig):
+        settings["detector_sha256"] = digest.fingerprint(find_weights(config.prompts.model, offline=offline))
+    return settings
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """A search through each image alone. search: (sam, image, clock) -> its instances."""
+
+    sam: SamPredictor
+    search: Callable[[SamPredictor, Image, StageClock], Instances]
+
+    categories: tuple[Category, ...] = (OBJECT,)
+    batch: int = 1
+
+    def report(self) -> Mapping[str, Any]:
+        return {}
+
+    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
+        for image in images:
+            yield self._search(image, clock)
+
+    def _search(self, image: Image, clock: StageClock) -> Instances | ImageError:
+        try:
+            return self.search(self.sam, image, clock)
+        except ImageError as error:
+            return error
+        except (torch.OutOfMemoryError, MemoryError):
+            size = f"{image.width} x {image.height}"
+            return ImageError(f"out of memory at {size} pixels: fewer --points-per-batch need less")

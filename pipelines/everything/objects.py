@@ -1,0 +1,43 @@
+"""MobileSAMv2's object-aware strategy (arXiv 2312.09579): ask for a detector's boxes, and keep every mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipelines.detectors import Detector, build_detector
+from pipelines.everything.config import ObjectsConfig
+from pipelines.everything.filters import suppress
+from pipelines.sam.predictor import SamPredictor
+from pipelines.segment import SegmentJob
+from pipelines.types import Category, Detections, Image
+
+
+def objects(sam: SamPredictor, config: ObjectsConfig, *, device: str, offline: bool | None) -> SegmentJob:
+    """One mask for each box of a detector; boxes that overlap are one, whatever their classes."""
+    return SegmentJob(sam, AnyClass(build_detector(config, device=device, offline=offline), config.iou))
+
+
+@dataclass(frozen=True)
+class AnyClass:
+    """A detector whose boxes suppress each other across classes. overlap: the IoU above which the worse box goes."""
+
+    detector: Detector
+    overlap: float
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.detector.categories
+
+    @property
+    def batch(self) -> int:
+        return self.detector.batch
+
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        return [self._apart(found) for found in self.detector(images)]
+
+    def _apart(self, found: Detections) -> Detections:
+        kept = suppress(found.boxes, found.scores, self.overlap, torch.device("cpu"))
+        return Detections(found.boxes[kept], found.scores[kept], found.category_ids[kept])

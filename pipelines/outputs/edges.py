@@ -1,0 +1,23 @@
+"""Edge maps: `edges/<image>.png`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.errors import UsageError
+from pipelines.outputs import Destination, Output
+from pipelines.outputs.picture import write_picture
+from pipelines.types import Image, Instances
+
+
+@dataclass(frozen=True)
+class Edges(Output):
+    """8 bits, the size of the image: the probability of an edge in each pixel, 255 for 1."""
+
+    destination: Destination
+
+    def write(self, image: Image, instances: Instances) -> None:
+        """Raises UsageError when the run looks for no edges."""
+        if instances.edges is None:
+            raise UsageError("edges are found by `evsam everything --prompts edges` only: save something else")
+        write_picture(self.destination, self.destination.path("edges", f"{image.name}.png"), instances.edges)
