@@ -99,9 +99,12 @@ class ObjectsConfig(DetectorConfig):
     strategy: ClassVar[str] = "objects"
 
 
-CONFIGS = {config.strategy: config for config in (GridConfig, HierarchicalConfig, ObjectsConfig, EdgesConfig)}
+StrategyConfig = GridConfig | ObjectsConfig | EdgesConfig
+CONFIGS: dict[str, type[StrategyConfig]] = {
+    config.strategy: config for config in (GridConfig, HierarchicalConfig, ObjectsConfig, EdgesConfig)
+}
 """By strategy, what it can be told."""
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "sam": {},
     "efficientvit": {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.85, "min_mask_region_area": 100},
 }

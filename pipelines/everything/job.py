@@ -11,9 +11,9 @@ import torch
 
 from pipelines.categories import OBJECT
 from pipelines.detectors import find_weights
-from pipelines.errors import ImageError
+from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig
+from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher, run
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
@@ -28,7 +28,7 @@ class EverythingConfig:
     """prompts: the strategy, by its configuration. The rest is as in `pipelines.segment.SegmentConfig`."""
 
     run: RunConfig
-    prompts: GridConfig | ObjectsConfig | EdgesConfig = field(default_factory=GridConfig)
+    prompts: StrategyConfig = field(default_factory=GridConfig)
     sam: str = "evsam-starter"
     weights: Path | None = None
     device: str = "cpu"
@@ -36,7 +36,12 @@ class EverythingConfig:
 
 
 def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
-    """Segment everything in all images and write the outputs; see `pipelines.run.run` for how it ends."""
+    """Segment everything in all images and write the outputs; see `pipelines.run.run` for how it ends.
+
+    Raises UsageError also for edge maps when the strategy is another.
+    """
+    if "edges" in config.run.save and not isinstance(config.prompts, EdgesConfig):
+        raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
     offline = config.run.offline
 
     def make_job(_: Mapping[str, int]) -> Job:
