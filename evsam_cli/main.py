@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import detect, doctor, merge, segment, text, weights
+from evsam_cli import detect, doctor, everything, merge, segment, text, weights
 
 app = typer.Typer(
     name="evsam",
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("text")(text.text)
+app.command("everything")(everything.everything)
 app.command("detect")(detect.detect)
 app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
