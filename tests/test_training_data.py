@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pil
@@ -28,7 +29,7 @@ from pipelines.training.data import Keys, PhotoCache, TrainingSet, batches, coll
 from pipelines.training.distill import photo_paths
 from pipelines.training.embeddings import SHAPE, cache_embeddings
 from pipelines.training.finetune import normalise
-from pipelines.training.losses import dice_loss, focal_loss, mask_iou, mask_loss
+from pipelines.training.losses import bce_loss, dice_loss, focal_loss, mask_iou, mask_loss, near_loss
 from pipelines.training.prompts import bounding_boxes, correction_points, draw_points, jitter_boxes
 from pipelines.training.sources import Region, open_source
 
@@ -386,3 +387,25 @@ def test_interrupted_embeddings_are_completed(tmp_path: Path) -> None:
     assert [float(e[0, 0, 0]) for e in embeddings] == list(range(40))
     with pytest.raises(Exception, match="another teacher"):
         cache_embeddings("other", embed, names, tmp_path / "cache")
+
+
+def test_near_loss_counts_small_and_large_objects_alike() -> None:
+    """The average over the target's box grown by half its size and two pixels: written out pixel by pixel."""
+    target = torch.zeros(3, 1, 40, 40)
+    boxes = [(10, 13, 20, 24), (4, 30, 2, 36), (0, 1, 39, 40)]
+    for mask, (y0, y1, x0, x1) in zip(target, boxes, strict=True):
+        mask[0, y0:y1, x0:x1] = 1
+    logits = torch.randn(3, 2, 40, 40, generator=torch.Generator().manual_seed(0))
+    ours = near_loss(logits, target)
+    for i, (y0, y1, x0, x1) in enumerate(boxes):
+        dy, dx = (y1 - y0) / 2 + 2, (x1 - x0) / 2 + 2
+        inside = [
+            (y, x) for y in range(40) for x in range(40) if y0 - dy <= y <= y1 - 1 + dy and x0 - dx <= x <= x1 - 1 + dx
+        ]
+        for k in range(2):
+            terms = [F.binary_cross_entropy_with_logits(logits[i, k, y, x], target[i, 0, y, x]) for y, x in inside]
+            assert float(ours[i, k]) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-4)
+    spill = torch.full((2, 1, 40, 40), -9.0)
+    spill[0, 0, 8:16, 18:28] = 9
+    assert near_loss(spill[:1], target[:1]) > 4 * bce_loss(spill[:1], target[:1])
+    assert torch.isfinite(near_loss(logits, torch.zeros_like(target))).all()

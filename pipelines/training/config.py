@@ -36,7 +36,7 @@ class StageConfig:
     """A part of the run. size: side of the network's square input, pixels; photos: per optimiser step, over all
     devices; masks: prompts per photo, at most; length: `steps`, or `epochs` (as many photos as the data sets hold).
 
-    focal, bce, dice: weights of the mask loss's terms; rate: what the run's learning rate is multiplied by.
+    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: what the run's learning rate is multiplied by.
     """
 
     size: int
@@ -46,6 +46,7 @@ class StageConfig:
     epochs: float | None = None
     focal: float = 20.0
     bce: float = 0.0
+    near: float = 0.0
     dice: float = 1.0
     rate: float = 1.0
 
