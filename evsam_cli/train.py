@@ -113,7 +113,7 @@ def distill(
 ) -> None:
     """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed.
 
-    evsam train distill -o run --teacher sam-vit-h --model efficientvit-sam-l0 --data photos/
+    evsam train distill -o run --teacher efficientvit-sam-xl1 --model efficientvit-sam-l0 --data photos/
     """
     changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
     config = _with_loop(read_recipe(DistillConfig, recipe, changes), device, devices, precision, workers)
@@ -174,15 +174,10 @@ def _changes(data: list[str] | None, weights: str | None, validation: str | None
 def _data(text: str) -> DataConfig:
     """PATH or PATH=WEIGHT."""
     path, separator, weight = text.rpartition("=")
-    if not separator:
-        return DataConfig(text)
     try:
-        value = float(weight)
+        return DataConfig(path, weight=float(weight)) if separator else DataConfig(text)
     except ValueError:
         return DataConfig(text)
-    if not 0 < value < float("inf"):
-        raise UsageError(f"--data {text}: a weight is above 0")
-    return DataConfig(path, weight=value)
 
 
 def _with_loop(config: Any, device: str | None, devices: int | None, precision: str | None, workers: int | None) -> Any:
