@@ -62,7 +62,7 @@ def test_finetune_from_the_command_line(photos: Path, tmp_path: Path) -> None:
         evsam_train(*common, "--resume")
     with pytest.raises(UsageError, match="cannot freeze neck"):
         evsam_train(*common, "--freeze", "neck")
-    with pytest.raises(UsageError, match="weight is above 0"):
+    with pytest.raises(UsageError, match="must be above 0"):
         evsam_train("finetune", "-o", out, "--recipe", "l0", "--data", f"{photos}=0")
     with pytest.raises(DataError, match="no training data"):
         evsam_train("finetune", "-o", out, "--recipe", "l0")

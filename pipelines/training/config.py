@@ -30,13 +30,17 @@ class DataConfig:
     images: str | None = None
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise UsageError(f"data set {self.path}: its weight is {self.weight:g}, but must be above 0")
+
 
 @dataclass(frozen=True)
 class StageConfig:
     """A part of the run. size: side of the network's square input, pixels; photos: per optimiser step, over all
     devices; masks: prompts per photo, at most; length: `steps`, or `epochs` (as many photos as the data sets hold).
 
-    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: what the run's learning rate is multiplied by.
+    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate.
     """
 
     size: int

@@ -38,7 +38,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     validate = None
     if config.validation:
         held_out = open_source(Path(config.validation.path), _folder(config.validation.images))
-        validate = lambda network: mean_ious(network, held_out, config.validation_photos, model.input_size)  # noqa: E731
+        validate = partial(mean_ious, source=held_out, photos=config.validation_photos, size=model.input_size)
     job = engine.Job(
         name=config.model,
         config=config,
@@ -91,7 +91,8 @@ class Learner(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """ "loss", and its parts "mask" and "iou"; "box_iou" and "point_iou" are the masks' own, for the log."""
+        """The losses by name: "loss" and its parts "mask" and "iou". "box_iou" and "point_iou", the chosen masks' mean
+        IoU, are for the log."""
         with torch.set_grad_enabled("image_encoder" not in self.config.freeze):
             embedding = self.model.image_encoder(normalise(batch.pixels, batch.sizes, self.mean, self.std))
         target = batch.masks.float() / 255
@@ -123,6 +124,10 @@ class Learner(nn.Module):
         previous: Tensor | None = None
         mask_losses, iou_losses, reached = [], [], []
         for _ in range(self._round_count(batch.step)):
+            if previous is not None:
+                point, label = correction_points(previous[:, 0] > 0, target > 0.5, generator)
+                points = point if points is None else torch.cat([points, point], dim=1)
+                labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
             low, scores = self._decode(embedding, batch.photo[rows], points, labels, boxes, previous)
             actual = mask_iou(low, target)
             mask, iou = self._losses(mask_loss(low, target, self._stage(batch.step)), scores, actual, batch.step)
@@ -132,9 +137,6 @@ class Learner(nn.Module):
             each = torch.arange(len(low), device=low.device)
             reached.append(actual[each, best].mean())
             previous = low.detach()[each, best][:, None]
-            point, label = correction_points(previous[:, 0] > 0, target > 0.5, generator)
-            points = point if points is None else torch.cat([points, point], dim=1)
-            labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
         return torch.stack(mask_losses).mean(), torch.stack(iou_losses).mean(), reached[0]
 
     def _decode(
