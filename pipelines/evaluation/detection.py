@@ -1,0 +1,123 @@
+"""Average precision and recall as COCO and LVIS count them, by hotcoco, whose arrays equal pycocotools' exactly."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.predictions import Float64, Predictions, as_dicts
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+COCO_LIMITS = (1, 10, 100)
+"""Detections counted per image and class: COCO's AR1, AR10 and AR100; AP takes the last."""
+AGNOSTIC_LIMITS = (10, 100, 1000)
+"""Detections counted per image when classes are taken as one."""
+LVIS_LIMITS = (300,)
+"""Detections counted per image, over all classes."""
+FREQUENCIES = {"APr": "r", "APc": "c", "APf": "f"}
+"""LVIS's AP of rare, common and frequent classes."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """metrics: name -> 0 to 1, None where no object could count. class_ap: category id -> AP, of classes with objects.
+
+    precision: 10 x 101 float64, by `IOU_THRESHOLDS` and `RECALLS`: the mean over classes, objects of all sizes; NaN
+    where there is no object.
+    """
+
+    metrics: Mapping[str, float | None]
+    class_ap: Mapping[int, float]
+    precision: Float64
+
+
+class Evaluator:
+    """Scores predictions against one truth. kind: "segm" or "bbox"."""
+
+    def __init__(self, truth: GroundTruth) -> None:
+        self._truth = truth
+        self._coco = hotcoco.COCO(dict(truth.document))
+
+    def coco(self, predictions: Predictions, kind: str) -> Scores:
+        """COCO's 12 numbers."""
+        return self._score(hotcoco.COCOeval(self._coco, self._results(predictions, kind), kind), COCO_LIMITS)
+
+    def agnostic(self, predictions: Predictions, kind: str) -> Scores:
+        """The 12 numbers with all classes taken as one, at 10, 100 and 1000 detections per image."""
+        evaluation = hotcoco.COCOeval(self._coco, self._results(predictions, kind), kind)
+        evaluation.params.use_cats = False
+        return self._score(evaluation, AGNOSTIC_LIMITS)
+
+    def lvis(self, predictions: Predictions, kind: str) -> Scores:
+        """LVIS's 13 numbers. A class counts only on images that were searched for it, as the file says."""
+        return self._score(hotcoco.LVISeval(self._coco, self._results(predictions, kind), kind), LVIS_LIMITS)
+
+    def _results(self, predictions: Predictions, kind: str) -> hotcoco.COCO:
+        columns = (predictions.image_ids, predictions.boxes, predictions.scores, predictions.category_ids)
+        table = np.column_stack([np.asarray(column, np.float64) for column in columns])
+        if kind == "bbox":
+            return self._coco.load_res(table)
+        results = self._coco.load_res(table, segmentation=list(as_dicts(predictions.rles)))
+        if len(predictions):
+            results.update_anns(ids=np.arange(1, len(predictions) + 1), area=predictions.areas)
+        return results
+
+    def _score(self, evaluation: hotcoco.COCOeval, limits: Sequence[int]) -> Scores:
+        evaluation.params.max_dets = list(limits)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that other limits than COCO's are no leaderboard's: the names say so
+            evaluation.evaluate()
+            evaluation.accumulate()
+        assert evaluation.eval is not None
+        arrays = evaluation.eval
+        classes = evaluation.params.cat_ids if evaluation.params.use_cats else []
+        return Scores(
+            self._metrics(arrays, limits, classes),
+            _by_class(arrays["precision"], classes),
+            _mean_curve(arrays["precision"]),
+        )
+
+    def _metrics(
+        self, arrays: Mapping[str, Any], limits: Sequence[int], classes: Sequence[int]
+    ) -> dict[str, float | None]:
+        """precision: threshold x recall x class x size x limit; recall: threshold x class x size x limit."""
+        precision, recall = arrays["precision"][..., -1], arrays["recall"]
+        metrics = {
+            "AP": mean(precision[..., 0]),
+            "AP50": mean(precision[0, ..., 0]),
+            "AP75": mean(precision[5, ..., 0]),
+        }
+        metrics |= {f"AP{size}": mean(precision[..., index]) for index, size in enumerate("sml", 1)}
+        if limits is LVIS_LIMITS:
+            for name, frequency in FREQUENCIES.items():
+                metrics[name] = mean(precision[:, :, [id in self._of(frequency) for id in classes], 0])
+        metrics |= {f"AR{limit}": mean(recall[..., 0, index]) for index, limit in enumerate(limits)}
+        return metrics | {f"AR{size}": mean(recall[..., index, -1]) for index, size in enumerate("sml", 1)}
+
+    def _of(self, frequency: str) -> set[int]:
+        return {entry["id"] for entry in self._truth.document["categories"] if entry.get("frequency") == frequency}
+
+
+def mean(values: NDArray[Any]) -> float | None:
+    """The mean of an evaluation's array, whose -1 say that no object could count; None when all are."""
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else None
+
+
+def _by_class(precision: NDArray[Any], classes: Sequence[int]) -> dict[int, float]:
+    found = {id: mean(precision[:, :, index, 0, -1]) for index, id in enumerate(classes)}
+    return {id: ap for id, ap in found.items() if ap is not None}
+
+
+def _mean_curve(precision: NDArray[Any]) -> Float64:
+    curves = precision[:, :, :, 0, -1]
+    counted = curves[:, :, curves[0, 0] > -1]
+    return counted.mean(2) if counted.size else np.full(curves.shape[:2], np.nan)

@@ -1,0 +1,232 @@
+"""`evsam evaluate coco` and `lvis`: predictions of models or from files, scored, tabled and shown.
+
+truth -> cells (prompts x SAMs) or results files -> scores -> OUT/<cell>/scores.json, OUT/matrix.*, OUT/report.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UsageError
+from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
+from pipelines.evaluation.details import details_of, save_details
+from pipelines.evaluation.detection import Evaluator
+from pipelines.evaluation.matrix import write_matrix
+from pipelines.evaluation.predictions import Predictions, from_records, read_results
+from pipelines.evaluation.prompts import Prompting, build_prompter
+from pipelines.evaluation.protocols import Protocol, find_protocol
+from pipelines.evaluation.report import write_report
+from pipelines.evaluation.runner import Cell, Model, run_cells
+from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
+from pipelines.evaluation.stamp import made_by_file, stamp
+from pipelines.files import write_text
+from pipelines.journal import scratch_folder
+from pipelines.outputs import OUTPUTS, Destination
+from pipelines.records import Record
+from pipelines.run import Silent, Watcher
+from pipelines.sam import build_sam
+from pipelines.segment import sam_sha256
+from weights import digest
+
+DATA_SETS = ("coco", "lvis")
+SCORES, DETAILS = "scores.json", "details.npz"
+"""A cell's files, beside its `coco_results.json`."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored, on what, and how.
+
+    annotations: a COCO or LVIS file; images: the folder that its file names are below (needed for prompts, and for the
+    report's pictures). prompts x sams are the cells; weights: a checkpoint for the only SAM instead of its own.
+    results: COCO results lists to be scored as they are. data_set: one of `DATA_SETS`. class_agnostic: take all classes
+    as one. boundary: boundary AP of detections, too. limit: only the first images of the file.
+    """
+
+    annotations: Path
+    output: Path
+    images: Path | None = None
+    prompts: tuple[Prompting, ...] = ()
+    sams: tuple[str, ...] = ("evsam-starter",)
+    weights: Path | None = None
+    results: tuple[Path, ...] = ()
+    data_set: str = "coco"
+    protocol: str = "efficientvit-sam"
+    class_agnostic: bool = False
+    boundary: bool = False
+    limit: int | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    resume: bool = False
+    overwrite: bool = False
+    offline: bool | None = None
+    report: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All cells of a run, scored. failed: image name -> reason, of images that no mask could be made for."""
+
+    truth: GroundTruth
+    cells: Sequence[CellScore]
+    failed: Mapping[str, str]
+
+
+def evaluate(config: EvaluationConfig, watch: Watcher | None = None) -> Evaluation:
+    """Run what has to be run, score it, and write everything below `config.output`.
+
+    Raises EvsamError for faults of settings, weights, annotations or disk. Images that fail count as without masks.
+    """
+    protocol = find_protocol(config.protocol)
+    if not config.prompts and not config.results:
+        raise UsageError("nothing to score: say how to prompt, or name a results file")
+    truth = read_ground_truth(config.annotations, limit=config.limit)
+    cells = _run(config, truth, watch or Silent())
+    evaluator = Evaluator(truth)
+    scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
+    names = [score.name for score in scores]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two results would be called {name}: rename one of the files")
+    for score in scores:
+        _write(config.output / score.name, truth, score, protocol)
+    write_matrix(config.output, scores)
+    failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
+    evaluation = Evaluation(truth, scores, failed)
+    if config.report:
+        write_report(config.output / "report.html", truth, scores, config.images)
+    return evaluation
+
+
+def _run(config: EvaluationConfig, truth: GroundTruth, watch: Watcher) -> list[Cell]:
+    if not config.prompts:
+        return []
+    if config.images is None:
+        raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
+    if config.weights and len(config.sams) > 1:
+        raise UsageError("--weights is for one SAM, but several were named")
+    models = []
+    for name in config.sams:
+        settings = {
+            "name": name,
+            "sha256": sam_sha256(name, config.weights, offline=config.offline),
+            "precision": config.precision,
+        }
+        sam = build_sam(name, config.weights, config.device, config.precision, offline=config.offline)
+        models.append(Model(sam, settings))
+    prompters = [
+        build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
+        for prompting in config.prompts
+    ]
+    return run_cells(
+        truth,
+        config.images,
+        config.output,
+        prompters,
+        models,
+        {
+            "annotations_sha256": digest.sha256(config.annotations),
+            "limit": config.limit,
+            "device": config.device.split(":")[0],
+        },
+        watch,
+        resume=config.resume,
+        overwrite=config.overwrite,
+    )
+
+
+def _score_cells(
+    config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator, cells: Sequence[Cell]
+) -> Iterator[CellScore]:
+    protocol = find_protocol(config.protocol)
+    for cell in cells:
+        records = list(cell.records(truth))
+        failed = {record.name: record.reason or "" for record in records if record.status == "failed"}
+        if cell.of_truth:
+            scored = score_prompted(truth, records, protocol)
+        else:
+            scored = _score_detections(config, truth, evaluator, from_records(records), cell.agnostic)
+        _write_results(cell.folder, truth, records)
+        yield CellScore(
+            cell.name,
+            cell.prompt,
+            cell.sam,
+            scored,
+            _stamp(config, truth, cell.settings, cell.agnostic, failed, config.device),
+            cell.speed or _earlier_speed(cell.folder),
+        )
+
+
+def _score_files(config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator) -> Iterator[CellScore]:
+    for path in config.results:
+        predictions = read_results(path, truth, agnostic=config.class_agnostic, limited=config.limit is not None)
+        scored = _score_detections(config, truth, evaluator, predictions, config.class_agnostic)
+        made_by = _stamp(config, truth, made_by_file(path), config.class_agnostic, {}, None)
+        yield CellScore(results_name(path), results_name(path), "", scored, made_by, {})
+
+
+def _write_results(folder: Path, truth: GroundTruth, records: Sequence[Record]) -> None:
+    categories = {category.id: category for category in truth.categories}
+    destination = Destination(folder, scratch_folder(folder), categories)
+    OUTPUTS["coco"].load()(destination).finish(lambda: records)
+
+
+def results_name(path: Path) -> str:
+    """What a results file is called in tables: its stem, or its folder when it has the name that every run gives it."""
+    return path.absolute().parent.name if path.stem == "coco_results" else path.stem
+
+
+def _score_detections(
+    config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator, predictions: Predictions, agnostic: bool
+) -> Scored:
+    lvis = config.data_set == "lvis"
+    return score_detections(truth, predictions, evaluator, lvis=lvis, agnostic=agnostic, boundary=config.boundary)
+
+
+def _stamp(
+    config: EvaluationConfig,
+    truth: GroundTruth,
+    made_by: Mapping[str, Any],
+    agnostic: bool,
+    failed: Mapping[str, str],
+    device: str | None,
+) -> dict[str, Any]:
+    return stamp(
+        truth,
+        config.data_set,
+        find_protocol(config.protocol),
+        made_by,
+        agnostic=agnostic,
+        limit=config.limit,
+        failed=failed,
+        device=device,
+    )
+
+
+def _earlier_speed(folder: Path) -> dict[str, float]:
+    """The speed in a score of an earlier run: one that had nothing left to do has none of its own."""
+    try:
+        speed: dict[str, float] = json.loads((folder / SCORES).read_text("utf-8"))["speed"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return speed
+
+
+def _write(folder: Path, truth: GroundTruth, score: CellScore, protocol: Protocol) -> None:
+    names = {category.id: category.name for category in truth.categories}
+    document = {
+        "name": score.name,
+        "prompt": score.prompt,
+        "sam": score.sam,
+        "metrics": score.scored.metrics,
+        "classes": {names[id]: value for id, value in score.scored.classes.items()},
+        "mistakes": [asdict(mistake) for mistake in score.scored.mistakes],
+        "speed": score.speed,
+        "stamp": score.stamp,
+    }
+    write_text(folder / SCORES, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    save_details(folder / DETAILS, details_of(truth, score.scored, protocol))

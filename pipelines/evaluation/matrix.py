@@ -1,0 +1,91 @@
+"""The table of prompts and SAMs: its columns, and as CSV, JSON and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.evaluation.score import CellScore
+from pipelines.files import write_text
+
+COLUMNS = {
+    "mIoU": ("all", "large", "medium", "small"),
+    "boundary mIoU": ("all",),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR1000"),
+    "bbox": ("AP",),
+    "boundary": ("AP",),
+    "class-agnostic": ("AR100", "AR1000"),
+}
+"""What tables show of each family of metrics; `scores.json` has all."""
+PERCENT = ("mIoU", "boundary mIoU")
+"""Families that are from 0 to 100 already; the others, from 0 to 1, are shown times 100."""
+
+
+def shown_columns(scores: Sequence[CellScore]) -> list[tuple[str, str]]:
+    """(family, name) of the columns in which at least one row has something, in the order of `COLUMNS`."""
+    return [
+        (family, name)
+        for family, names in COLUMNS.items()
+        for name in names
+        if any(name in score.scored.metrics.get(family, {}) for score in scores)
+    ]
+
+
+def percent(score: CellScore, family: str, name: str) -> float | None:
+    """A metric from 0 to 100; None where it has no value."""
+    value = score.scored.metrics.get(family, {}).get(name)
+    return value if value is None or family in PERCENT else 100 * value
+
+
+def text_rows(scores: Sequence[CellScore], digits: int = 1) -> list[list[str]]:
+    """A header and one row per score, as text, metrics in percent."""
+    columns = shown_columns(scores)
+    rows = [["prompt", "SAM", *(f"{family} {name}" for family, name in columns), "images/s"]]
+    for score in scores:
+        values = [percent(score, *column) for column in columns]
+        cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
+        speed = score.speed.get("per_second")
+        rows.append([score.prompt, score.sam or "-", *cells, "-" if speed is None else f"{speed:.2f}"])
+    return rows
+
+
+def write_matrix(folder: Path, scores: Sequence[CellScore]) -> None:
+    """`matrix.csv` and `matrix.tex` in percent; `matrix.json` with every metric on its own scale."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(text_rows(scores, digits=3))
+    write_text(folder / "matrix.csv", table.getvalue())
+    rows = [
+        {"prompt": s.prompt, "sam": s.sam, "metrics": s.scored.metrics, "speed": s.speed, "folder": s.name}
+        for s in scores
+    ]
+    write_text(folder / "matrix.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "matrix.tex", _latex(text_rows(scores)))
+
+
+def _latex(rows: Sequence[Sequence[str]]) -> str:
+    header, *body = [[_escape(cell) for cell in row] for row in rows]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
+        r"\toprule",
+        rf"{' & '.join(header)} \\",
+        r"\midrule",
+        *(rf"{' & '.join(row)} \\" for row in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_SPECIAL = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def _escape(text: str) -> str:
+    return "".join(_SPECIAL.get(sign, sign) for sign in text)

@@ -1,0 +1,233 @@
+"""How the objects of an annotated image are prompted: by the truth's boxes, by clicks, or by boxes found or read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipelines.boxes import to_xyxy
+from pipelines.categories import OBJECT
+from pipelines.detectors import Detector, DetectorConfig, build_detector, find_weights
+from pipelines.detectors.box_table import BoxTable, read_box_table
+from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights
+from pipelines.errors import DataError, UsageError
+from pipelines.evaluation.annotations import GroundTruth, TruthObject
+from pipelines.evaluation.clicks import click_rounds
+from pipelines.sam.predictor import SamPredictor
+from pipelines.types import Detections, Image, Instances, Int64
+from weights import digest
+
+
+@dataclass(frozen=True)
+class TruthBoxes:
+    """Each object's own box."""
+
+
+@dataclass(frozen=True)
+class SimulatedClicks:
+    """Clicks on each object's worst error. rounds: after how many clicks masks are scored, ascending."""
+
+    rounds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rounds or min(self.rounds) < 1 or sorted(set(self.rounds)) != list(self.rounds):
+            raise UsageError(f"clicks {self.rounds} must be numbers of clicks, each greater than the one before it")
+
+
+@dataclass(frozen=True)
+class FileOfBoxes:
+    """All boxes of a file that `pipelines.detectors.box_table` reads, without a limit."""
+
+    path: Path
+
+
+Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | TextConfig
+
+
+class Prompter(Protocol):
+    """names: of the result sets it gives, one or several. of_truth: whether it prompts the truth's own objects, each
+    once and in order; agnostic: whether the classes of its boxes mean nothing. settings: what decides its prompts, for
+    the stamp. batch: how many images it likes at once.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def of_truth(self) -> bool: ...
+    @property
+    def agnostic(self) -> bool: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def batch(self) -> int: ...
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        """What is to be segmented in each image, found once whatever SAM is prompted. objects: those of each image.
+
+        Raises ImageError.
+        """
+
+    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
+        """One Instances per name. sam: holds the image; found: by `find`, not empty."""
+
+
+def build_prompter(
+    config: Prompting,
+    truth: GroundTruth,
+    *,
+    agnostic: bool = False,
+    device: str = "cpu",
+    offline: bool | None = None,
+) -> Prompter:
+    """What `config` describes, ready for the images of the truth. agnostic: whatever classes its boxes have do not
+    count; all become the truth's first.
+
+    Raises EvsamError: for unknown names, missing weights, a file that cannot be read, a detector none of whose classes
+    the truth has.
+    """
+    if isinstance(config, TruthBoxes):
+        return _TruthBoxes()
+    if isinstance(config, SimulatedClicks):
+        return _Clicks(config)
+    if isinstance(config, FileOfBoxes):
+        return _FileBoxes(config, truth, agnostic)
+    if isinstance(config, TextConfig):
+        weights = find_text_weights(config.model, offline=offline)
+        detector: Detector = build_text_detector(config, device=device, offline=offline)
+    else:
+        weights = find_weights(config.model, offline=offline)
+        detector = build_detector(config, device=device, offline=offline)
+    settings = {"kind": type(config).__name__, **asdict(config), "sha256": digest.fingerprint(weights)}
+    return _Detector(Path(config.model).stem, detector, truth, settings, agnostic)
+
+
+class _OfTruth:
+    """Prompts for each of the truth's objects."""
+
+    of_truth = True
+    agnostic = False
+    batch = 1
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        return [_detections_of(of_image) for of_image in objects]
+
+
+def _detections_of(objects: Sequence[TruthObject]) -> Detections:
+    """The objects' own boxes, as they stand in the file, with score 1."""
+    xywh = np.array([found.bbox for found in objects], np.float32).reshape(-1, 4)
+    return Detections(
+        to_xyxy(xywh, "xywh", width=1, height=1, allow_empty=True),
+        np.ones(len(objects), np.float32),
+        np.array([found.category_id for found in objects], np.int64),
+    )
+
+
+class _Boxes:
+    """Every box found is a prompt."""
+
+    of_truth = False
+
+    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
+        return [Instances(found, sam.segment_boxes(found.boxes))]
+
+
+class _TruthBoxes(_OfTruth, _Boxes):
+    of_truth = True
+    names = ("gt-box",)
+
+    def __init__(self) -> None:
+        self.settings = {"kind": "TruthBoxes"}
+
+
+class _Clicks(_OfTruth):
+    def __init__(self, config: SimulatedClicks) -> None:
+        self.names = tuple(f"clicks-{count}" for count in config.rounds)
+        self.settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
+        self._rounds = config.rounds
+
+    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
+        shapes = [of_object.rle for of_object in objects]
+        return [Instances(found, masks) for masks in click_rounds(sam, shapes, self._rounds)]
+
+
+class _FileBoxes(_Boxes):
+    """Boxes as they stand in the file: not clipped, none left out."""
+
+    batch = 1
+
+    def __init__(self, config: FileOfBoxes, truth: GroundTruth, agnostic: bool) -> None:
+        table = read_box_table(config.path, categories=None if agnostic else truth.categories)
+        self.names = (config.path.stem,)
+        self.agnostic = agnostic
+        self.settings = {"kind": "FileOfBoxes", "file": config.path.name, "sha256": digest.sha256(config.path)}
+        self._category_ids = (
+            np.full_like(table.category_ids, truth.categories[0].id) if agnostic else table.category_ids
+        )
+        self._table = table
+        self._ids = {image.name: id for id, image in truth.images.items()}
+        self._rows = _rows_of_images(table, self._ids)
+        if not self._rows:
+            raise DataError(f"{config.path} has boxes for none of the {len(self._ids)} images: is it the right file?")
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        return [self._detections(image) for image in images]
+
+    def _detections(self, image: Image) -> Detections:
+        rows = self._rows.get(self._ids[image.name], np.zeros(0, np.int64))
+        rows = rows[np.argsort(-self._table.scores[rows], kind="stable")]
+        boxes = to_xyxy(
+            self._table.boxes[rows], self._table.box_format, width=image.width, height=image.height, allow_empty=True
+        )
+        return Detections(boxes, self._table.scores[rows], self._category_ids[rows])
+
+
+def _rows_of_images(table: BoxTable, ids: Mapping[str, int]) -> dict[int, Int64]:
+    """Image id -> its rows of the table. A file that names its images, without ids, may leave their folders out."""
+    known = set(ids.values())
+    by_name = {PurePosixPath(name).name: id for name, id in ids.items()} | dict(ids)
+    places = {}
+    for place, image in enumerate(table.images):
+        id = image.id if image.id is not None else by_name.get(image.name or "")
+        if id in known:
+            places[place] = id
+    order = np.argsort(table.image_indices, kind="stable")
+    starts = np.searchsorted(table.image_indices[order], np.arange(len(table.images) + 1))
+    return {id: order[starts[place] : starts[place + 1]] for place, id in places.items()}
+
+
+class _Detector(_Boxes):
+    """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
+
+    def __init__(
+        self, name: str, detector: Detector, truth: GroundTruth, settings: Mapping[str, Any], agnostic: bool
+    ) -> None:
+        self.names = (name,)
+        self.batch = detector.batch
+        self.agnostic = agnostic or detector.categories == (OBJECT,)
+        ids = {category.name.casefold(): category.id for category in truth.categories}
+        self._ids = {
+            category.id: truth.categories[0].id if self.agnostic else ids.get(category.name.casefold())
+            for category in detector.categories
+        }
+        unknown = [category.name for category in detector.categories if self._ids[category.id] is None]
+        if len(unknown) == len(detector.categories):
+            raise UsageError(
+                f"none of the classes of {name} ({', '.join(unknown[:5])}, ...) is one of {truth.path.name}: "
+                "to score its boxes whatever their class, add --class-agnostic"
+            )
+        self.settings = {**settings, "classes_left_out": unknown}
+        self._detector = detector
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        return [self._translate(found) for found in self._detector(images)]
+
+    def _translate(self, found: Detections) -> Detections:
+        ids = [self._ids[id] for id in found.category_ids.tolist()]
+        kept = np.array([id is not None for id in ids], bool)
+        return Detections(
+            found.boxes[kept], found.scores[kept], np.array([id for id in ids if id is not None], np.int64)
+        )

@@ -1,0 +1,210 @@
+"""`report.html`: one file that a browser shows without a network: table, charts, pictures, stamps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from pipelines.evaluation import plots
+from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.detection import RECALLS
+from pipelines.evaluation.matrix import percent, text_rows
+from pipelines.evaluation.miou import ObjectScore
+from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
+from pipelines.evaluation.runner import STAGES
+from pipelines.evaluation.score import CellScore
+from pipelines.files import write_text
+
+SHOWN = 20
+"""Worst objects shown of each cell, and best."""
+_CLASSES = 40
+"""Classes charted; of more, half of these from either end."""
+_BINS = 20
+_CURVES = {"IoU 0.50": 0, "0.60": 2, "0.70": 4, "0.75": 5, "0.80": 6, "0.90": 8, "0.95": 9}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its title and, below it, a note."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An object as the page shows it. url: empty when its image could not be read."""
+
+    url: str
+    category: str
+    iou: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One cell on the page. key: its place, for links."""
+
+    key: str
+    name: str
+    headline: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    charts: Sequence[Chart]
+    worst: Sequence[Picture]
+    best: Sequence[Picture]
+    speed: str
+    failed: Sequence[tuple[str, str]]
+    stamp: str
+
+
+def write_report(path: Path, truth: GroundTruth, scores: Sequence[CellScore], images: Path | None) -> None:
+    """Write the page. images: the folder of the images, None for a page without pictures."""
+    sections = [_section(f"cell-{index}", truth, score, images) for index, score in enumerate(scores)]
+    loader = jinja2.PackageLoader("pipelines.evaluation", ".")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("report.html").render(
+        tables=_tables(scores, sections),
+        together=_together(scores),
+        sections=sections,
+        colours={"mask and truth agree": AGREES, "missing": MISSING, "too much": SURPLUS},
+        data_set=scores[0].stamp["data_set"],
+        protocol=scores[0].stamp["protocol"],
+    )
+    write_text(path, page)
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: the key of its section, and each cell with whether it is the best of several in its column."""
+
+    header: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, bool]]]]
+
+
+def _tables(scores: Sequence[CellScore], sections: Sequence[Section]) -> list[Table]:
+    """One table of prompted objects and one of detections, whichever there are: they share no column."""
+    tables = []
+    for of_detections in (False, True):
+        places = [place for place, score in enumerate(scores) if score.scored.of_detections == of_detections]
+        if places:
+            header, *body = text_rows([scores[place] for place in places])
+            columns = list(zip(*body, strict=True))
+            marked = [
+                [(cell, index > 1 and _is_best(cell, columns[index])) for index, cell in enumerate(row)] for row in body
+            ]
+            tables.append(Table(header, [(sections[p].key, row) for p, row in zip(places, marked, strict=True)]))
+    return tables
+
+
+def _is_best(cell: str, column: Sequence[str]) -> bool:
+    values = [float(other) for other in column if other != "-"]
+    return cell != "-" and len(values) > 1 and float(cell) == max(values)
+
+
+def _together(scores: Sequence[CellScore]) -> Chart | None:
+    """The precision-recall curves of all cells with detections in one chart, when there are several."""
+    curves = {
+        score.name: (RECALLS.tolist(), np.nan_to_num(score.scored.curves.mean(0)).tolist())
+        for score in scores
+        if score.scored.curves is not None
+    }
+    if len(curves) < 2:
+        return None
+    svg = plots.line_chart(curves, x="recall", y="precision")
+    return Chart("Precision and recall", Markup(svg), "mean over classes and IoU 0.50:0.95")
+
+
+def _section(key: str, truth: GroundTruth, score: CellScore, images: Path | None) -> Section:
+    names = {category.id: category.name for category in truth.categories}
+    ranked = sorted(score.scored.objects, key=lambda one: (one.iou, -one.object.area))
+    shown = min(SHOWN, (len(ranked) + 1) // 2)
+    worst, best = ranked[:shown], sorted(ranked, key=lambda one: (-one.iou, -one.object.area))[:shown]
+    urls = picture_urls(truth, images, [*worst, *best]) if images and _has_masks(score) else {}
+
+    def pictures(objects: Sequence[ObjectScore]) -> list[Picture]:
+        found = []
+        for one in objects:
+            crowd = " (crowd)" if one.object.crowd else ""
+            where = f"{truth.images[one.image_id].name}, annotation {one.object.id}"
+            category = names[one.object.category_id] + crowd
+            found.append(Picture(urls.get(one.object.id, ""), category, f"{100 * one.iou:.1f}", where))
+        return found
+
+    return Section(
+        key=key,
+        name=f"{score.prompt} + {score.sam}" if score.sam else score.prompt,
+        headline=_headline(score),
+        charts=_charts(score, names),
+        worst=pictures(worst) if urls else [],
+        best=pictures(best) if urls else [],
+        speed=_speed(score.speed),
+        failed=sorted(score.stamp["failed_images"].items()),
+        stamp=json.dumps(score.stamp, indent=1, ensure_ascii=False),
+    )
+
+
+def _has_masks(score: CellScore) -> bool:
+    return "bbox" not in score.scored.metrics or "segm" in score.scored.metrics
+
+
+def _headline(score: CellScore) -> list[tuple[str, Sequence[tuple[str, str]]]]:
+    """Every family's metrics, in percent."""
+    found: list[tuple[str, Sequence[tuple[str, str]]]] = []
+    for family, metrics in score.scored.metrics.items():
+        values = [(name, percent(score, family, name)) for name in metrics]
+        found.append((family, [(name, "-" if value is None else f"{value:.1f}") for name, value in values]))
+    return found
+
+
+def _speed(speed: Mapping[str, float]) -> str:
+    """One line, empty when nothing was run."""
+    if not speed:
+        return ""
+    stages = ", ".join(f"{stage} {speed[stage]:g}" for stage in STAGES if stage in speed)
+    return f"Images per second: {speed['per_second']:g} ({stages}). Peak memory {speed['peak_memory_mib']:.0f} MiB."
+
+
+def _charts(score: CellScore, names: dict[int, str]) -> list[Chart]:
+    scored = score.scored
+    charts = []
+    if scored.curves is not None:
+        lines = {name: (RECALLS.tolist(), np.nan_to_num(scored.curves[i]).tolist()) for name, i in _CURVES.items()}
+        svg = plots.line_chart(lines, x="recall", y="precision")
+        charts.append(Chart("Precision and recall", Markup(svg), "mean over classes"))
+    ious = [one.iou for one in scored.objects]
+    counts = np.histogram(ious, bins=_BINS, range=(0, 1))[0].tolist()
+    what = "IoU of the best mask of the object's class" if scored.of_detections else "IoU"
+    charts.append(Chart("Objects by IoU", Markup(plots.histogram(counts, x=what)), f"{len(ious)} objects"))
+    charts.append(_size_chart(score))
+    if scored.mistakes:
+        bars = [(one.kind, one.cost, f"{100 * one.cost:.1f}  ({one.count})") for one in scored.mistakes]
+        note = "AP50 points lost to each kind, and how often it occurs"
+        charts.append(Chart("What went wrong", Markup(plots.bar_chart(bars)), note))
+    scale = 100 if scored.of_detections else 1
+    ranked = sorted(((names[id], value * scale) for id, value in scored.classes.items()), key=lambda item: -item[1])
+    note = "AP" if scored.of_detections else "mIoU"
+    if len(ranked) > _CLASSES:
+        note += f" of the best and the worst {_CLASSES // 2} of {len(ranked)} classes"
+        ranked = ranked[: _CLASSES // 2] + ranked[-_CLASSES // 2 :]
+    if ranked:
+        bars = [(name, value, f"{value:.1f}") for name, value in ranked]
+        charts.append(Chart("By class", Markup(plots.bar_chart(bars, most=100)), note))
+    return charts
+
+
+def _size_chart(score: CellScore) -> Chart:
+    """Bars of small, medium and large objects, of the cell's first family of metrics."""
+    family = next(iter(score.scored.metrics))
+    keys = ("APs", "APm", "APl") if score.scored.of_detections else ("small", "medium", "large")
+    bars = []
+    for name, key in zip(("small", "medium", "large"), keys, strict=True):
+        value = percent(score, family, key)
+        bars.append((name, value or 0.0, "-" if value is None else f"{value:.1f}"))
+    note = f"{family}: under 32², under 96², and larger, in pixels of annotated area"
+    return Chart("By size", Markup(plots.bar_chart(bars, most=100)), note)

@@ -1,0 +1,284 @@
+"""The loop of an evaluation: every image decoded once, detected once per detector, encoded once per SAM.
+
+A cell is one way of prompting with one SAM. Each has its folder, whose journal (`pipelines.journal`) holds a record per
+image, so that a run goes on where it stopped and a table grows by new rows and columns without repeating the old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines import rle, run_info
+from pipelines.errors import DataError, ImageError, UsageError
+from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.prompts import Prompter
+from pipelines.images import load
+from pipelines.journal import Journal, begin, plan
+from pipelines.records import Record, Status, instance_records
+from pipelines.run import Watcher
+from pipelines.sam.predictor import SamPredictor
+from pipelines.segment import NOTHING
+from pipelines.sources import Source
+from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
+from pipelines.types import Detections, Image, Instances
+
+STAGES = ("load", "detect", "encode", "decode")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A SAM to be scored. settings: what decides its masks, for the stamp."""
+
+    sam: SamPredictor
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """prompt and sam: names; folder: holds the journal; settings: of both; of_truth, agnostic: see `Prompter`.
+
+    speed: images per second of each stage in this run, empty when nothing was left to do.
+    """
+
+    prompt: str
+    sam: str
+    folder: Path
+    settings: Mapping[str, Any]
+    of_truth: bool
+    agnostic: bool
+    speed: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def records(self, truth: GroundTruth) -> Iterator[Record]:
+        """The records of the truth's images, in its order."""
+        with Journal(self.folder) as journal:
+            yield from journal.records({image.name: id for id, image in truth.images.items()})
+
+
+def run_cells(
+    truth: GroundTruth,
+    images: Path,
+    output: Path,
+    prompters: Sequence[Prompter],
+    models: Sequence[Model],
+    settings: Mapping[str, Any],
+    watch: Watcher,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> list[Cell]:
+    """Prompt every SAM in every way with every image. settings: what else decides the records.
+
+    Raises DataError when images are missing, UsageError as `pipelines.journal.plan` does for each cell; an image that
+    cannot be read or does not fit into memory is recorded as failed.
+    """
+    sources = [Source(image.name, str(images / image.name)) for image in truth.images.values()]
+    _check_present(sources, images, truth)
+    jobs = [
+        _Job(prompter, model, name, output / f"{name}+{model.sam.name}", {**settings, **_settings(prompter, model)})
+        for prompter in prompters
+        for model in models
+        for name in prompter.names
+    ]
+    folders = [job.folder.name for job in jobs]
+    for name in folders:
+        if folders.count(name) > 1:
+            raise UsageError(f"two results would be called {name}: rename one of the files")
+    for job in jobs:
+        plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
+    with writing(output), ExitStack() as stack:
+        for job in jobs:
+            begin(job.folder, job.settings, sources, fresh=overwrite or not resume)
+        journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
+        loop = _Loop(
+            truth,
+            prompters,
+            models,
+            jobs,
+            journals,
+            watch,
+            StageClock(),
+            {image.name: id for id, image in truth.images.items()},
+        )
+        done = loop.run(sources)
+    return [
+        Cell(
+            prompt=job.name,
+            sam=job.model.sam.name,
+            folder=job.folder,
+            settings=job.settings,
+            of_truth=job.prompter.of_truth,
+            agnostic=job.prompter.agnostic,
+            speed=loop.speed(job, done),
+        )
+        for job in jobs
+    ]
+
+
+def _check_present(sources: Sequence[Source], folder: Path, truth: GroundTruth) -> None:
+    missing = [source.name for source in sources if not Path(source.location).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(sources)} images of {truth.path.name} are not in {folder}, such as "
+            f"{missing[0]}: is it the right folder?"
+        )
+
+
+def _settings(prompter: Prompter, model: Model) -> dict[str, Any]:
+    return {"prompt": dict(prompter.settings), "sam": dict(model.settings)}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One cell to be filled."""
+
+    prompter: Prompter
+    model: Model
+    name: str
+    folder: Path
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Loop:
+    truth: GroundTruth
+    prompters: Sequence[Prompter]
+    models: Sequence[Model]
+    jobs: Sequence[_Job]
+    journals: Mapping[Path, Journal]
+    watch: Watcher
+    clock: StageClock
+    ids: Mapping[str, int]
+
+    def run(self, sources: Sequence[Source]) -> int:
+        """Returns how many images it handled. Units of images are fixed, so that a resumed run repeats what it did."""
+        waiting = sum(bool(self._left(source)) for source in sources)
+        self.watch.started(len(sources), len(sources) - waiting)
+        size = max(prompter.batch for prompter in self.prompters)
+        units = [sources[start : start + size] for start in range(0, len(sources), size)]
+        units = [unit for unit in units if any(map(self._left, unit))]
+        with WriteBehind() as writer:
+            for unit in read_ahead(units, self._load):
+                asked = dict.fromkeys(job.prompter for source, _ in unit for job in self._left(source))
+                found = self._find([image for _, image in unit if isinstance(image, Image)], list(asked))
+                for source, image in unit:
+                    if self._left(source):
+                        writer.put(self._write, source, image, self._segment(source, image, found))
+        return waiting
+
+    def speed(self, job: _Job, images: int) -> dict[str, float]:
+        """Images per second, of each stage that the cell went through and of all, and the most memory so far."""
+        keys = ("load", _detect(job.prompter), _encode(job.model), _decode(job.prompter, job.model))
+        seconds = {stage: self.clock.seconds[key] for stage, key in zip(STAGES, keys, strict=True)}
+        if not images or not sum(seconds.values()):
+            return {}
+        rates = {stage: round(images / value, 3) for stage, value in seconds.items() if value}
+        total = round(images / sum(seconds.values()), 3)
+        return {"images": images, "per_second": total, **rates, "peak_memory_mib": run_info.peak_memory_mib()}
+
+    def _left(self, source: Source) -> list[_Job]:
+        return [job for job in self.jobs if not self.journals[job.folder].finished(source.name)]
+
+    def _load(self, source: Source) -> tuple[Source, Image | ImageError]:
+        entry = self.truth.images[self.ids[source.name]]
+        with self.clock("load"):
+            try:
+                image = load(source, upright=False)
+            except ImageError as error:
+                return source, error
+        if (image.width, image.height) != (entry.width, entry.height):
+            sizes = f"{image.width} x {image.height}, but the annotations say {entry.width} x {entry.height}"
+            return source, ImageError(f"the image is {sizes}")
+        return source, image
+
+    def _find(
+        self, images: Sequence[Image], prompters: Sequence[Prompter]
+    ) -> dict[tuple[Prompter, str], Detections | ImageError]:
+        """What each prompter finds in each image; when it refuses several together, each is tried alone."""
+        results: dict[tuple[Prompter, str], Detections | ImageError] = {}
+        objects = [self.truth.objects[self.ids[image.name]] for image in images]
+        for prompter in prompters if images else ():
+            try:
+                with self.clock(_detect(prompter)):
+                    for image, found in zip(images, prompter.find(images, objects), strict=True):
+                        results[prompter, image.name] = found
+            except ImageError as error:
+                if len(images) == 1:
+                    results[prompter, images[0].name] = error
+                else:
+                    for image in images:
+                        results |= self._find([image], [prompter])
+        return results
+
+    def _segment(
+        self, source: Source, image: Image | ImageError, found: Mapping[tuple[Prompter, str], Detections | ImageError]
+    ) -> list[tuple[_Job, Instances | ImageError]]:
+        """What each unfinished cell gets."""
+        jobs = self._left(source)
+        if isinstance(image, ImageError):
+            return [(job, image) for job in jobs]
+        results: list[tuple[_Job, Instances | ImageError]] = []
+        for model in self.models:
+            mine = [job for job in jobs if job.model is model]
+            prompts = {job.prompter: found[job.prompter, image.name] for job in mine}
+            masks = self._masks(model, image, prompts)
+            results += [(job, masks[job.prompter][job.prompter.names.index(job.name)]) for job in mine]
+        return results
+
+    def _masks(
+        self, model: Model, image: Image, prompts: Mapping[Prompter, Detections | ImageError]
+    ) -> dict[Prompter, Sequence[Instances | ImageError]]:
+        """One SAM's masks for one image: encoded once, and not at all where nothing is to be segmented."""
+        objects = self.truth.objects[self.ids[image.name]]
+        results: dict[Prompter, Sequence[Instances | ImageError]] = {}
+        encoded = False
+        for prompter, found in prompts.items():
+            if isinstance(found, ImageError) or not len(found):
+                results[prompter] = [found if isinstance(found, ImageError) else NOTHING] * len(prompter.names)
+                continue
+            try:
+                if not encoded:
+                    with self.clock(_encode(model)):
+                        model.sam.set_image(image.pixels)
+                    encoded = True
+                with self.clock(_decode(prompter, model)):
+                    results[prompter] = prompter.segment(model.sam, found, objects)
+            except (torch.OutOfMemoryError, MemoryError):
+                error = ImageError(f"out of memory at {image.width} x {image.height} pixels")
+                results[prompter] = [error] * len(prompter.names)
+        return results
+
+    def _write(
+        self, source: Source, image: Image | ImageError, results: Sequence[tuple[_Job, Instances | ImageError]]
+    ) -> None:
+        entry = self.truth.images[self.ids[source.name]]
+        for job, result in results:
+            if isinstance(result, ImageError):
+                record = Record(source.name, entry.id, 0, 0, "failed", str(result))
+            else:
+                rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
+                status: Status = "done" if rows else "empty"
+                record = Record(source.name, entry.id, entry.width, entry.height, status, None, rows)
+            self.journals[job.folder].add(record)
+        self.watch.recorded(record)
+
+
+def _detect(prompter: Prompter) -> str:
+    return f"detect {prompter.names}"
+
+
+def _encode(model: Model) -> str:
+    return f"encode {model.sam.name}"
+
+
+def _decode(prompter: Prompter, model: Model) -> str:
+    return f"decode {prompter.names} {model.sam.name}"

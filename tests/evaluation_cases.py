@@ -1,0 +1,157 @@
+"""Annotated pictures made for trouble: crowds, ties, empty images, boxes without area or outside, every mask format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import plain_evaluation as plain
+from pycocotools import mask as coco_mask
+
+HEIGHT, WIDTH = 120, 160
+CATEGORIES = [
+    {"id": 2, "name": "cat", "frequency": "f"},
+    {"id": 3, "name": "dog", "frequency": "c"},
+    {"id": 7, "name": "never seen", "frequency": "r"},
+    {"id": 9, "name": "bird", "frequency": "r"},
+]
+
+
+def compressed(mask: np.ndarray) -> dict:
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+
+
+def uncompressed(mask: np.ndarray) -> dict:
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flat]).astype(np.int8))).tolist()
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
+
+
+def rectangle(x: int, y: int, w: int, h: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[y : y + h, x : x + w] = True
+    return mask
+
+
+def blob(rng: np.random.Generator) -> np.ndarray:
+    """An ellipse with a hole, somewhere, perhaps over the border."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    cx, cy = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
+    rx, ry = np.exp(rng.uniform(1.2, 4, 2))
+    distance = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+    return (distance <= 1) & (distance > rng.choice([0, 0.1]))
+
+
+def crafted(seed: int = 0, images: int = 6, objects: int = 5) -> dict:
+    """COCO ground truth. Image ids do not rise; the last image has no object; scores of LVIS are in it too."""
+    rng = np.random.default_rng(seed)
+    ids = rng.permutation(np.arange(10, 10 + images)).tolist()
+    listed = [
+        {
+            "id": id,
+            "file_name": f"{id:012d}.jpg",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "neg_category_ids": [3],
+            "not_exhaustive_category_ids": [2] if id % 2 else [],
+        }
+        for id in ids
+    ]
+    annotations: list[dict] = []
+
+    def add(image: int, mask: np.ndarray, segmentation: object, **fields: object) -> None:
+        entry = {
+            "id": len(annotations) + 1,
+            "image_id": ids[image],
+            "category_id": int(rng.choice([2, 3, 9])),
+            "bbox": [float(side) for side in coco_mask.toBbox(compressed(mask))],
+            "area": float(mask.sum()),
+            "iscrowd": 0,
+            "segmentation": segmentation,
+        }
+        annotations.append(entry | fields)
+
+    for image in range(images - 1):
+        for _ in range(objects):
+            mask = blob(rng)
+            if mask.any():
+                add(image, mask, compressed(mask))
+    square = rectangle(20, 30, 32, 32)
+    add(0, square, compressed(square))  # 1024 exactly
+    square = rectangle(5, 6, 96, 96)
+    add(0, square, uncompressed(square))  # 9216 exactly
+    crowd = rectangle(60, 10, 90, 100)
+    add(0, crowd, uncompressed(crowd), iscrowd=1)
+    crowd = rectangle(0, 0, 50, 50)
+    add(1, crowd, compressed(crowd), iscrowd=1, category_id=2)
+    add(1, plain.decode([[10.0, 10, 60, 12, 40, 70], [90, 20, 130, 20, 130, 60, 90, 60]], HEIGHT, WIDTH),
+        [[10.0, 10, 60, 12, 40, 70], [90, 20, 130, 20, 130, 60, 90, 60]])  # fmt: skip
+    tiny = rectangle(100, 100, 1, 1)
+    add(1, tiny, compressed(tiny), area=0.4)  # below 1: not an object of the published protocol
+    add(2, tiny, compressed(tiny), bbox=[100.0, 100.0, 0.0, 0.0])  # a box without area
+    edge = rectangle(150, 110, 10, 10)
+    add(2, edge, compressed(edge), bbox=[150.0, 110.0, 40.0, 30.0])  # a box that leaves the image
+    add(2, edge, compressed(edge), bbox=[200.0, 150.0, 10.0, 10.0])  # a box outside the image
+    return {"images": listed, "annotations": annotations, "categories": CATEGORIES}
+
+
+def noisy_results(truth: dict, seed: int = 1, extra: int = 20) -> list[dict]:
+    """Results that are right, shifted, doubled, of another class, or nowhere; with equal scores; some images none."""
+    rng = np.random.default_rng(seed)
+    ids = [image["id"] for image in truth["images"]]
+    results = []
+    for annotation in truth["annotations"]:
+        mask = plain.decode(annotation["segmentation"], HEIGHT, WIDTH)
+        for _ in range(int(rng.integers(0, 4))):
+            shift = tuple(rng.integers(-3, 4, 2).tolist())
+            category = annotation["category_id"] if rng.random() < 0.8 else int(rng.choice([2, 3, 7, 9]))
+            results.append(_result(annotation["image_id"], category, np.roll(mask, shift, (0, 1)), rng))
+    for _ in range(extra):
+        results.append(_result(int(rng.choice(ids[:-1])), int(rng.choice([2, 3, 9])), blob(rng), rng))
+    rng.shuffle(results)
+    return results
+
+
+def _result(image_id: int, category_id: int, mask: np.ndarray, rng: np.random.Generator) -> dict:
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [float(side) for side in coco_mask.toBbox(compressed(mask))],
+        "score": round(float(rng.random()), 1),
+        "segmentation": compressed(mask),
+    }
+
+
+def perfect_results(truth: dict) -> list[dict]:
+    """The objects themselves, crowds left out."""
+    return [
+        {
+            "image_id": one["image_id"],
+            "category_id": one["category_id"],
+            "bbox": one["bbox"],
+            "score": 1.0,
+            "segmentation": compressed(plain.decode(one["segmentation"], HEIGHT, WIDTH)),
+        }
+        for one in truth["annotations"]
+        if not one["iscrowd"]
+    ]
+
+
+def decoded(entries: Sequence[dict], kind: str = "segm") -> list[dict]:
+    """Entries with their "mask" as an array; results also with their area."""
+    found = []
+    for entry in entries:
+        mask = plain.decode(entry["segmentation"], HEIGHT, WIDTH)
+        box = entry["bbox"]
+        area = box[2] * box[3] if kind == "bbox" else float(mask.sum())
+        found.append({"area": area, **entry, "mask": mask})
+    return found
+
+
+def write(folder: Path, name: str, document: object) -> Path:
+    path = folder / name
+    path.write_text(json.dumps(document))
+    return path

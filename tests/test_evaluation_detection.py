@@ -1,0 +1,277 @@
+"""AP and AR: equal to pycocotools, to a plain formulation, and, from matches, to themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+from pathlib import Path
+
+import hotcoco
+import numpy as np
+import plain_evaluation as plain
+import pytest
+from evaluation_cases import compressed, crafted, decoded, noisy_results, perfect_results, write
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipelines.errors import DataError
+from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
+from pipelines.evaluation.breakdown import KINDS, break_down
+from pipelines.evaluation.detection import Evaluator
+from pipelines.evaluation.matching import match, scenes
+from pipelines.evaluation.predictions import Predictions, read_results
+from pipelines.evaluation.protocols import LARGE, SMALL
+from pipelines.evaluation.score import score_detections
+from pipelines.evaluation.weighted_ap import mean_ap, weighted_ap
+
+SEEDS = range(4)
+AREAS = {"": (0, 1e10), "s": (0, SMALL), "m": (SMALL, LARGE), "l": (LARGE, 1e10)}
+
+
+def case(folder: Path, seed: int) -> tuple[dict, list[dict], GroundTruth, Predictions]:
+    truth = crafted(seed)
+    results = noisy_results(truth, seed)
+    read = read_ground_truth(write(folder, "truth.json", truth))
+    return truth, results, read, read_results(write(folder, "results.json", results), read)
+
+
+def pycocotools_stats(truth: dict, results: list[dict], kind: str) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(truth)
+        coco.createIndex()
+        entries = copy.deepcopy(results)
+        if kind == "segm":  # the published way: areas come from the masks
+            for entry in entries:
+                entry.pop("bbox")
+        evaluation = COCOeval(coco, coco.loadRes(entries), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats.tolist()
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_twelve_numbers_equal_pycocotools(tmp_path: Path, seed: int, kind: str) -> None:
+    truth, results, read, predictions = case(tmp_path, seed)
+    ours = Evaluator(read).coco(predictions, kind).metrics
+    theirs = pycocotools_stats(truth, results, kind)
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+    assert list(ours) == names
+    assert [-1 if value is None else value for value in ours.values()] == pytest.approx(theirs, abs=1e-12)
+    assert 0.05 < ours["AP"] < 0.95
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ap_equals_the_plain_formulation(tmp_path: Path, seed: int, kind: str) -> None:
+    truth, results, read, predictions = case(tmp_path, seed)
+    document, found = {**truth, "annotations": decoded(truth["annotations"])}, decoded(results, kind)
+    ours = Evaluator(read).coco(predictions, kind)
+    for size, area in AREAS.items():
+        precision, recall, classes = plain.precisions(document, found, kind, area=area)
+        assert ours.metrics[f"AP{size}"] == pytest.approx(plain.average(precision), abs=1e-9, nan_ok=True)
+        assert ours.metrics[f"AR{size or '100'}"] == pytest.approx(plain.average(recall), abs=1e-9)
+        if not size:
+            assert ours.metrics["AP75"] == pytest.approx(plain.average(precision[5]), abs=1e-9)
+            expected = {id: precision[:, :, k].mean() for k, id in enumerate(classes) if precision[0, 0, k] > -1}
+            assert ours.class_ap == pytest.approx(expected, abs=1e-9)
+            assert ours.precision == pytest.approx(precision[:, :, precision[0, 0] > -1].mean(2), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_class_agnostic_equals_the_plain_formulation(tmp_path: Path, seed: int) -> None:
+    truth, results, read, predictions = case(tmp_path, seed)
+    document, found = {**truth, "annotations": decoded(truth["annotations"])}, decoded(results)
+    ours = Evaluator(read).agnostic(predictions, "segm").metrics
+    for limit in (10, 100, 1000):
+        precision, recall, _ = plain.precisions(document, found, "segm", limit=limit, agnostic=True)
+        assert ours[f"AR{limit}"] == pytest.approx(plain.average(recall), abs=1e-9)
+    assert ours["AP"] == pytest.approx(plain.average(precision), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lvis_equals_the_plain_formulation(tmp_path: Path, seed: int) -> None:
+    truth, results, read, predictions = case(tmp_path, seed)
+    document = {**truth, "annotations": [{**one, "iscrowd": 0} for one in decoded(truth["annotations"])]}
+    read = read_ground_truth(write(tmp_path, "lvis.json", strip(document)))
+    precision, recall, classes = plain.precisions(document, decoded(results), "segm", limit=300, lvis=True)
+    ours = Evaluator(read).lvis(predictions, "segm").metrics
+    assert ours["AP"] == pytest.approx(plain.average(precision), abs=1e-9)
+    assert ours["AR300"] == pytest.approx(plain.average(recall), abs=1e-9)
+    for name, frequency in {"APr": "r", "APc": "c", "APf": "f"}.items():
+        of = [k for k, id in enumerate(classes) if category(id)["frequency"] == frequency]
+        assert ours[name] == pytest.approx(plain.average(precision[:, :, of]), abs=1e-9)
+    by_class = weighted_ap(match(scenes(read, predictions, "segm", 300, lvis=True), predictions))
+    assert mean_ap(by_class)[0] == pytest.approx(ours["AP"], abs=1e-12)
+
+
+def test_lvis_counts_only_the_best_of_an_image(tmp_path: Path) -> None:
+    truth = crafted()
+    good = perfect_results(truth)
+    chaff = [{**good[0], "score": 2.0, "segmentation": good[1]["segmentation"]}] * 300
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    buried = read_results(write(tmp_path, "results.json", chaff + good), read)
+    clean = read_results(write(tmp_path, "good.json", good), read)
+    hidden = sum(one["image_id"] == good[0]["image_id"] for one in good)
+    assert hidden > 3
+    evaluator = Evaluator(read)
+    recalls = [evaluator.lvis(which, "segm").metrics["AR300"] or 0 for which in (buried, clean)]
+    assert recalls[0] < recalls[1] - 0.05
+
+
+def strip(document: dict) -> dict:
+    return {
+        **document,
+        "annotations": [{k: v for k, v in one.items() if k != "mask"} for one in document["annotations"]],
+    }
+
+
+def category(id: int) -> dict:
+    return next(one for one in crafted()["categories"] if one["id"] == id)
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_matches_give_the_evaluators_ap(tmp_path: Path, seed: int, kind: str) -> None:
+    _, _, read, predictions = case(tmp_path, seed)
+    evaluator = Evaluator(read)
+    for classes, limit, expected in (
+        (True, 100, evaluator.coco(predictions, kind).metrics),
+        (False, 1000, evaluator.agnostic(predictions, kind).metrics),
+    ):
+        by_class = weighted_ap(match(scenes(read, predictions, kind, limit, classes=classes), predictions))
+        assert mean_ap(by_class)[0] == pytest.approx(expected["AP"], abs=1e-12)
+        assert mean_ap(by_class[:, :, :1])[0] == pytest.approx(expected["AP50"], abs=1e-12)
+    if kind == "segm":
+        for size, area in AREAS.items():
+            by_class = weighted_ap(match(scenes(read, predictions, kind, 100), predictions, area))
+            assert mean_ap(by_class)[0] == pytest.approx(
+                evaluator.coco(predictions, kind).metrics[f"AP{size}"], abs=1e-12
+            )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_boundary_ap_equals_the_plain_formulation(tmp_path: Path, seed: int) -> None:
+    truth, results, read, predictions = case(tmp_path, seed)
+    document, found = {**truth, "annotations": decoded(truth["annotations"])}, decoded(results)
+    ours = score_detections(read, predictions, Evaluator(read), boundary=True).metrics["boundary"]
+    for size, area in AREAS.items():
+        precision, _, _ = plain.precisions(document, found, "boundary", area=area)
+        assert ours[f"AP{size}"] == pytest.approx(plain.average(precision), abs=1e-9)
+    precision, _, _ = plain.precisions(document, found, "boundary")
+    assert ours["AP50"] == pytest.approx(plain.average(precision[0]), abs=1e-9)
+    assert ours["AP75"] == pytest.approx(plain.average(precision[5]), abs=1e-9)
+    assert ours["AP"] < score_detections(read, predictions, Evaluator(read)).metrics["segm"]["AP"]
+
+
+@pytest.mark.parametrize("lvis", [False, True])
+def test_the_truth_scores_one_and_nothing_scores_zero(tmp_path: Path, lvis: bool) -> None:
+    truth = crafted()
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    perfect = read_results(write(tmp_path, "results.json", perfect_results(truth)), read)
+    nothing = read_results(write(tmp_path, "none.json", []), read)
+    for predictions, expected in ((perfect, 1.0), (nothing, 0.0)):
+        scored = score_detections(read, predictions, Evaluator(read), lvis=lvis, boundary=True)
+        for kind in ("segm", "boundary"):
+            found = [value for name, value in scored.metrics[kind].items() if name.startswith("AP")]
+            assert {round(value, 12) for value in found if value is not None} == {expected}
+        assert {one.iou for one in scored.objects} == {expected}
+    assert not any(mistake.count for mistake in scored.mistakes if mistake.kind != "missed")
+
+
+def test_boxes_without_masks_are_scored_as_boxes(tmp_path: Path) -> None:
+    _, results, read, predictions = case(tmp_path, 0)
+    boxes = [{key: one[key] for key in ("image_id", "category_id", "bbox", "score")} for one in results]
+    only = read_results(write(tmp_path, "boxes.json", boxes), read)
+    scored = score_detections(read, only, Evaluator(read), boundary=True)
+    assert scored.metrics["bbox"] == Evaluator(read).coco(predictions, "bbox").metrics
+    assert "segm" not in scored.metrics and "boundary" not in scored.metrics
+
+
+def test_mistakes_equal_tide(tmp_path: Path) -> None:
+    """hotcoco's TIDE, on boxes, where no mask can be wrong by itself; crowds and equal scores left out."""
+    truth = crafted(3, images=12)
+    for one in truth["annotations"]:
+        one["iscrowd"] = 0
+    results = noisy_results(truth, 5, extra=150)
+    for place, one in enumerate(results):
+        one["score"] = 1 / (place + 2)
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    predictions = read_results(write(tmp_path, "results.json", results), read)
+    found = list(scenes(read, predictions, "bbox", 100))
+    mistakes = {mistake.kind: mistake for mistake in break_down(found, match(found, predictions), predictions)}
+    assert tuple(mistakes) == KINDS
+
+    coco = hotcoco.COCO(truth)
+    evaluation = hotcoco.COCOeval(coco, coco.load_res(results), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    tide = evaluation.tide_errors()
+    names = {
+        "localisation": "Loc",
+        "class": "Cls",
+        "duplicate": "Dupe",
+        "background": "Bkg",
+        "both": "Both",
+        "missed": "Miss",
+    }
+    for kind, name in names.items():
+        assert mistakes[kind].count == tide["counts"][name] > 0
+        assert mistakes[kind].cost == pytest.approx(tide["delta_ap"][name], abs=1e-9)
+    assert mistakes["mask"].count == 0
+
+
+def test_a_right_box_with_a_wrong_mask_is_a_mask_mistake(tmp_path: Path) -> None:
+    truth = crafted()
+    objects = [one for one in truth["annotations"] if not one["iscrowd"] and one["area"] > 300][:1]
+    truth["annotations"] = objects
+    x, y, w, h = map(int, objects[0]["bbox"])
+    edge = np.zeros((120, 160), bool)
+    edge[y : y + h, x] = edge[y : y + h, x + w - 1] = edge[y, x : x + w] = edge[y + h - 1, x : x + w] = True
+    wrong = {**perfect_results(truth)[0], "segmentation": compressed(edge)}
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    predictions = read_results(write(tmp_path, "results.json", [wrong]), read)
+    scored = score_detections(read, predictions, Evaluator(read))
+    assert {mistake.kind: mistake.count for mistake in scored.mistakes if mistake.count} == {"mask": 1}
+    assert next(m for m in scored.mistakes if m.kind == "mask").cost == pytest.approx(1)
+    assert scored.metrics["segm"]["AP50"] == 0
+    assert scored.metrics["bbox"]["AP50"] == pytest.approx(1)
+
+
+BAD_RESULTS = {
+    "{}": "JSON list",
+    "[": "cannot be read",
+    '[{"image_id": 1}]': "entry 0: image 1 is not in truth.json",
+    '[{"image_id": 10, "category_id": 4, "score": 1, "bbox": [0, 0, 1, 1]}]': "category 4 is not in",
+    '[{"image_id": 10, "category_id": 2, "bbox": [0, 0, 1, 1]}]': "has no 'score'",
+    '[{"image_id": 10, "category_id": 2, "score": 1}]': "neither a 'segmentation' nor a 'bbox'",
+    '[{"image_id": 10, "category_id": 2, "score": NaN, "bbox": [0, 0, 1, 1]}]': "not a finite number",
+    '[{"image_id": 10, "category_id": 2, "score": 1, "bbox": [0, 0, 1]}]': "entry 0",
+    '[{"image_id": 10, "category_id": 2, "score": 1, "segmentation": {"size": [9, 9], "counts": "0"}}]': "9, 9",
+    '[{"image_id": 10, "category_id": 2, "score": 1, "segmentation": {"size": [120, 160], "counts": "0o"}}]': "RLE",
+    '[{"image_id": [], "category_id": 2, "score": 1, "bbox": [0, 0, 1, 1]}]': "entry 0",
+    "[7]": "entry 0",
+}
+
+
+@pytest.mark.parametrize("text", BAD_RESULTS)
+def test_bad_results_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    read = read_ground_truth(write(tmp_path, "truth.json", crafted()))
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"results\.json") as caught:
+        read_results(path, read)
+    assert BAD_RESULTS[text] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_results_of_other_images_are_passed_over_when_limited(tmp_path: Path) -> None:
+    truth, results, _, _ = case(tmp_path, 0)
+    some = read_ground_truth(tmp_path / "truth.json", limit=2)
+    assert list(some.images) == [image["id"] for image in truth["images"][:2]]
+    kept = read_results(tmp_path / "results.json", some, limited=True)
+    assert len(kept) == sum(one["image_id"] in some.images for one in results)
+    assert json.loads((tmp_path / "results.json").read_text()) == results

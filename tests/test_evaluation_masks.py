@@ -1,0 +1,248 @@
+"""mIoU, boundaries, clicks and the annotation file: equal to plain formulations, crafted and on photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import plain_evaluation as plain
+import pytest
+from evaluation_cases import HEIGHT, WIDTH, blob, compressed, crafted, decoded, rectangle, uncompressed, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from pipelines import rle
+from pipelines.errors import DataError
+from pipelines.evaluation.annotations import read_ground_truth
+from pipelines.evaluation.boundary import boundary
+from pipelines.evaluation.clicks import click_rounds, next_click
+from pipelines.evaluation.miou import iou
+from pipelines.evaluation.protocols import PROTOCOLS, find_protocol
+from pipelines.evaluation.score import score_prompted
+from pipelines.records import InstanceRecord, Record
+from pipelines.sam import build_sam
+from pipelines.types import Rle
+
+
+def records_for(truth: dict, masks: list[np.ndarray]) -> list[Record]:
+    """One record per image whose instances are masks[i] for annotation i of the file."""
+    records = []
+    for image in truth["images"]:
+        mine = [mask for mask, one in zip(masks, truth["annotations"], strict=True) if one["image_id"] == image["id"]]
+        rows = tuple(
+            InstanceRecord(
+                category_id=2, bbox=[0, 0, 1, 1], score=1.0, predicted_iou=0.5, stability_score=1.0,
+                area=int(mask.sum()), segmentation=Rle(**compressed(mask)),
+            )
+            for mask in mine
+        )  # fmt: skip
+        status = "done" if rows else "empty"
+        records.append(Record(image["file_name"], image["id"], WIDTH, HEIGHT, status, None, rows))
+    return records
+
+
+def distorted(truth: dict, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shifts = [tuple(rng.integers(-9, 10, 2).tolist()) for _ in truth["annotations"]]
+    return [
+        np.roll(one["mask"], shift, (0, 1)) for one, shift in zip(decoded(truth["annotations"]), shifts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("name", "reference"), [("efficientvit-sam", plain.published_miou), ("coco", plain.coco_miou)])
+def test_miou_equals_the_plain_formulation(tmp_path: Path, name: str, reference: object, seed: int) -> None:
+    truth = crafted(seed)
+    masks = distorted(truth, seed)
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    scored = score_prompted(read, records_for(truth, masks), find_protocol(name))
+    pairs = list(zip(masks, decoded(truth["annotations"]), strict=True))
+    assert scored.metrics["mIoU"] == pytest.approx(reference(pairs), abs=1e-9)
+    bands = [(plain.boundary(mask), {**one, "mask": plain.boundary(one["mask"])}) for mask, one in pairs]
+    assert scored.metrics["boundary mIoU"] == pytest.approx(reference(bands), abs=1e-9)
+
+
+def test_borders_of_the_sizes(tmp_path: Path) -> None:
+    """An object of 1024 or 9216 pixels counts in two sizes of the published protocol and in one of COCO's."""
+    truth = crafted()
+    for keep, area in (("small", 1024.0), ("large", 9216.0)):
+        truth["annotations"] = [{**crafted()["annotations"][0], "area": area}]
+        read = read_ground_truth(write(tmp_path, "truth.json", truth))
+        records = records_for(truth, [decoded(truth["annotations"])[0]["mask"]])
+        sizes = {
+            name: {
+                size
+                for size, value in score_prompted(read, records, protocol).metrics["mIoU"].items()
+                if value is not None
+            }
+            for name, protocol in PROTOCOLS.items()
+        }
+        assert sizes["efficientvit-sam"] == {"all", "medium", keep}
+        assert sizes["coco"] == {"all", "medium" if area == 1024 else "large"}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_perfect_masks_score_100_and_empty_ones_0(tmp_path: Path, name: str) -> None:
+    truth = crafted()
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    masks = [one["mask"] for one in decoded(truth["annotations"])]
+    for predicted, expected in ((masks, 100.0), ([np.zeros_like(mask) for mask in masks], 0.0)):
+        metrics = score_prompted(read, records_for(truth, predicted), find_protocol(name)).metrics
+        for family in ("mIoU", "boundary mIoU"):
+            assert list(metrics[family].values()) == pytest.approx([expected] * 4, abs=1e-5)
+
+
+def test_images_that_failed_or_are_missing_count_as_empty(tmp_path: Path) -> None:
+    truth = crafted()
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    masks = [one["mask"] for one in decoded(truth["annotations"])]
+    records = records_for(truth, masks)
+    records[0] = Record(records[0].name, records[0].image_id, 0, 0, "failed", "broken")
+    scored = score_prompted(read, records[:2] + records[3:], find_protocol("coco"))
+    assert len(scored.objects) == sum(not one["iscrowd"] for one in truth["annotations"])
+    lost = {truth["images"][place]["id"] for place in (0, 2)}
+    assert {one.image_id for one in scored.objects if one.iou == 0} == lost
+
+
+def test_records_of_other_annotations_are_refused(tmp_path: Path) -> None:
+    truth = crafted()
+    records = records_for(truth, [one["mask"] for one in decoded(truth["annotations"])])
+    truth["annotations"].pop(0)
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    with pytest.raises(DataError, match="the annotations have changed"):
+        score_prompted(read, records, find_protocol("coco"))
+
+
+masks = st.integers(0, 2**32 - 1).map(lambda seed: blob(np.random.default_rng(seed)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks, masks)
+def test_iou_of_any_masks(one: np.ndarray, other: np.ndarray) -> None:
+    first, second = rle.encode(one), rle.encode(other)
+    assert iou(first, second) == pytest.approx(plain.overlap(one, other, False), abs=1e-12)
+    assert iou(first, second) == iou(second, first)
+
+
+@settings(max_examples=40, deadline=None)
+@given(masks, st.integers(0, 3), st.integers(1, 4))
+def test_boundary_of_any_mask(mask: np.ndarray, turns: int, bigger: int) -> None:
+    """Also of masks that touch the image's border, of other sizes and upright."""
+    mask = np.ascontiguousarray(np.rot90(np.kron(mask[::bigger, ::bigger], np.ones((bigger, 1), bool)), turns))
+    assert (rle.decode(boundary(rle.encode(mask))) == plain.boundary(mask)).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(masks, masks, st.lists(st.tuples(st.integers(0, 39), st.integers(0, 29)), max_size=4))
+def test_next_click_of_any_masks(mask: np.ndarray, truth: np.ndarray, clicked: list[tuple[int, int]]) -> None:
+    mask, truth = (np.ascontiguousarray(shape[::4, ::4]) for shape in (mask, truth))
+    assert next_click(mask, truth, clicked) == plain.ritm_click(mask, truth, clicked)
+
+
+def test_the_first_of_equally_far_pixels_is_clicked() -> None:
+    truth = rectangle(10, 20, 40, 40) | rectangle(80, 20, 40, 40)
+    assert next_click(np.zeros_like(truth), truth, []) == (29, 39, 1)
+    assert next_click(np.zeros_like(truth), truth, [(29, 39)]) == (30, 39, 1)
+    assert next_click(truth, rectangle(10, 20, 40, 40), []) == (99, 39, 0)
+    assert next_click(truth, truth, []) == (0, 0, 0)  # nothing is wrong: as RITM's clicker, which still must click
+
+
+def test_clicks_on_a_photograph_equal_the_plain_protocol(photograph: np.ndarray) -> None:
+    """RITM with the starter SAM, one object at a time, through the general `predict`: the same masks and IoU."""
+    sam = build_sam("evsam-starter", offline=True)
+    sam.set_image(photograph)
+    height, width = photograph.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    truths = [
+        ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1 for cx, cy, rx, ry in ((140, 250, 60, 150), (420, 200, 150, 90))
+    ]
+    rounds = (1, 3)
+    ours = click_rounds(sam, [rle.encode(truth) for truth in truths], rounds)
+    for place, truth in enumerate(truths):
+        mask, clicks = np.zeros_like(truth), []
+        for number in range(1, rounds[-1] + 1):
+            clicks.append(next_click(mask, truth, [(cx, cy) for cx, cy, _ in clicks]))
+            points = np.array([[[cx, cy] for cx, cy, _ in clicks]], np.float32)
+            answer = sam.predict(points=points, labels=np.array([[label for *_, label in clicks]]))
+            mask = answer.masks[0, answer.predicted_iou[0].argmax()]
+            if number in rounds:
+                given = ours[rounds.index(number)]
+                assert (rle.decode(given.rles[place]) == mask).all()
+                assert iou(given.rles[place], rle.encode(truth)) == pytest.approx(
+                    plain.overlap(mask, truth, False), abs=1e-9
+                )
+
+
+def test_ground_truth_is_read_as_pycocotools_reads_it(tmp_path: Path) -> None:
+    truth = crafted(2)
+    path = write(tmp_path, "truth.json", truth)
+    read, coco = read_ground_truth(path), COCO(str(path))
+    assert [one for of_image in read.objects.values() for one in of_image]
+    for image_id, objects in read.objects.items():
+        for found in objects:
+            theirs = coco.anns[found.id]
+            assert theirs["image_id"] == image_id
+            assert (rle.decode(found.rle) == coco.annToMask(theirs)).all()
+            assert list(found.bbox) == theirs["bbox"] and found.area == theirs["area"]
+            assert found.crowd == bool(theirs["iscrowd"])
+
+
+def test_what_a_file_leaves_out_comes_from_the_mask(tmp_path: Path) -> None:
+    truth = crafted()
+    mask = rectangle(3, 4, 50, 20)
+    truth["annotations"] = [{"id": 1, "image_id": 10, "category_id": 2, "segmentation": uncompressed(mask)}]
+    truth["images"] = [
+        {"id": 10, "coco_url": "http://images/val2017/000000000010.jpg", "width": WIDTH, "height": HEIGHT}
+    ]
+    read = read_ground_truth(write(tmp_path, "truth.json", truth))
+    (found,) = read.objects[10]
+    assert (found.bbox, found.area, found.crowd) == ((3, 4, 50, 20), 1000, False)
+    assert read.images[10].name == "val2017/000000000010.jpg"
+
+
+BAD_TRUTHS = {
+    "a results file is itself a list": lambda d: [],
+    "list 'images'": lambda d: {**d, "images": 3},
+    "image 0 needs": lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg"}]},
+    "leaves the folder": lambda d: {**d, "images": [{**d["images"][0], "file_name": "../secret.jpg"}]},
+    "neither a 'file_name'": lambda d: {**d, "images": [{"id": 1, "width": 2, "height": 2}]},
+    "same id": lambda d: {**d, "images": d["images"] * 2},
+    "two of its categories": lambda d: {**d, "categories": d["categories"] * 2},
+    "two of its annotations": lambda d: {**d, "annotations": d["annotations"][:1] * 2},
+    "is for image 99": lambda d: {**d, "annotations": [{**d["annotations"][0], "image_id": 99}]},
+    "is of category 1,": lambda d: {**d, "annotations": [{**d["annotations"][0], "category_id": 1}]},
+    "it has no mask": lambda d: {**d, "annotations": [{**d["annotations"][0], "segmentation": []}]},
+    "do not fill": lambda d: {
+        **d,
+        "annotations": [{**d["annotations"][0], "segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}],
+    },
+    "not a finite number": lambda d: {**d, "annotations": [{**d["annotations"][0], "area": float("nan")}]},
+}
+
+
+@pytest.mark.parametrize("message", BAD_TRUTHS)
+def test_bad_annotation_files_are_refused_in_one_line(tmp_path: Path, message: str) -> None:
+    path = write(tmp_path, "truth.json", BAD_TRUTHS[message](crafted()))
+    with pytest.raises(DataError, match=r"truth\.json") as caught:
+        read_ground_truth(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00", '{"images": [' * 100_000])
+def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="JSON cannot be read"):
+        read_ground_truth(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_ground_truth(tmp_path / "none.json")
+
+
+def test_the_crafted_case_has_what_it_promises() -> None:
+    truth = crafted()
+    areas = [one["area"] for one in truth["annotations"]]
+    assert {1024, 9216, 0.4} <= set(areas) and sum(one["iscrowd"] for one in truth["annotations"]) == 2
+    assert len({one["image_id"] for one in truth["annotations"]}) < len(truth["images"])
+    assert any(0 in one["bbox"][2:] for one in truth["annotations"])
+    assert any(one["bbox"][0] > WIDTH for one in truth["annotations"])
