@@ -55,7 +55,16 @@ Classes = Annotated[
 Conf = Annotated[float, option("Boxes", "--conf", help="Lowest detector score to keep.", min=0, max=1)]
 Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", min=0, max=1)]
 MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", min=1)]
-ImgSize = Annotated[int, option("Boxes", "--imgsz", help="Longest side, in pixels, that the detector sees.", min=32)]
+ImgSize = Annotated[
+    int | None,
+    option(
+        "Boxes",
+        "--imgsz",
+        help="Longest side, in pixels, that the detector sees. Default: what it was trained at.",
+        min=32,
+        show_default=False,
+    ),
+]
 
 BoxFile = Annotated[
     Path | None,

@@ -25,7 +25,7 @@ def segment(
     conf: options.Conf = 0.25,
     iou: options.Iou = 0.7,
     max_det: options.MaxDet = 300,
-    imgsz: options.ImgSize = 640,
+    imgsz: options.ImgSize = None,
     texts: finding.Text = None,
     ontology: finding.Ontology = None,
     box_threshold: finding.BoxThreshold = 0.35,

@@ -117,6 +117,24 @@ class TestYolo:
         np.testing.assert_allclose(found.scores, scores[keep], atol=1e-6)
         assert (np.diff(found.scores) <= 0).all()
 
+    def test_searches_at_the_size_it_was_trained_at(self, coco_yolo, tmp_path):
+        import torch
+        from ultralytics import YOLO
+
+        for size in (160, None):
+            path = tmp_path / f"{size}.pt"
+            checkpoint = torch.load(coco_yolo, weights_only=False)
+            checkpoint["train_args"] = {"imgsz": size} if size else {}
+            torch.save(checkpoint, path)
+            found = build_detector(DetectorConfig(str(path), conf=0.05))([PHOTOS[0]])[0]
+            expected = build_detector(DetectorConfig(str(path), conf=0.05, imgsz=size or 640))([PHOTOS[0]])[0]
+            assert_same(found, expected)
+        bgr = np.ascontiguousarray(PHOTOS[0].pixels[..., ::-1])
+        path = tmp_path / "160.pt"
+        theirs = YOLO(path).predict(bgr, conf=0.05, device="cpu", verbose=False, save=False)[0].boxes.xyxy.numpy()
+        ours = build_detector(DetectorConfig(str(path), conf=0.05))([PHOTOS[0]])[0].boxes
+        np.testing.assert_allclose(ours, theirs[has_area(theirs)], atol=1e-3)
+
     def test_an_image_does_not_feel_its_neighbours(self, coco_yolo):
         shapes = [PHOTOS[0].pixels, PHOTOS[1].pixels, PHOTOS[0].pixels[::-1], PHOTOS[1].pixels[:300, :300]]
         images = [Image(str(index), np.ascontiguousarray(pixels)) for index, pixels in enumerate(shapes)]

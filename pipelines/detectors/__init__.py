@@ -32,7 +32,7 @@ class DetectorConfig:
     """What a model is asked for, in ultralytics' terms and with its defaults.
 
     model: a name of `DETECTORS`, or the path of a .pt or .onnx. conf: lowest score kept; iou: boxes of one class that
-    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched;
+    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched, None for the model's own: the one it was trained at;
     classes: names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
     """
 
@@ -40,7 +40,7 @@ class DetectorConfig:
     conf: float = 0.25
     iou: float = 0.7
     max_det: int = 300
-    imgsz: int = 640
+    imgsz: int | None = None
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class DetectorConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name):g}, but must be from 0 to 1")
         for name, least in (("max_det", 1), ("imgsz", 32)):
-            if getattr(self, name) < least:
+            if (value := getattr(self, name)) is not None and value < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, but must be at least {least}")
 
 

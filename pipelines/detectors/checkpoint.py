@@ -18,7 +18,8 @@ tasks: Any = quiet_ultralytics.tasks  # untyped
 
 
 def read_checkpoint(path: Path) -> torch.nn.Module:
-    """The detection model of a checkpoint, in fp32 on the CPU.
+    """The detection model of a checkpoint, in fp32 on the CPU; its `trained_size` is the input size, in pixels, that it
+    was trained at, as `YOLO.predict` takes it.
 
     ultralytics' restricted reader (`torch.load` with `weights_only=True`) admits nothing but its own and torch's
     layers and the values they hold, and evaluates no text. Raises WeightsError for every other file.
@@ -46,6 +47,8 @@ def read_checkpoint(path: Path) -> torch.nn.Module:
     if type(model) is not tasks.DetectionModel:
         raise WeightsError(f"{path} holds a {type(model).__name__}, but evsam needs a YOLO detection model")
     model.end2end = False  # where the model offers both: boxes that are suppressed at `iou`, as in YOLO.predict
+    size = (checkpoint.get("train_args") or {}).get("imgsz")
+    model.trained_size = size if isinstance(size, int) else 640
     fp32: torch.nn.Module = model.float()
     return fp32
 

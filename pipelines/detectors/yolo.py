@@ -43,7 +43,7 @@ class Yolo:
         self._classes = select(self.categories, config.classes) or None
         self._category_ids = np.array([category.id for category in self.categories], np.int64)
         flexible = _is_flexible(self._model)
-        size = config.imgsz if flexible else self._model.imgsz
+        size = (config.imgsz or getattr(self._model.model, "trained_size", 640)) if flexible else self._model.imgsz
         size = ultralytics.check_imgsz(size, stride=self._model.stride, min_dim=2)
         self._letterbox = ultralytics.LetterBox(size, auto=flexible, stride=self._model.stride)
 
