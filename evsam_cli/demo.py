@@ -18,7 +18,19 @@ def demo() -> None:
     package = find_spec("ultralytics")
     assert package is not None and package.origin is not None
     photographs = sorted(str(path) for path in Path(package.origin).parent.glob("assets/*.jpg"))
-    sys.argv = ["evsam", "segment", *photographs, "-o", str(OUTPUT), "--offline", "--overwrite"]
+    sys.argv = [
+        "evsam",
+        "segment",
+        *photographs,
+        "-o",
+        str(OUTPUT),
+        "--conf",
+        "0.15",
+        "--iou",
+        "0.5",
+        "--offline",
+        "--overwrite",
+    ]
     sys.argv += ["--save", "coco,dataset,ids,objects,overlay,cutouts,jsonl"]
     typer.echo(" ".join(sys.argv))
     try:

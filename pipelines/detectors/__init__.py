@@ -32,8 +32,9 @@ class DetectorConfig:
     """What a model is asked for, in ultralytics' terms and with its defaults.
 
     model: a name of `DETECTORS`, or the path of a .pt or .onnx. conf: lowest score kept; iou: boxes of one class that
-    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched, None for the model's own: the one it was trained at;
-    classes: names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
+    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched,
+    None for the size that the model was trained at; classes: names or category ids to keep, () for all. Raises
+    UsageError for a value that cannot be right.
     """
 
     model: str = "objects"
