@@ -17,13 +17,15 @@ from runs import evsam
 
 from pipelines.boxes import BOX_FORMATS
 from pipelines.detectors import DETECTORS
+from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.everything import STRATEGIES
 from pipelines.outputs import OUTPUTS
 from pipelines.registry import Registry, Row
 from pipelines.sam import SAMS
 from weights import manifest, store
 
 ROOT = Path(__file__).parents[1]
-TABLES = [SAMS, DETECTORS, OUTPUTS]
+TABLES = [SAMS, DETECTORS, TEXT_DETECTORS, STRATEGIES, OUTPUTS]
 HEAVY = ("torch", "numpy", "cv2", "ultralytics", "PIL", "requests", "pycocotools")
 
 

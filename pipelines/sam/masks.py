@@ -166,9 +166,7 @@ def region_runs(region: Bool, x0: int, y0: int, height: int, width: int) -> list
     padded = np.zeros((w, h + 1), np.bool_)  # the extra pixel ends a run at the end of its column
     padded[:, :h] = region
     flat = padded.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[0]:
-        edges = np.concatenate([[0], edges])
+    edges = np.flatnonzero(np.diff(flat.view(np.int8), prepend=np.int8(0)))
     column, row = np.divmod(edges, h + 1)
     positions = (x0 + column) * height + y0 + row
     starts, ends = positions[0::2], positions[1::2]
