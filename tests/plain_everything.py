@@ -1,8 +1,8 @@
 """Segment everything written the plain, slow way: what `grid` must equal.
 
-Step by step as arXiv 2304.02643 (appendix B) and segment-anything's automatic mask generator do it: every crop and every
-click is decoded by `plain_sam`, all three masks are upscaled to the crop's size before any is thrown away, every mask
-is a dense array. It shares with evsam the image encoder and prompt encoder (checked elsewhere) and nothing else.
+Step by step as arXiv 2304.02643 (appendix B) and segment-anything's automatic mask generator do it: every click in
+every crop is decoded by `plain_sam`, all three masks are upscaled to the crop's size before any is thrown away, every
+mask is a dense array. It shares with evsam the image encoder and prompt encoder (checked elsewhere) and nothing else.
 """
 
 from __future__ import annotations

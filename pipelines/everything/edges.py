@@ -20,7 +20,7 @@ from pipelines.everything.config import EdgesConfig, GridConfig
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.filters import outer_pixels, suppress
 from pipelines.everything.grid import passing
-from pipelines.everything.instances import join, take
+from pipelines.everything.instances import is_blank, join, take
 from pipelines.everything.job import SearchJob
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
@@ -31,7 +31,7 @@ _LONGEST_SIDE = 32_766
 """What OpenCV can sample from."""
 _AROUND = np.ones((3, 3), np.uint8)
 _SMOOTH = 1.0
-"""Standard deviation, in pixels, of the blur from which an edge's direction is read."""
+"""Standard deviation, in pixels, of the window in which an edge's direction is read."""
 
 
 def edges(sam: SamPredictor, config: EdgesConfig, *, device: str, offline: bool | None) -> SearchJob:
@@ -43,13 +43,14 @@ def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: Ed
     """One image's masks, best predicted IoU first, and its edge map. Raises ImageError for sides too long to thin."""
     if max(image.height, image.width) > _LONGEST_SIDE:
         raise ImageError(f"edges are found in images of at most {_LONGEST_SIDE:,} pixels a side: scale it down")
+    if is_blank(image):
+        return replace(join([]), edges=np.zeros((image.height, image.width), np.uint8))
     whole = Crop(0, 0, image.width, image.height, 0)
     unfiltered = GridConfig(pred_iou_thresh=0, stability_score_thresh=0, points_per_batch=config.points_per_batch)
     with clock("encode"):
         sam.set_image(image.pixels)
     with clock("decode"):
-        parts = passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered)
-        chunks = [(part, low_res.half()) for part, low_res in parts]
+        chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered))
     with clock("edges"):
         found = join([part for part, _ in chunks])
         kept = suppress(outer_pixels(found), found.masks.predicted_iou, config.box_nms_thresh, sam.device)
@@ -57,7 +58,7 @@ def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: Ed
         low_res = torch.cat([low_res for _, low_res in chunks])[kept]
         strength = np.zeros((image.height, image.width), np.float32)
         for logits, mask in zip(low_res, found.masks.rles, strict=True):
-            _add_border(strength, sam.upscaler, logits.float(), rle.bbox(mask))
+            _add_border(strength, sam.upscaler, logits, rle.bbox(mask))
         strength /= strength.max() or 1
         return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))
 
@@ -73,7 +74,7 @@ def _add_border(strength: Float32, upscaler: Upscaler, logits: Tensor, box: list
     )
     part = upscaler.window(logits, x0, x1, y0, y1).logits.T
     mask = (part > 0).astype(np.uint8)
-    probability = 1 / (1 + np.exp(-part))
+    probability = (1 + np.tanh(part / 2)) / 2
     slope = np.hypot(cv2.Sobel(probability, cv2.CV_32F, 1, 0), cv2.Sobel(probability, cv2.CV_32F, 0, 1))
     outside = cv2.dilate(mask, _AROUND) > mask
     np.maximum(strength[y0:y1, x0:x1], slope * outside, out=strength[y0:y1, x0:x1])
@@ -81,10 +82,10 @@ def _add_border(strength: Float32, upscaler: Upscaler, logits: Tensor, box: list
 
 def thin(strength: Float32) -> Float32:
     """An edge map, H x W, with 0 where a neighbour across the edge is stronger."""
-    smooth = cv2.GaussianBlur(strength, (0, 0), _SMOOTH)
-    xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order) for order in ((2, 0), (0, 2), (1, 1)))
-    along = np.arctan2(2 * xy, xx - yy) / 2  # the main axis of the Hessian in which it bends down least
-    across = np.stack([-np.sin(along), np.cos(along)])
+    dx, dy = cv2.Sobel(strength, cv2.CV_32F, 1, 0), cv2.Sobel(strength, cv2.CV_32F, 0, 1)
+    xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), _SMOOTH) for product in (dx * dx, dy * dy, dx * dy))
+    angle = np.arctan2(2 * xy, xx - yy) / 2  # of the structure tensor's main axis, which lies across the edge
+    across = np.stack([np.cos(angle), np.sin(angle)])
     y, x = np.mgrid[: strength.shape[0], : strength.shape[1]].astype(np.float32)
     sides = [
         cv2.remap(

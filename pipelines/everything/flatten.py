@@ -34,7 +34,7 @@ def flatten(rles: Sequence[Rle], order: Sequence[int], height: int, width: int, 
     for i in order:
         region, x0, y0 = rle.decode_region(rles[i])
         labels[y0 : y0 + region.shape[0], x0 : x0 + region.shape[1]][region] = i + 1
-    removed = sum(_remove_islands(labels, i + 1, mask, min_area) for i, mask in enumerate(rles))
+    removed = sum(_remove_islands(labels, i + 1, mask, min_area) for i, mask in enumerate(rles) if rle.area(mask))
     return Flat(labels, _fill_holes(labels, min_area), removed)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipelines.everything.config import GridConfig
 from pipelines.everything.crops import Crop, clicks, crops, points_per_side
 from pipelines.everything.filters import cut_off, outer_pixels, suppress
-from pipelines.everything.instances import instances_of, join, replace_masks, take
+from pipelines.everything.instances import instances_of, is_blank, join, replace_masks, take
 from pipelines.everything.job import SearchJob
 from pipelines.everything.regions import without_small_regions
 from pipelines.sam.predictor import Candidates, SamPredictor
@@ -36,7 +36,12 @@ def grid(sam: SamPredictor, config: GridConfig, *, device: str, offline: bool | 
 
 
 def search(sam: SamPredictor, image: Image, clock: StageClock, *, config: GridConfig, ask: Ask) -> Instances:
-    """What `ask` finds in each crop, every thing once; smaller crops go before larger ones, as they see more."""
+    """What `ask` finds in each crop, every thing once; smaller crops go before larger ones, as they see more.
+
+    An image of one colour holds nothing.
+    """
+    if is_blank(image):
+        return join([])
     parts = []
     for crop in crops(image.height, image.width, config):
         with clock("encode"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines import rle
 from pipelines.categories import OBJECT
-from pipelines.types import Asked, Detections, Float32, Instances, Int64, Masks, Rle
+from pipelines.types import Asked, Detections, Float32, Image, Instances, Int64, Masks, Rle
 
 
 def instances_of(
@@ -53,6 +53,11 @@ def join(parts: Sequence[Instances]) -> Instances:
         np.concatenate([none.reshape(0, 2), *(part.points for part in asked)]),
         np.concatenate([none.reshape(0, 4), *(part.crop_boxes for part in asked)]),
     )
+
+
+def is_blank(image: Image) -> bool:
+    """Whether an image has one colour alone."""
+    return bool((image.pixels == image.pixels[0, 0]).all())
 
 
 def _asked(found: Instances) -> Asked:

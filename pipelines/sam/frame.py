@@ -17,9 +17,9 @@ STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
 
 def resized(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Height and width of an image scaled so that its longest side is `longest`, rounded as SAM does."""
+    """Height and width of an image scaled so that its longest side is `longest`, rounded as SAM does, not to 0."""
     scale = longest / max(height, width)
-    return int(height * scale + 0.5), int(width * scale + 0.5)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 @dataclass(frozen=True)
