@@ -101,8 +101,15 @@ def _split(
     if texts or ontology:
         return tuple(arguments), texts
     *sources, last = arguments
-    if Path(last).exists() and not last.lower().endswith(".txt"):
+    if _exists(last) and not last.lower().endswith(".txt"):
         raise UsageError(f'what to look for is missing: add it after {last}, such as "cat . red car"')
     if not sources:
         raise UsageError(f"no images: name them before {last!r}, which is what to look for")
     return tuple(sources), [last]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # too long for a name, but not for phrases
+        return False

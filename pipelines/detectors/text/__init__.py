@@ -59,8 +59,10 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over one image found. boxes: N x 4 float32, cxcywh as shares of the image's sides; scores: N x P
-    float32, 0 to 1, of each box for each phrase looked for; phrases: P int64, places in the list that was read.
+    """What one pass over one image found.
+
+    boxes: N x 4 float32, cxcywh as shares of the image's sides, some perhaps outside it; scores: N x P float32, 0 to 1,
+    of each box for each phrase looked for; phrases: P int64, places in the list that was read.
     """
 
     boxes: Float32

@@ -43,6 +43,7 @@ class TextDetector:
             "over_box_threshold": 0,
             "claimed_by_several_phrases": 0,
             "dropped_under_text_threshold": 0,
+            "dropped_outside_the_image": 0,
             "dropped_as_overlapping": 0,
             "dropped_as_too_large": 0,
             "dropped_over_max_det": 0,
@@ -60,19 +61,15 @@ class TextDetector:
 
     def _decide(self, passes: Sequence[Pass], image: Image) -> Detections:
         named = [self._name(found) for found in passes]
-        boxes = to_xyxy(
-            np.concatenate([boxes for boxes, _, _ in named]),
-            "cxcywh-normalised",
-            width=image.width,
-            height=image.height,
-            allow_empty=True,
-        )
+        shares = np.concatenate([boxes for boxes, _, _ in named])
+        sides = np.array([image.width, image.height] * 2, np.float32)
+        boxes = to_xyxy(shares * sides, "cxcywh", width=image.width, height=image.height, allow_empty=True)
         boxes = clip(boxes, width=image.width, height=image.height)
         scores = np.concatenate([scores for _, scores, _ in named])
         category_ids = self._category_ids[np.concatenate([phrases for _, _, phrases in named])]
         order = np.argsort(-scores, kind="stable")
-        order = order[has_area(boxes[order])]
         found = Detections(boxes[order], scores[order], category_ids[order])
+        found = self._keep(found, has_area(found.boxes), "dropped_outside_the_image")
         found = self._keep(found, self._not_overlapping(found), "dropped_as_overlapping")
         found = self._keep(found, ~self._too_large(found, image), "dropped_as_too_large")
         found = self._keep(found, np.arange(len(found)) < self._config.max_det, "dropped_over_max_det")

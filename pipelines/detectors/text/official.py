@@ -66,6 +66,7 @@ def build(settings: Mapping[str, Any], bert: BertConfig, vocabulary: Vocabulary)
     The library's trading of time for memory, which helps only training, is off.
     """
     chosen = {name: value for name, value in settings.items() if not name.startswith("__")}
+    _ignore_warnings()
     with _given(Bert(bert), _Captions(vocabulary)):
         model: nn.Module = library.build_groundingdino(
             SimpleNamespace(**{**chosen, "use_checkpoint": False, "use_transformer_ckpt": False})

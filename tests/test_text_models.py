@@ -1,0 +1,482 @@
+"""The back ends: that official checkpoints mean the same in both, what is done once, and files that are not right.
+
+The two implementations of Grounding DINO are independent. One is filled with random weights, the state dict converted
+for the other: equal answers then say that each reads its own kind of checkpoint as the other does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("transformers")
+pytest.importorskip("groundingdino")
+import tiny_text
+from tiny_text import BERT, SIDES, SIZES, stripes
+
+from pipelines.detectors.text import TEXT_DETECTORS, Pass, TextModel
+from pipelines.detectors.text.bert import Bert, BertConfig
+from pipelines.detectors.text.grounding_dino import FeaturesOnce, GroundingDino, TextOnce
+from pipelines.detectors.text.hugging_face import HuggingFaceGroundingDino
+from pipelines.detectors.text.official import OfficialGroundingDino
+from pipelines.detectors.text.owlv2 import Owlv2
+from pipelines.detectors.text.vision import place, scaled_size
+from pipelines.errors import UsageError, WeightsError
+from pipelines.types import Image
+from weights import manifest
+
+TOLERANCE = 1e-3
+PHRASES = ["red car", "cat", "hard hat"]
+IMAGES = [Image("wide", stripes(120, 200)), Image("tall", stripes(230, 90)), Image("small", stripes(40, 40))]
+GDINO = "GroundingDinoForObjectDetection"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """The same weights as an official checkpoint and as a model of the hub; a small MM-Grounding-DINO, an OWLv2."""
+    root = tmp_path_factory.mktemp("text")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny_text.shrink_swin(patch)
+        state = tiny_text.write_official(
+            root / "official", tiny_text.official_settings(**SIZES), BERT, "groundingdino_swint_ogc.pth"
+        )
+        tiny_text.write_hugging_face(root / "hub", state, BERT, **tiny_text.TINY_CONFIG)
+        tiny_text.write_mm(root / "mm")
+        tiny_text.write_owlv2(root / "owlv2")
+        yield {folder.name: folder for folder in root.iterdir()}
+
+
+def official(folder: Path, **options: Any) -> OfficialGroundingDino:
+    return OfficialGroundingDino(
+        folder / "groundingdino_swint_ogc.pth",
+        **{"config": tiny_text.official_settings(**SIZES), "bert": BERT, **SIDES, **options},
+    )
+
+
+def hub(folder: Path, **options: Any) -> HuggingFaceGroundingDino:
+    return HuggingFaceGroundingDino(folder / "model.safetensors", **{"architecture": GDINO, **SIDES, **options})
+
+
+@pytest.fixture(scope="module")
+def models(folders: dict[str, Path]) -> tuple[GroundingDino, GroundingDino]:
+    """Both implementations with the same weights, every one of them random."""
+    return official(folders["official"]), hub(folders["hub"])
+
+
+@pytest.fixture
+def same_clamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the one difference between the two: before a box is refined its coordinates are kept from 0 and 1, by the
+    authors by 1e-3 and by transformers by 1e-5. With random weights many boxes lie there; of a trained model's, only
+    those that touch an edge of the image to within a thousandth of its size, and by no more than that.
+    """
+    from groundingdino.util.misc import inverse_sigmoid
+
+    monkeypatch.setattr(torch.special, "logit", lambda x, eps: inverse_sigmoid(x, 1e-3))
+
+
+def difference(found: list[list[Pass]], expected: list[list[Pass]]) -> float:
+    """The largest of boxes and scores; the passes must be alike otherwise."""
+    assert [len(passes) for passes in found] == [len(passes) for passes in expected]
+    worst = 0.0
+    for mine, theirs in zip(chain(*found), chain(*expected), strict=True):
+        np.testing.assert_array_equal(mine.phrases, theirs.phrases)
+        worst = max(worst, np.abs(mine.boxes - theirs.boxes).max(), np.abs(mine.scores - theirs.scores).max())
+    return worst
+
+
+def compare(models: Sequence[GroundingDino], images: list[Image]) -> dict[str, float]:
+    """The largest differences of the two models' answers, and how much the answers themselves vary."""
+    canvas = place(images, torch.device("cpu"), *models[0]._sides)
+    (caption,) = models[0]._vocabulary.captions(PHRASES)
+    (logits, boxes), (logits_, boxes_) = (model.predict(canvas, caption.token_ids) for model in models)
+    assert logits.shape == (*boxes.shape[:2], 256) and boxes.shape[::2] == (len(images), 4)
+    text = np.s_[..., : len(caption.token_ids)]
+    assert logits[text].isfinite().all() and (logits[..., len(caption.token_ids) :] == -torch.inf).all()
+    return {
+        "pred_logits": float((logits - logits_)[text].abs().max()),
+        "pred_boxes": float((boxes - boxes_).abs().max()),
+        "logits vary by": float(logits[text].std()),
+        "boxes vary by": float(boxes.std(dim=1).min()),
+    }
+
+
+class TestAgreement:
+    @pytest.mark.parametrize("images", [IMAGES[:1], IMAGES], ids=["one image", "three sizes on one canvas"])
+    def test_logits_and_boxes(
+        self, models: tuple[GroundingDino, GroundingDino], same_clamp: None, images: list[Image]
+    ) -> None:
+        found = compare(models, images)
+        assert found["logits vary by"] > 1 and found["boxes vary by"] > 0.005, "answers alike would prove nothing"
+        assert found["pred_logits"] < TOLERANCE and found["pred_boxes"] < TOLERANCE, found
+
+    def test_as_built(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With the weights that the library itself starts from, nothing needs to be removed."""
+        tiny_text.shrink_swin(monkeypatch)
+        settings = tiny_text.official_settings(**SIZES)
+        state = tiny_text.write_official(tmp_path / "a", settings, BERT, "groundingdino_swint_ogc.pth", refill=False)
+        tiny_text.write_hugging_face(tmp_path / "b", state, BERT, **tiny_text.TINY_CONFIG)
+        found = compare([official(tmp_path / "a"), hub(tmp_path / "b")], IMAGES)
+        assert found["logits vary by"] > 1
+        assert found["pred_logits"] < TOLERANCE and found["pred_boxes"] < TOLERANCE, found
+
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_passes(self, models: tuple[GroundingDino, GroundingDino], same_clamp: None, alone: bool) -> None:
+        for model in models:
+            model.read(PHRASES, alone=alone)
+        found, expected = (model(IMAGES) for model in models)
+        assert [passed.phrases.tolist() for passed in found[0]] == ([[0], [1], [2]] if alone else [[0, 1, 2]])
+        assert difference(found, expected) < TOLERANCE
+
+    def test_the_library_called_as_its_manual_says(
+        self, folders: dict[str, Path], models: tuple[GroundingDino, GroundingDino]
+    ) -> None:
+        """Encoding text and images once changes nothing: transformers' own processor and model give the same."""
+        from transformers import BertTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessor
+
+        folder, image = folders["hub"], IMAGES[0]
+        processor = GroundingDinoImageProcessor(size={"shortest_edge": SIDES["short"], "longest_edge": SIDES["long"]})
+        inputs = processor(image.pixels, return_tensors="pt")
+        canvas = place([image], torch.device("cpu"), **SIDES)
+        assert inputs.pixel_values.shape == canvas.pixels.shape
+        assert (inputs.pixel_values - canvas.pixels).abs().mean() < 0.05  # it scales by another filter
+        text = BertTokenizer.from_pretrained(str(folder))("red car . cat . hard hat .", return_tensors="pt")
+        library = GroundingDinoForObjectDetection.from_pretrained(folder).eval()
+        with torch.inference_mode():
+            expected = library(**{**inputs, "pixel_values": canvas.pixels}, **text)
+        ours = models[1]
+        (caption,) = ours._vocabulary.captions(PHRASES)
+        assert list(caption.token_ids) == text.input_ids[0].tolist()
+        logits, boxes = ours.predict(canvas, caption.token_ids)
+        torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(boxes, expected.pred_boxes, atol=1e-5, rtol=0)
+
+    def test_a_second_look_gives_the_same(self, models: tuple[GroundingDino, GroundingDino]) -> None:
+        for model in models:
+            model.read(PHRASES[:2], alone=True)
+            first = model(IMAGES[:2])
+            assert difference(model(IMAGES[:2]), first) == 0
+            model.read(PHRASES[:2], alone=True)
+            assert difference(model(IMAGES[:2]), first) == 0
+
+    def test_bf16(self, folders: dict[str, Path], models: tuple[GroundingDino, GroundingDino]) -> None:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            pytest.skip("no bf16 arithmetic here")
+        rough = official(folders["official"], precision="bf16"), hub(folders["hub"], precision="bf16")
+        for exact, fast in zip(models, rough, strict=True):
+            for model in (exact, fast):
+                model.read(PHRASES, alone=False)
+            ((expected,),), ((found,),) = exact(IMAGES[:1]), fast(IMAGES[:1])
+            assert found.scores.dtype == found.boxes.dtype == np.float32
+            best = np.argsort(-expected.scores.max(1))[:10]
+            assert 0 < np.abs(expected.scores[best] - found.scores[best]).mean() < 0.2
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1800)
+    @pytest.mark.parametrize("refill", [False, True], ids=["as built", "all random"])
+    def test_at_real_size(
+        self, tmp_path: Path, photograph: np.ndarray, request: pytest.FixtureRequest, refill: bool
+    ) -> None:
+        """Swin-T and BERT as published, a photograph at 800 x 1066 pixels, 900 boxes."""
+        if refill:
+            request.getfixturevalue("same_clamp")
+        settings = tiny_text.official_settings()
+        file = "groundingdino_swint_ogc.pth"
+        state = tiny_text.write_official(tmp_path / "a", settings, BertConfig(), file, refill=refill)
+        tiny_text.write_hugging_face(tmp_path / "b", state, BertConfig())
+        del state
+        models = [
+            OfficialGroundingDino(tmp_path / "a" / file, config="GroundingDINO_SwinT_OGC"),
+            HuggingFaceGroundingDino(tmp_path / "b" / "model.safetensors", architecture=GDINO),
+        ]
+        found = compare(models, [Image("photograph", photograph)])
+        print(found)
+        assert found["logits vary by"] > 1
+        assert found["pred_logits"] < TOLERANCE and found["pred_boxes"] < TOLERANCE, found
+
+
+class TestBert:
+    def test_equals_transformers(self) -> None:
+        from transformers import BertConfig as TheirConfig
+        from transformers import BertModel
+
+        theirs = BertModel(TheirConfig(**vars(BERT)), add_pooling_layer=True).eval()
+        state = tiny_text.fill(theirs)
+        ours = Bert(BERT).eval()
+        ours.load_state_dict(state)
+        ids = torch.randint(0, BERT.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
+        mask = torch.eye(9, dtype=torch.bool) | (torch.arange(9)[:, None] // 3 == torch.arange(9) // 3)
+        positions, types = (torch.arange(9) % 3).expand(2, -1), torch.zeros_like(ids)
+        with torch.inference_mode():
+            expected = theirs(ids, mask.expand(2, 1, 9, 9), types, positions).last_hidden_state
+            found = ours(ids, mask.expand(2, 9, 9), positions, types)["last_hidden_state"]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+    def test_the_layout_of_bert_base_uncased(self) -> None:
+        with torch.device("meta"):
+            state = Bert(BertConfig()).state_dict()
+        assert len(state) == 199 and sum(x.numel() for x in state.values()) == 109_482_240
+
+
+class TestOnce:
+    def calls(self, module: torch.nn.Module) -> list[int]:
+        seen: list[int] = []
+        module.register_forward_hook(lambda *_: seen.append(1))
+        return seen
+
+    def parts(self, model: GroundingDino) -> tuple[TextOnce, FeaturesOnce]:
+        modules = list(model._model.modules())
+        (text,) = (module for module in modules if isinstance(module, TextOnce))
+        (features,) = (module for module in modules if isinstance(module, FeaturesOnce))
+        return text, features
+
+    @pytest.mark.parametrize("which", [0, 1], ids=["official", "hub"])
+    def test_text_once_a_run_and_features_once_an_image(
+        self, models: tuple[GroundingDino, GroundingDino], which: int
+    ) -> None:
+        model = models[which]
+        text, features = self.parts(model)
+        encoded, seen = self.calls(text.encoder), self.calls(features.backbone)
+        model.read(PHRASES, alone=True)
+        for image in IMAGES:
+            model([image])
+        assert (len(encoded), len(seen)) == (len(PHRASES), len(IMAGES))
+        model.read(["cat"], alone=False)
+        model(IMAGES)
+        assert (len(encoded), len(seen)) == (len(PHRASES) + 1, len(IMAGES) + 1)
+        assert features._canvas is None, "features are kept after they were used"
+
+    def test_owlv2_reads_once(self, folders: dict[str, Path]) -> None:
+        model = Owlv2(folders["owlv2"] / "model.safetensors")
+        encoded = self.calls(model._model.owlv2.text_model)
+        model.read(["a cat", "a bus"], alone=True)
+        for image in IMAGES:
+            model([image])
+        assert len(encoded) == 1
+
+
+class TestVision:
+    @pytest.mark.parametrize(
+        "shape", [(480, 640), (640, 480), (100, 100), (800, 801), (3000, 100), (17, 900), (500, 1333), (1080, 810)]
+    )
+    def test_is_what_the_authors_do(self, shape: tuple[int, int]) -> None:
+        import PIL.Image
+        from groundingdino.datasets import transforms
+
+        pixels = stripes(*shape)
+        expected, _ = transforms.Compose(
+            [
+                transforms.RandomResize([800], max_size=1333),
+                transforms.ToTensor(),
+                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            ]
+        )(PIL.Image.fromarray(pixels), None)
+        canvas = place([Image("a", pixels)], torch.device("cpu"))
+        height, width = expected.shape[1:]
+        torch.testing.assert_close(canvas.pixels[0, :, :height, :width], expected, atol=1e-6, rtol=0)
+        padding = canvas.padding.clone()
+        padding[:, :height, :width] = ~padding[:, :height, :width]
+        assert padding.all() and (canvas.pixels[:, :, height:] == 0).all() and (canvas.pixels[..., width:] == 0).all()
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (1, 40), (2, 3)])
+    def test_thin_images(self, models: tuple[GroundingDino, GroundingDino], shape: tuple[int, int]) -> None:
+        height, width = scaled_size(*shape)
+        assert 1 <= min(height, width) and max(height, width) <= 1333
+        canvas = place([Image("thin", stripes(*shape))], torch.device("cpu"))
+        places = sum(-(-canvas.pixels.shape[2] // s) * -(-canvas.pixels.shape[3] // s) for s in (8, 16, 32, 64))
+        assert places >= 900, "the model chooses 900"
+        for model in models:
+            model.read(["cat"], alone=False)
+            ((found,),) = model([Image("thin", stripes(*shape))])
+            assert np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()
+
+    def test_no_images(self, folders: dict[str, Path], models: tuple[GroundingDino, GroundingDino]) -> None:
+        every: list[TextModel] = [*models, Owlv2(folders["owlv2"] / "model.safetensors")]
+        for model in every:
+            model.read(["cat"], alone=False)
+            assert model([]) == []
+
+
+class TestOwlv2:
+    def test_is_what_the_library_does(self, folders: dict[str, Path]) -> None:
+        from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessor
+
+        folder = folders["owlv2"]
+        ours = Owlv2(folder / "model.safetensors")
+        phrases = ["cat", "a red bus"]
+        ours.read(phrases, alone=False)
+        library = Owlv2ForObjectDetection.from_pretrained(folder).eval()
+        processor = Owlv2ImageProcessor(size={"height": 96, "width": 96})
+        rows = [ours._tokenizer(phrase).input_ids for phrase in phrases]
+        ids = torch.tensor([row + [0] * (16 - len(row)) for row in rows])
+        real = torch.tensor([[1] * len(row) + [0] * (16 - len(row)) for row in rows])
+        for image in IMAGES:
+            pixels = processor(image.pixels, return_tensors="pt").pixel_values
+            assert (pixels - ours.place([image])).abs().mean() < 0.05  # it scales by another filter
+            with torch.inference_mode():
+                expected = library(input_ids=ids, attention_mask=real, pixel_values=ours.place([image]))
+            ((found,),) = ours([image])
+            np.testing.assert_allclose(found.scores, expected.logits[0].sigmoid(), atol=1e-5)
+            side = max(image.width, image.height)
+            shares = np.array([side / image.width, side / image.height] * 2, np.float32)
+            np.testing.assert_allclose(found.boxes, expected.pred_boxes[0].numpy() * shares, rtol=0.02)
+
+    def test_alone_or_together_the_scores_are_the_same(self, folders: dict[str, Path]) -> None:
+        model = Owlv2(folders["owlv2"] / "model.safetensors")
+        model.read(["cat", "bus"], alone=False)
+        ((together,),) = model(IMAGES[:1])
+        model.read(["cat", "bus"], alone=True)
+        (apart,) = model(IMAGES[:1])
+        for column, single in enumerate(apart):
+            assert single.phrases.tolist() == [column]
+            np.testing.assert_array_equal(single.scores[:, 0], together.scores[:, column])
+
+    def test_a_phrase_too_long_is_refused_not_cut(self, folders: dict[str, Path]) -> None:
+        model = Owlv2(folders["owlv2"] / "model.safetensors")
+        with pytest.raises(UsageError, match="has 15 tokens, but OWLv2 reads 14"):
+            model.read(["cat", "x" * 15], alone=False)
+
+
+def test_mm_grounding_dino(folders: dict[str, Path]) -> None:
+    model = hub(folders["mm"], architecture="MMGroundingDinoForObjectDetection")
+    model.read(PHRASES, alone=False)
+    passes = model(IMAGES)
+    assert all(found.scores.shape == (60, 3) and (found.scores > 0).all() for (found,) in passes)
+
+
+class TestFiles:
+    """Of the wrong model, damaged, hostile, or missing."""
+
+    def copy(self, folder: Path, tmp_path: Path) -> Path:
+        return shutil.copytree(folder, tmp_path / folder.name)
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda state: state.pop("module.feat_map.bias"), "1 missing: feat_map.bias"),
+            (lambda state: state.update(extra=torch.zeros(1)), "1 unexpected: extra"),
+            (
+                lambda state: state.update({"module.feat_map.bias": torch.zeros(3)}),
+                r"1 misshapen: feat_map.bias \(3,\) instead of \(256,\)",
+            ),
+        ],
+    )
+    def test_official_is_loaded_strictly(
+        self, folders: dict[str, Path], tmp_path: Path, change: Any, reason: str
+    ) -> None:
+        folder = self.copy(folders["official"], tmp_path)
+        path = folder / "groundingdino_swint_ogc.pth"
+        checkpoint = torch.load(path, weights_only=True)
+        change(checkpoint["model"])
+        torch.save(checkpoint, path)
+        with pytest.raises(WeightsError, match=reason):
+            official(folder)
+
+    def test_code_in_a_checkpoint_does_not_run(self, folders: dict[str, Path], tmp_path: Path) -> None:
+        class Harm:
+            def __reduce__(self) -> Any:
+                return Path.touch, (tmp_path / "marker",)
+
+        folder = self.copy(folders["official"], tmp_path)
+        torch.save({"model": Harm()}, folder / "groundingdino_swint_ogc.pth")
+        with pytest.raises(WeightsError, match="is damaged, or holds more than tensors"):
+            official(folder)
+        assert not (tmp_path / "marker").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda state: state.pop("model.text_projection.bias"), "missing keys model.text_projection.bias"),
+            (lambda state: state.update(extra=torch.zeros(1)), "unexpected keys extra"),
+            (lambda state: state.update({"model.text_projection.bias": torch.zeros(3)}), "does not work as a"),
+        ],
+    )
+    def test_the_hubs_is_loaded_strictly(
+        self, folders: dict[str, Path], tmp_path: Path, change: Any, reason: str
+    ) -> None:
+        from safetensors.torch import load_file, save_file
+
+        folder = self.copy(folders["hub"], tmp_path)
+        state: dict[str, Tensor] = load_file(folder / "model.safetensors")
+        change(state)
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(WeightsError, match=reason):
+            hub(folder)
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+    @pytest.mark.parametrize("content", [b"", b"{", b'{"model_type": "bert"}', None])
+    def test_damaged_files_of_the_hub(
+        self, folders: dict[str, Path], tmp_path: Path, name: str, content: bytes | None
+    ) -> None:
+        folder = self.copy(folders["hub"], tmp_path)
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        with pytest.raises(WeightsError, match=str(folder)) as caught:
+            hub(folder)
+        assert "\n" not in str(caught.value)
+
+    def test_another_vocabulary(self, folders: dict[str, Path], tmp_path: Path) -> None:
+        folder = self.copy(folders["hub"], tmp_path)
+        lines = (folder / "vocab.txt").read_text("utf-8").splitlines()
+        (folder / "vocab.txt").write_text("\n".join(["[extra]", *lines]), "utf-8")
+        with pytest.raises(WeightsError, match=r"vocab\.txt is not the vocabulary of bert-base-uncased"):
+            hub(folder)
+
+    @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+    def test_tokenizer_of_owlv2_missing(self, folders: dict[str, Path], tmp_path: Path, name: str) -> None:
+        folder = self.copy(folders["owlv2"], tmp_path)
+        (folder / name).unlink()
+        with pytest.raises(WeightsError, match="holds no tokenizer of CLIP"):
+            Owlv2(folder / "model.safetensors")
+
+    def test_quiet(self, folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            for model in (
+                official(folders["official"]),
+                hub(folders["hub"]),
+                Owlv2(folders["owlv2"] / "model.safetensors"),
+            ):
+                model.read(["cat"], alone=False)
+                model(IMAGES[:1])
+        assert [str(warning.message) for warning in heard] == []
+        assert capfd.readouterr() == ("", "")
+
+
+class TestTable:
+    @pytest.mark.parametrize("name", TEXT_DETECTORS)
+    def test_every_row_has_its_files_and_its_class(self, name: str) -> None:
+        row = TEXT_DETECTORS[name]
+        files = [file.filename for file in manifest.files(row.weights or "")]
+        backend = row.load()
+        if backend is OfficialGroundingDino:
+            config = importlib.import_module(f"groundingdino.config.{row.options['config']}")
+            assert files[1:] == ["vocab.txt"] and config.modelname == "groundingdino"
+        elif backend is HuggingFaceGroundingDino:
+            import transformers
+
+            assert files == ["model.safetensors", "config.json", "vocab.txt"]
+            assert hasattr(transformers, row.options["architecture"])
+        else:
+            assert backend is Owlv2
+            assert files == ["model.safetensors", "config.json", "vocab.json", "merges.txt"]
+        assert row.extra == "text"
