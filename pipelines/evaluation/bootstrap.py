@@ -39,7 +39,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def compare(
+def differences(
     first: Details, second: Details, *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> list[Difference]:
     """One Difference per metric that has a value in both runs. Raises UsageError when they cannot be compared."""

@@ -6,6 +6,7 @@ It is enough to weigh the images anew, so that two runs can be compared without 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,11 @@ def save_details(path: Path, details: Details) -> None:
 def load_details(path: Path) -> Details:
     """Read what `save_details` wrote. Raises DataError when the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in file.files}
         if "kind" not in arrays:
             return ObjectDetails(**arrays)
         image_ids, kind = arrays.pop("image_ids"), str(arrays.pop("kind"))
         return DetectionDetails(image_ids, Matches(**{**arrays, "image_count": int(arrays["image_count"])}), kind)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is missing or damaged: score the run again with `evsam evaluate`") from error

@@ -20,9 +20,9 @@ from pipelines.evaluation.predictions import Predictions, from_records, read_res
 from pipelines.evaluation.prompts import Prompting, build_prompter
 from pipelines.evaluation.protocols import Protocol, find_protocol
 from pipelines.evaluation.report import write_report
-from pipelines.evaluation.runner import Cell, Model, run_cells
+from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
-from pipelines.evaluation.stamp import made_by_file, stamp
+from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
 from pipelines.files import write_text
 from pipelines.journal import scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
@@ -30,7 +30,6 @@ from pipelines.records import Record
 from pipelines.run import Silent, Watcher
 from pipelines.sam import build_sam
 from pipelines.segment import sam_sha256
-from weights import digest
 
 DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"
@@ -76,63 +75,69 @@ class Evaluation:
     failed: Mapping[str, str]
 
 
-def evaluate(config: EvaluationConfig, watch: Watcher | None = None) -> Evaluation:
+def evaluate(
+    config: EvaluationConfig,
+    watch: Watcher | None = None,
+    *,
+    models: Sequence[Model] | None = None,
+    truth: GroundTruth | None = None,
+) -> Evaluation:
     """Run what has to be run, score it, and write everything below `config.output`.
 
-    Raises EvsamError for faults of settings, weights, annotations or disk. Images that fail count as without masks.
+    models: what `build_models` gave, when several data sets share them; truth: what config.annotations holds, when that
+    is no annotation file. Raises EvsamError for faults of settings, weights, annotations or disk. Images that fail
+    count as without masks.
     """
     protocol = find_protocol(config.protocol)
     if not config.prompts and not config.results:
         raise UsageError("nothing to score: say how to prompt, or name a results file")
-    truth = read_ground_truth(config.annotations, limit=config.limit)
-    cells = _run(config, truth, watch or Silent())
+    truth = truth or read_ground_truth(config.annotations, limit=config.limit)
+    cells = _run(config, truth, build_models(config) if models is None else models, watch or Silent())
     evaluator = Evaluator(truth)
     scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
-    names = [score.name for score in scores]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two results would be called {name}: rename one of the files")
+    check_distinct([score.name for score in scores])
     for score in scores:
         _write(config.output / score.name, truth, score, protocol)
     write_matrix(config.output, scores)
-    failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
-    evaluation = Evaluation(truth, scores, failed)
     if config.report:
         write_report(config.output / "report.html", truth, scores, config.images)
-    return evaluation
+    failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
+    return Evaluation(truth, scores, failed)
 
 
-def _run(config: EvaluationConfig, truth: GroundTruth, watch: Watcher) -> list[Cell]:
+def build_models(config: EvaluationConfig) -> list[Model]:
+    """The SAMs of `config`, none when it has nothing to prompt."""
+    if config.weights and len(config.sams) > 1:
+        raise UsageError("--weights is for one SAM, but several were named")
+    models = []
+    for name in config.sams if config.prompts else ():
+        sha256 = sam_sha256(name, config.weights, offline=config.offline)
+        sam = build_sam(name, config.weights, config.device, config.precision, offline=config.offline)
+        models.append(Model(sam, {"name": name, "sha256": sha256, "precision": config.precision}))
+    return models
+
+
+def _run(config: EvaluationConfig, truth: GroundTruth, models: Sequence[Model], watch: Watcher) -> list[Cell]:
     if not config.prompts:
         return []
     if config.images is None:
         raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
-    if config.weights and len(config.sams) > 1:
-        raise UsageError("--weights is for one SAM, but several were named")
-    models = []
-    for name in config.sams:
-        settings = {
-            "name": name,
-            "sha256": sam_sha256(name, config.weights, offline=config.offline),
-            "precision": config.precision,
-        }
-        sam = build_sam(name, config.weights, config.device, config.precision, offline=config.offline)
-        models.append(Model(sam, settings))
     prompters = [
         build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
         for prompting in config.prompts
     ]
+    settings = {
+        "annotations_sha256": sha256_of(config.annotations),
+        "limit": config.limit,
+        "device": config.device.split(":")[0],
+    }
     return run_cells(
         truth,
         config.images,
         config.output,
         prompters,
         models,
-        {
-            "annotations_sha256": digest.sha256(config.annotations),
-            "limit": config.limit,
-            "device": config.device.split(":")[0],
-        },
+        settings,
         watch,
         resume=config.resume,
         overwrite=config.overwrite,

@@ -62,14 +62,15 @@ def write_matrix(folder: Path, scores: Sequence[CellScore]) -> None:
         for s in scores
     ]
     write_text(folder / "matrix.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "matrix.tex", _latex(text_rows(scores)))
+    write_text(folder / "matrix.tex", latex(text_rows(scores), names=2))
 
 
-def _latex(rows: Sequence[Sequence[str]]) -> str:
+def latex(rows: Sequence[Sequence[str]], *, names: int) -> str:
+    """A header and rows as a LaTeX table; names: columns at the left that hold no numbers."""
     header, *body = [[_escape(cell) for cell in row] for row in rows]
     lines = [
         r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
+        rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(header) - names)}}}",
         r"\toprule",
         rf"{' & '.join(header)} \\",
         r"\midrule",

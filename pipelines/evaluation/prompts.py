@@ -13,10 +13,10 @@ from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import Detector, DetectorConfig, build_detector, find_weights
 from pipelines.detectors.box_table import BoxTable, read_box_table
-from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.clicks import click_rounds
+from pipelines.evaluation.text_prompts import CategoryDetector, CategoryNames, build_category_detector
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances, Int64
 from weights import digest
@@ -45,7 +45,7 @@ class FileOfBoxes:
     path: Path
 
 
-Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | TextConfig
+Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames
 
 
 class Prompter(Protocol):
@@ -95,14 +95,13 @@ def build_prompter(
         return _Clicks(config)
     if isinstance(config, FileOfBoxes):
         return _FileBoxes(config, truth, agnostic)
-    if isinstance(config, TextConfig):
-        weights = find_text_weights(config.model, offline=offline)
-        detector: Detector = build_text_detector(config, device=device, offline=offline)
-    else:
-        weights = find_weights(config.model, offline=offline)
-        detector = build_detector(config, device=device, offline=offline)
-    settings = {"kind": type(config).__name__, **asdict(config), "sha256": digest.fingerprint(weights)}
-    return _Detector(Path(config.model).stem, detector, truth, settings, agnostic)
+    if isinstance(config, CategoryNames):
+        named, settings = build_category_detector(config, truth, device=device, offline=offline)
+        return _CategoryNames(config.model, named, settings, agnostic)
+    weights = find_weights(config.model, offline=offline)
+    detector = build_detector(config, device=device, offline=offline)
+    settings = {"kind": "Detector", **asdict(config), "sha256": digest.fingerprint(weights)}
+    return NamedClasses(Path(config.model).stem, detector, truth, settings, agnostic)
 
 
 class _OfTruth:
@@ -199,7 +198,7 @@ def _rows_of_images(table: BoxTable, ids: Mapping[str, int]) -> dict[int, Int64]
     return {id: order[starts[place] : starts[place + 1]] for place, id in places.items()}
 
 
-class _Detector(_Boxes):
+class NamedClasses(_Boxes):
     """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
 
     def __init__(
@@ -231,3 +230,17 @@ class _Detector(_Boxes):
         return Detections(
             found.boxes[kept], found.scores[kept], np.array([id for id in ids if id is not None], np.int64)
         )
+
+
+class _CategoryNames(_Boxes):
+    """A text detector that was asked for the truth's own categories."""
+
+    def __init__(self, name: str, detector: CategoryDetector, settings: Mapping[str, Any], agnostic: bool) -> None:
+        self.names = (name,)
+        self.batch = detector.batch
+        self.agnostic = agnostic
+        self.settings = settings
+        self._detector = detector
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        return self._detector(images)

@@ -89,10 +89,7 @@ def run_cells(
         for model in models
         for name in prompter.names
     ]
-    folders = [job.folder.name for job in jobs]
-    for name in folders:
-        if folders.count(name) > 1:
-            raise UsageError(f"two results would be called {name}: rename one of the files")
+    check_distinct([job.folder.name for job in jobs])
     for job in jobs:
         plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
     with writing(output), ExitStack() as stack:
@@ -122,6 +119,13 @@ def run_cells(
         )
         for job in jobs
     ]
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Raise UsageError when two cells would have one name, and so one folder."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two results would be called {name}: rename one of the files")
 
 
 def _check_present(sources: Sequence[Source], folder: Path, truth: GroundTruth) -> None:

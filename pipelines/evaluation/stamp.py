@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -38,7 +39,7 @@ def stamp(
         "data_set": {
             "kind": data_set,
             "annotations": truth.path.name,
-            "sha256": digest.sha256(truth.path),
+            "sha256": sha256_of(truth.path),
             "images": len(truth.images),
             "first_images_only": limit,
             "objects": sum(map(len, truth.objects.values())),
@@ -51,9 +52,28 @@ def stamp(
     }
 
 
+def stamp_of_folders(protocol: Mapping[str, Any], truth: Path, given: Path | None, images: int) -> dict[str, Any]:
+    """The stamp of a score of a folder of maps against a folder of truth; given: None when no maps were scored."""
+    return {
+        "protocol": dict(protocol),
+        "data_set": {"truth": truth.name, "sha256": sha256_of(truth), "images": images},
+        "made_by": {"maps": given.name, "sha256": sha256_of(given)} if given else {},
+        "versions": run_info.versions() | _versions(SCORERS),
+        "seeds": "none: nothing here is drawn at random",
+    }
+
+
 def made_by_file(path: Path) -> dict[str, Any]:
     """What the stamp says of predictions that were read from a results file."""
     return {"results": path.name, "sha256": digest.sha256(path)}
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, or of a folder: of the names and hashes of its files."""
+    if path.is_file():
+        return digest.sha256(path)
+    listing = "".join(f"{file.name} {digest.sha256(file)}\n" for file in sorted(path.iterdir()) if file.is_file())
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:

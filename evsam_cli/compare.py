@@ -1,0 +1,62 @@
+"""`evsam compare`: is one run better than another?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    draws: Annotated[int, typer.Option("--draws", help="How often the images are drawn anew.", min=1)] = 1000,
+    confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.95,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two scores of the same images: the difference B - A and its confidence interval.
+
+    A paired bootstrap: the images are drawn anew many times, the same for both, and both are scored on each draw. Where
+    the interval leaves 0 out, the difference is more than the choice of images.
+
+    evsam compare eval/gt-box+efficientvit-sam-l0 eval/gt-box+efficientvit-sam-l1
+    """
+    from pipelines.evaluation.compare import compare_runs
+
+    result = compare_runs(first, second, draws=draws, confidence=confidence, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    interval = f"{100 * confidence:g} % interval"
+    table = Table("", "A", "B", "B - A", interval, "B better", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in result.differences:
+        scale = 1 if "mIoU" in one.metric else 100
+        first_value, second_value, gap, low, high = (
+            scale * value for value in (one.first, one.second, one.difference, one.low, one.high)
+        )
+        mark = "bold" if one.significant else ""
+        table.add_row(
+            one.metric,
+            f"{first_value:.2f}",
+            f"{second_value:.2f}",
+            f"{gap:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            f"{100 * one.better:.0f} %",
+            style=mark,
+        )
+    console = Console()
+    console.print(f"A: {result.first}\nB: {result.second}", highlight=False)
+    console.print(table)
+    console.print(
+        f"In percent; {draws} draws of the images, seed {seed}; bold: the interval leaves 0 out.", style="dim"
+    )

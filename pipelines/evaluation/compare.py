@@ -1,0 +1,76 @@
+"""`evsam compare`: the scores of two runs, read from their folders, and whether they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import DataError, UsageError
+from pipelines.evaluation.bootstrap import Difference, differences
+from pipelines.evaluation.details import load_details
+from pipelines.evaluation.evaluate import DETAILS, SCORES
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """first, second: names of the runs; draws, seed, confidence: of the bootstrap."""
+
+    first: str
+    second: str
+    differences: Sequence[Difference]
+    draws: int
+    seed: int
+    confidence: float
+
+
+def compare_runs(
+    first: Path, second: Path, *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> Comparison:
+    """Compare two cells: folders with a `scores.json`, or runs that have only one such folder.
+
+    Raises UsageError when they were scored on other data, under other rules or on other images, DataError when a file
+    is missing or damaged.
+    """
+    if draws < 1 or not 0 < confidence < 1:
+        raise UsageError(f"draws ({draws}) must be at least 1, confidence ({confidence:g}) between 0 and 1")
+    folders = _cell(first), _cell(second)
+    scores = [_read(folder / SCORES) for folder in folders]
+    one, other = (_rules(score["stamp"]) for score in scores)
+    for what, value in one.items():
+        if value != other[what]:
+            raise UsageError(f"the runs were not scored alike: {what} {value} and {other[what]}")
+    details = [load_details(folder / DETAILS) for folder in folders]
+    found = differences(details[0], details[1], draws=draws, seed=seed, confidence=confidence)
+    return Comparison(scores[0]["name"], scores[1]["name"], found, draws, seed, confidence)
+
+
+def _rules(stamp: Mapping[str, Any]) -> dict[str, str]:
+    """What two scores must agree on to be compared."""
+    return {
+        "annotations of sha256": stamp["data_set"]["sha256"],
+        "protocol": stamp["protocol"]["name"],
+        "classes": stamp["classes"],
+    }
+
+
+def _cell(folder: Path) -> Path:
+    if (folder / SCORES).is_file():
+        return folder
+    cells = sorted(path.parent for path in folder.glob(f"*/{SCORES}"))
+    if len(cells) == 1:
+        return cells[0]
+    if not cells:
+        raise UsageError(f"{folder} holds no score: name a folder that `evsam evaluate` wrote")
+    raise UsageError(f"{folder} holds several scores: name one of {', '.join(map(str, cells))}")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        _ = document["name"], _rules(document["stamp"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a score of `evsam evaluate`: {error!r}") from error
+    return document
