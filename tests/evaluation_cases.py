@@ -155,3 +155,40 @@ def write(folder: Path, name: str, document: object) -> Path:
     path = folder / name
     path.write_text(json.dumps(document))
     return path
+
+
+def large(images: int, objects: int, detections: int, seed: int = 0) -> tuple[dict, list[dict]]:
+    """A data set of COCO's size in 640 x 480: blobs of a dozen corners; half the detections are objects, a bit off."""
+    rng = np.random.default_rng(seed)
+    turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+
+    def shape(cx: float, cy: float, rx: float, ry: float) -> dict:
+        radius = 1 + 0.2 * rng.standard_normal(12)
+        xs, ys = (cx + rx * radius * np.cos(turns)).clip(0, 640), (cy + ry * radius * np.sin(turns)).clip(0, 480)
+        (rle,) = coco_mask.frPyObjects([np.stack([xs, ys], 1).ravel().tolist()], 480, 640)
+        box = coco_mask.toBbox(rle).tolist()
+        return {"bbox": box, "segmentation": {"size": [480, 640], "counts": rle["counts"].decode()}}
+
+    def place() -> np.ndarray:
+        return np.concatenate([rng.uniform(0, (640, 480)), np.exp(rng.uniform(1.5, 5, 2))])
+
+    places = [place() for _ in range(objects)]
+    where = rng.integers(1, images + 1, objects)
+    classes = np.minimum(rng.geometric(0.08, objects), 80)
+    annotations = [
+        {"id": i + 1, "image_id": int(where[i]), "category_id": int(classes[i]), "iscrowd": int(i % 100 == 0)}
+        | shape(*places[i])
+        for i in range(objects)
+    ]
+    results = []
+    for i in range(detections):
+        of = int(rng.integers(objects))
+        near = i % 2 == 0
+        spot = places[of] * np.exp(0.1 * rng.standard_normal(4)) if near else place()
+        image, category = (where[of], classes[of]) if near else (rng.integers(1, images + 1), rng.integers(1, 81))
+        results.append(
+            {"image_id": int(image), "category_id": int(category), "score": float(rng.random())} | shape(*spot)
+        )
+    listed = [{"id": i, "width": 640, "height": 480, "file_name": f"{i:012d}.jpg"} for i in range(1, images + 1)]
+    names = [{"id": i, "name": f"class {i}"} for i in range(1, 81)]
+    return {"images": listed, "annotations": annotations, "categories": names}, results

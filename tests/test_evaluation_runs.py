@@ -30,7 +30,7 @@ from pipelines.evaluation.text_prompts import CategoryDetector, phrase_of
 from pipelines.images import load
 from pipelines.records import Record
 from pipelines.run import Silent
-from pipelines.sam import build_sam
+from pipelines.sam import SAMS, build_sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Category, Detections, Image
 from weights import digest, store
@@ -551,3 +551,20 @@ def test_bsds_through_the_command_line(tmp_path: Path) -> None:
 def test_clicks_need_rounds() -> None:
     with pytest.raises(UsageError):
         SimulatedClicks((0, 1))
+
+
+def test_the_documented_commands_exist() -> None:
+    """Every command of docs/evaluation.md is one of the command line's, with options that it has."""
+    text = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")
+    commands = set(re.findall(r"^(?:\| `)?(evsam [^`\n]+)", text, re.MULTILINE))
+    assert len(commands) > 25
+    helps: dict[tuple[str, ...], str] = {}
+    for command in commands:
+        words = command.split()[1:]
+        verb = tuple(words[: 2 if words[0] == "evaluate" else 1])
+        if verb not in helps:
+            helps[verb] = " ".join(evsam(*verb, "--help")[0].split())
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", command):
+            assert option in helps[verb], f"{command}: {option}"
+        for sam in re.findall(r"--sam (\S+)", command):
+            assert set(sam.split(",")) <= set(SAMS)
