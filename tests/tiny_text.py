@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,10 @@ def official_settings(**changes: Any) -> dict[str, Any]:
 
 def shrink_swin(monkeypatch: Any) -> None:
     """Have groundingdino build its Swin with the sizes of `SWIN`."""
-    import pipelines.detectors.text.official  # noqa: F401  it imports the library quietly
-
-    import groundingdino.models.GroundingDINO.backbone.backbone as backbone
-    from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
-
-    monkeypatch.setattr(backbone, "build_swin_transformer", lambda _, **options: SwinTransformer(**SWIN, **options))
+    import_module("pipelines.detectors.text.official")  # it imports the library quietly
+    swin = import_module("groundingdino.models.GroundingDINO.backbone.swin_transformer").SwinTransformer
+    backbone = import_module("groundingdino.models.GroundingDINO.backbone.backbone")
+    monkeypatch.setattr(backbone, "build_swin_transformer", lambda _, **options: swin(**SWIN, **options))
 
 
 def fill(model: nn.Module) -> dict[str, Tensor]:
