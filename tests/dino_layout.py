@@ -21,7 +21,10 @@ _RULES = [
     (r"^backbone\.0\.layers", "swin.encoder.layers"),
     (r"^(swin.*)\.norm1\.", r"\1.layernorm_before."),
     (r"^(swin.*)\.norm2\.", r"\1.layernorm_after."),
-    (r"^(swin.*)\.attn\.(query|key|value|relative_position_bias_table)", r"\1.attention.self.\2"),
+    (
+        r"^(swin.*)\.attn\.(query|key|value|relative_position_bias_table|relative_position_index)",
+        r"\1.attention.self.\2",
+    ),
     (r"^(swin.*)\.attn\.proj", r"\1.attention.output.dense"),
     (r"^(swin.*)\.mlp\.fc1", r"\1.intermediate.dense"),
     (r"^(swin.*)\.mlp\.fc2", r"\1.output.dense"),
@@ -60,7 +63,7 @@ _RULES = [
     (r"^transformer\.tgt_embed", "model.query_position_embeddings"),
     (r"^transformer\.", "model."),
 ]
-_LEFT_OUT = re.compile(r"relative_position_index$|^bert\.pooler|^label_enc|position_ids$")
+_LEFT_OUT = re.compile(r"^bert\.pooler|^label_enc|position_ids$")
 
 
 def to_hugging_face(official: Mapping[str, Tensor]) -> dict[str, Tensor]:

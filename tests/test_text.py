@@ -94,6 +94,44 @@ def test_every_back_end_from_words_to_masks(model: str, photos: Path, tmp_path: 
         assert rle.decode(result["segmentation"]).shape in {(120, 160), (160, 90), (128, 128), (80, 200)}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_both_implementations_at_real_size(
+    photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swin-T and BERT as published, the weights those that the library starts from: from a photograph to results."""
+    monkeypatch.undo()
+    from pipelines.detectors.text.bert import BertConfig
+
+    folders = {name: tmp_path / "home" / "weights" / name for name in ("grounding-dino-swint", "grounding-dino-tiny")}
+    state = tiny_text.write_official(
+        folders["grounding-dino-swint"],
+        tiny_text.official_settings(),
+        BertConfig(),
+        "groundingdino_swint_ogc.pth",
+        refill=False,
+    )
+    tiny_text.write_hugging_face(folders["grounding-dino-tiny"], state, BertConfig())
+    del state
+    tiny_text.forget_hashes(monkeypatch)
+    monkeypatch.setenv("EVSAM_HOME", str(tmp_path / "home"))
+    for name in folders:
+        options = ("--max-det", "5", "--save", "coco,boxes,overlay", "--device", "cpu", "--offline")
+        evsam("text", photographs[0], "person . bus", "-o", tmp_path / name, "--detector", name, *options)
+    first, second = (results(tmp_path / name) for name in folders)
+    assert len(first) == len(second) == 5
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine["category_id"] == theirs["category_id"]
+        np.testing.assert_allclose(mine["bbox"], theirs["bbox"], atol=0.5)
+        np.testing.assert_allclose(mine["score"], theirs["score"], atol=1e-3)
+    dataset = {"images": [{"id": 1}], "categories": [{"id": 1}, {"id": 6}], "annotations": []}
+    (tmp_path / "truth.json").write_text(json.dumps(dataset))
+    assert (
+        len(COCO(tmp_path / "truth.json").loadRes(str(tmp_path / "grounding-dino-tiny" / "coco_results.json")).anns)
+        == 5
+    )
+
+
 def test_segment_with_text_is_the_same(photos: Path, tmp_path: Path) -> None:
     evsam("text", photos, "cat . red car", "-o", tmp_path / "text", *FAST, code=1)
     evsam(

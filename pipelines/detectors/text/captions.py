@@ -20,6 +20,7 @@ MAX_TOKENS = 256
 """Tokens in a caption: the width of the model's class head."""
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", ".", "?")
 """Tokens that end a phrase for the model: text attends to text between two of them."""
+_UNKNOWN = "[UNK]"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class Vocabulary:
     def __init__(self, path: Path) -> None:
         """special_ids: those of `SPECIAL_TOKENS`. Raises WeightsError when the file is no such vocabulary."""
         try:
-            self._tokenizer = BertWordPieceTokenizer(str(path), lowercase=True)
-        except Exception as error:  # the library raises plain Exception
-            raise WeightsError(f"{path} is no vocabulary: {error}") from error
-        self._unknown = self._tokenizer.token_to_id("[UNK]")
-        self.special_ids = [self._tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
-        if None in (self._unknown, *self.special_ids):
-            raise WeightsError(f"{path} is no vocabulary of BERT: it lacks {' or '.join(('[UNK]', *SPECIAL_TOKENS))}")
+            tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{path} is no vocabulary: it cannot be read") from error
+        ids = {token: id for id, token in enumerate(tokens)}
+        if missing := [token for token in (*SPECIAL_TOKENS, _UNKNOWN) if token not in ids]:
+            raise WeightsError(f"{path} is no vocabulary of BERT: it lacks {', '.join(missing)}")
+        self.special_ids = [ids[token] for token in SPECIAL_TOKENS]
+        self._unknown = ids[_UNKNOWN]
+        self._tokenizer = BertWordPieceTokenizer(ids, lowercase=True)
 
     def tokens(self, phrase: str) -> list[int]:
         """A phrase's token ids. Full stops, question marks and brackets, which mean something to the model, are spaces.

@@ -21,6 +21,7 @@ from pipelines.sam.predictor import check_precision
 from pipelines.types import Float32, Image
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_GREY = 0.5  # around the image, as in the authors' code
 _GPU_BATCH = 4
 
 
@@ -71,8 +72,8 @@ class Owlv2:
         return logits, self._model.box_predictor(patches, feature_map)
 
     def place(self, images: Sequence[Image]) -> Tensor:
-        """B x 3 x S x S float32, normalised: each image at the top left of a black square of the model's size."""
-        square = torch.zeros(len(images), 3, self._size, self._size)
+        """B x 3 x S x S float32, normalised: each image at the top left of a grey square of the model's size."""
+        square = torch.full((len(images), 3, self._size, self._size), _GREY)
         for row, image in zip(square, images, strict=True):
             height, width = self._scaled(image)
             row[:, :height, :width] = torch.from_numpy(scale(image, height, width)).permute(2, 0, 1) / 255
