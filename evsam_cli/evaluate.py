@@ -113,8 +113,9 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         quiet: options.Quiet = False,
     ) -> None:
         from pipelines.device import pick_device
+        from pipelines.evaluation.box_prompts import FileOfBoxes
         from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
-        from pipelines.evaluation.prompts import FileOfBoxes, SimulatedClicks, TruthBoxes
+        from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
 
         prompts: list[Prompting] = [TruthBoxes()] if gt_boxes else []
         if clicks:

@@ -208,6 +208,7 @@ BAD_TRUTHS = {
     "leaves the folder": lambda d: {**d, "images": [{**d["images"][0], "file_name": "../secret.jpg"}]},
     "neither a 'file_name'": lambda d: {**d, "images": [{"id": 1, "width": 2, "height": 2}]},
     "same id": lambda d: {**d, "images": d["images"] * 2},
+    "it lists no category": lambda d: {**d, "categories": [], "annotations": []},
     "two of its categories": lambda d: {**d, "categories": d["categories"] * 2},
     "two of its annotations": lambda d: {**d, "annotations": d["annotations"][:1] * 2},
     "is for image 99": lambda d: {**d, "annotations": [{**d["annotations"][0], "image_id": 99}]},

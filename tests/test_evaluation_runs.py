@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import plain_evaluation as plain
 import pytest
-from evaluation_cases import compressed
+from evaluation_cases import compressed, crafted, perfect_results
 from PIL import Image as Pil
 from runs import evsam
 from scipy.io import savemat
@@ -24,8 +24,9 @@ from pipelines.detectors.text import Pass
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation import runner
 from pipelines.evaluation.annotations import read_ground_truth
+from pipelines.evaluation.box_prompts import FileOfBoxes
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
-from pipelines.evaluation.prompts import FileOfBoxes, NamedClasses, SimulatedClicks, TruthBoxes, build_prompter
+from pipelines.evaluation.prompts import NamedClasses, SimulatedClicks, TruthBoxes, build_prompter
 from pipelines.evaluation.text_prompts import CategoryDetector, phrase_of
 from pipelines.images import load
 from pipelines.records import Record
@@ -432,6 +433,15 @@ def test_box_files_of_every_kind(data: Path, tmp_path: Path) -> None:
     assert csv_boxes[0].boxes.tolist() == [[4, 5, 6, 7], [40, 55, 60, 65]]
     truth_boxes = build_prompter(FileOfBoxes(data / "truth.json"), read).find(images, [[]] * 3)
     assert [len(found) for found in truth_boxes] == [3, 1, 0]  # the annotation with an area below 1 is none
+    named = {"image_id": 11, "file_name": "game.jpg", "category_id": 77, "category_name": "Bus"}
+    (tmp_path / "named.json").write_text(json.dumps([{**named, "bbox": [1, 2, 3, 4], "score": 0.5}]))
+    by_name = build_prompter(FileOfBoxes(tmp_path / "named.json"), read).find(images, [[]] * 3)
+    assert [found.category_ids.tolist() for found in by_name] == [[], [6], []]
+    (tmp_path / "other.json").write_text('[{"image_id": 11, "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]')
+    with pytest.raises(DataError, match=r"category 5 \(airplane\), which is not in truth\.json"):
+        build_prompter(FileOfBoxes(tmp_path / "other.json"), read)
+    (found, *_) = build_prompter(FileOfBoxes(tmp_path / "other.json"), read, agnostic=True).find(images, [[]] * 3)
+    assert found.category_ids.tolist() == [4]
     (tmp_path / "strange.json").write_text('[{"image_id": 999, "category_id": 4, "bbox": [0, 0, 1, 1], "score": 1}]')
     with pytest.raises(DataError, match="none of the 3 images"):
         build_prompter(FileOfBoxes(tmp_path / "strange.json"), read)
@@ -546,6 +556,31 @@ def test_bsds_through_the_command_line(tmp_path: Path) -> None:
     assert "F: 1.0000" in out
     _, err = evsam("evaluate", "bsds", truth, code=2)
     assert "--edges" in err
+
+
+def test_lvis_is_for_lvis(data: Path, tmp_path: Path) -> None:
+    _, err = evsam("evaluate", "lvis", data / "truth.json", "-o", tmp_path / "out", "--results", "x.json", code=2)
+    assert "no neg_category_ids" in err
+    truth = crafted()
+    truth["annotations"] = [one for one in truth["annotations"] if not one["iscrowd"]]
+    (tmp_path / "lvis.json").write_text(json.dumps(truth))
+    (tmp_path / "perfect.json").write_text(json.dumps(perfect_results(truth)))
+    command = (
+        "evaluate",
+        "lvis",
+        tmp_path / "lvis.json",
+        "-o",
+        tmp_path / "out",
+        "--results",
+        tmp_path / "perfect.json",
+    )
+    out, _ = evsam(*command)
+    assert "segm APr" in out
+    document = score(tmp_path / "out" / "perfect")
+    assert document["stamp"]["data_set"]["kind"] == "lvis"
+    assert [document["metrics"]["segm"][name] for name in ("AP", "APr", "APc", "APf", "AR300")] == pytest.approx(
+        [1] * 5
+    )
 
 
 def test_clicks_need_rounds() -> None:

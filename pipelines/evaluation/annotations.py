@@ -84,6 +84,8 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     categories = tuple(_category(index, entry) for index, entry in enumerate(document["categories"]))
     if len(by_id) < len(images) or len({image.name for image in images}) < len(images):
         raise DataError("two of its images have the same id or the same name")
+    if not categories:
+        raise DataError("it lists no category")
     if len({category.id for category in categories}) < len(categories):
         raise DataError("two of its categories have the same id")
 

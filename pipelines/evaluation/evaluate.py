@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UsageError
+from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
 from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
@@ -92,6 +92,8 @@ def evaluate(
     if not config.prompts and not config.results:
         raise UsageError("nothing to score: say how to prompt, or name a results file")
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
+    if config.data_set == "lvis" and not all("neg_category_ids" in entry for entry in truth.document["images"]):
+        raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
     cells = _run(config, truth, build_models(config) if models is None else models, watch or Silent())
     evaluator = Evaluator(truth)
     scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]

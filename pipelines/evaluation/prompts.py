@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +12,13 @@ import numpy as np
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import Detector, DetectorConfig, build_detector, find_weights
-from pipelines.detectors.box_table import BoxTable, read_box_table
-from pipelines.errors import DataError, UsageError
+from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
+from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
 from pipelines.evaluation.text_prompts import CategoryDetector, CategoryNames, build_category_detector
 from pipelines.sam.predictor import SamPredictor
-from pipelines.types import Detections, Image, Instances, Int64
+from pipelines.types import Detections, Image, Instances
 from weights import digest
 
 
@@ -36,13 +36,6 @@ class SimulatedClicks:
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1 or sorted(set(self.rounds)) != list(self.rounds):
             raise UsageError(f"clicks {self.rounds} must be numbers of clicks, each greater than the one before it")
-
-
-@dataclass(frozen=True)
-class FileOfBoxes:
-    """All boxes of a file that `pipelines.detectors.box_table` reads, without a limit."""
-
-    path: Path
 
 
 Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames
@@ -94,7 +87,7 @@ def build_prompter(
     if isinstance(config, SimulatedClicks):
         return _Clicks(config)
     if isinstance(config, FileOfBoxes):
-        return _FileBoxes(config, truth, agnostic)
+        return _FileBoxes(config.path.stem, BoxesOfFile(config, truth, agnostic=agnostic), agnostic)
     if isinstance(config, CategoryNames):
         named, settings = build_category_detector(config, truth, device=device, offline=offline)
         return _CategoryNames(config.model, named, settings, agnostic)
@@ -153,51 +146,6 @@ class _Clicks(_OfTruth):
         return [Instances(found, masks) for masks in click_rounds(sam, shapes, self._rounds)]
 
 
-class _FileBoxes(_Boxes):
-    """Boxes as they stand in the file: not clipped, none left out."""
-
-    batch = 1
-
-    def __init__(self, config: FileOfBoxes, truth: GroundTruth, agnostic: bool) -> None:
-        table = read_box_table(config.path, categories=None if agnostic else truth.categories)
-        self.names = (config.path.stem,)
-        self.agnostic = agnostic
-        self.settings = {"kind": "FileOfBoxes", "file": config.path.name, "sha256": digest.sha256(config.path)}
-        self._category_ids = (
-            np.full_like(table.category_ids, truth.categories[0].id) if agnostic else table.category_ids
-        )
-        self._table = table
-        self._ids = {image.name: id for id, image in truth.images.items()}
-        self._rows = _rows_of_images(table, self._ids)
-        if not self._rows:
-            raise DataError(f"{config.path} has boxes for none of the {len(self._ids)} images: is it the right file?")
-
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        return [self._detections(image) for image in images]
-
-    def _detections(self, image: Image) -> Detections:
-        rows = self._rows.get(self._ids[image.name], np.zeros(0, np.int64))
-        rows = rows[np.argsort(-self._table.scores[rows], kind="stable")]
-        boxes = to_xyxy(
-            self._table.boxes[rows], self._table.box_format, width=image.width, height=image.height, allow_empty=True
-        )
-        return Detections(boxes, self._table.scores[rows], self._category_ids[rows])
-
-
-def _rows_of_images(table: BoxTable, ids: Mapping[str, int]) -> dict[int, Int64]:
-    """Image id -> its rows of the table. A file that names its images, without ids, may leave their folders out."""
-    known = set(ids.values())
-    by_name = {PurePosixPath(name).name: id for name, id in ids.items()} | dict(ids)
-    places = {}
-    for place, image in enumerate(table.images):
-        id = image.id if image.id is not None else by_name.get(image.name or "")
-        if id in known:
-            places[place] = id
-    order = np.argsort(table.image_indices, kind="stable")
-    starts = np.searchsorted(table.image_indices[order], np.arange(len(table.images) + 1))
-    return {id: order[starts[place] : starts[place + 1]] for place, id in places.items()}
-
-
 class NamedClasses(_Boxes):
     """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
 
@@ -230,6 +178,21 @@ class NamedClasses(_Boxes):
         return Detections(
             found.boxes[kept], found.scores[kept], np.array([id for id in ids if id is not None], np.int64)
         )
+
+
+class _FileBoxes(_Boxes):
+    """The boxes of a file."""
+
+    batch = 1
+
+    def __init__(self, name: str, boxes: BoxesOfFile, agnostic: bool) -> None:
+        self.names = (name,)
+        self.agnostic = agnostic
+        self.settings = boxes.settings
+        self._boxes = boxes
+
+    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
+        return [self._boxes(image) for image in images]
 
 
 class _CategoryNames(_Boxes):

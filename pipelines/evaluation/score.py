@@ -88,9 +88,8 @@ def score_detections(
     metrics: dict[str, Mapping[str, float | None]] = {kind: scores[kind].metrics for kind in kinds}
     if not agnostic:
         metrics["class-agnostic"] = _recalls(evaluator.agnostic(predictions, kinds[0]))
-    limit = (AGNOSTIC_LIMITS if agnostic else LVIS_LIMITS if lvis else COCO_LIMITS)[-1]
     lvis = lvis and not agnostic
-
+    limit = (AGNOSTIC_LIMITS if agnostic else LVIS_LIMITS if lvis else COCO_LIMITS)[-1]
     found = list(scenes(truth, predictions, kinds[0], limit, classes=not agnostic, lvis=lvis))
     matches = match(found, predictions)
     if boundary and predictions.has_masks:
