@@ -104,7 +104,7 @@ def _tables(scores: Sequence[CellScore], sections: Sequence[Section]) -> list[Ta
 
 def _is_best(cell: str, column: Sequence[str]) -> bool:
     values = [float(other) for other in column if other != "-"]
-    return cell != "-" and len(values) > 1 and float(cell) == max(values)
+    return cell != "-" and min(values) < float(cell) == max(values)
 
 
 def _together(scores: Sequence[CellScore]) -> Chart | None:

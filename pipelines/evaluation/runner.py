@@ -185,6 +185,8 @@ class _Loop:
         seconds = {stage: self.clock.seconds[key] for stage, key in zip(STAGES, keys, strict=True)}
         if not images or not sum(seconds.values()):
             return {}
+        if job.prompter.of_truth:
+            del seconds["detect"]
         rates = {stage: round(images / value, 3) for stage, value in seconds.items() if value}
         total = round(images / sum(seconds.values()), 3)
         return {"images": images, "per_second": total, **rates, "peak_memory_mib": run_info.peak_memory_mib()}
