@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,4 +98,12 @@ def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dic
     parts = [info["this_run"] for info in infos]
     images, seconds = (sum(part[key] for part in parts) for key in ("images", "seconds"))
     joined = {"images": images, "seconds": seconds, "images_per_second": round(images / seconds, 3), "parts": parts}
-    return {**infos[0], "settings": settings, "this_run": joined}
+    return {**infos[0], "settings": settings, "report": _join_reports(infos), "this_run": joined}
+
+
+def _join_reports(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first part's, but for the counts of boxes, which are added up."""
+    counts: Counter[str] = Counter()
+    for info in infos:
+        counts.update(info["report"].get("boxes", {}))
+    return {**infos[0]["report"], **({"boxes": dict(counts)} if counts else {})}

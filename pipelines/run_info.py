@@ -7,7 +7,19 @@ import sys
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("evsam", "torch", "torchvision", "ultralytics", "numpy", "opencv-python", "pillow", "pycocotools")
+PACKAGES = (
+    "evsam",
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "groundingdino-py",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "pycocotools",
+)
 
 
 def versions() -> dict[str, str]:

@@ -207,6 +207,7 @@ def test_shards(photos: Path, tmp_path: Path) -> None:
         evsam(*command, "-o", part, "--shard", f"{i}/2")
     evsam("merge", *parts, "-o", tmp_path / "merged")
     assert final_files(tmp_path / "merged") == final_files(tmp_path / "whole")
+    assert run_info(tmp_path / "merged")["report"] == run_info(tmp_path / "whole")["report"]
 
 
 def test_changed_words_are_no_resume(photo: Path, tmp_path: Path) -> None:

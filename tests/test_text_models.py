@@ -388,6 +388,11 @@ class TestOwlv2:
             assert single.phrases.tolist() == [column]
             np.testing.assert_array_equal(single.scores[:, 0], together.scores[:, column])
 
+    def test_a_phrase_without_a_word(self, folders: dict[str, Path]) -> None:
+        model = Owlv2(folders["owlv2"] / "model.safetensors")
+        with pytest.raises(UsageError, match="there is no word in the phrase"):
+            model.read(["cat", "\u3000"], alone=False)
+
     def test_a_phrase_too_long_is_refused_not_cut(self, folders: dict[str, Path]) -> None:
         model = Owlv2(folders["owlv2"] / "model.safetensors")
         with pytest.raises(UsageError, match="has 15 tokens, but OWLv2 reads 14"):

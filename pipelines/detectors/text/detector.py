@@ -1,8 +1,8 @@
 """Which boxes stay, and what each is called.
 
 The rules, in order. A box must exceed the threshold of a phrase. It is given to the phrase that scores it highest, of
-those that exceed both their own threshold and the text threshold. Of boxes that overlap, the best stays. A huge box
-that contains another is dropped, as models answer so to a text that fits the whole scene. The best few stay.
+those that exceed both their own threshold and the text threshold. Of boxes that overlap, the best stays. A box that
+covers nearly the whole image and contains another is dropped. Of what is left, the best `max_det` stay.
 """
 
 from __future__ import annotations

@@ -108,14 +108,17 @@ class GroundingDino:
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> list[list[Pass]]:
         passes: list[list[Pass]] = [[] for _ in images]
-        if images:
-            canvas = place(images, self._device, *self._sides)
+        if not images:
+            return passes
+        canvas = place(images, self._device, *self._sides)
+        try:
             for caption in self._captions:
                 logits, boxes = self.predict(canvas, caption.token_ids)
                 scores = caption.phrase_scores(logits.sigmoid()).cpu().numpy()
                 phrases = np.array(caption.phrases, np.int64)
                 for found, own_boxes, own_scores in zip(passes, boxes.cpu().numpy(), scores, strict=True):
                     found.append(Pass(own_boxes, own_scores, phrases))
+        finally:
             self._forget(FeaturesOnce)
         return passes
 

@@ -43,6 +43,8 @@ class Owlv2:
         most = self._model.config.text_config.max_position_embeddings
         rows = [self._tokenizer(phrase.lower()).input_ids for phrase in phrases]
         for phrase, row in zip(phrases, rows, strict=True):
+            if len(row) <= 2:
+                raise UsageError(f"there is no word in the phrase {phrase!r}")
             if len(row) > most:
                 raise UsageError(f"the phrase {phrase[:40]!r} has {len(row) - 2} tokens, but OWLv2 reads {most - 2}")
         ids = torch.tensor([row + [0] * (most - len(row)) for row in rows], device=self._device)
