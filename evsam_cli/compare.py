@@ -55,7 +55,7 @@ def compare(
             style=mark,
         )
     console = Console()
-    console.print(f"A: {result.first}\nB: {result.second}", highlight=False)
+    console.print(f"A: {result.first}\nB: {result.second}", highlight=False, markup=False)
     console.print(table)
     console.print(
         f"In percent; {draws} draws of the images, seed {seed}; bold: the interval leaves 0 out.", style="dim"

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress
-from pipelines.detectors import DETECTORS
-from pipelines.detectors.text import TEXT_DETECTORS
+from evsam_cli import options, progress, scoring
 from pipelines.errors import UsageError
-from pipelines.evaluation.protocols import PROTOCOLS
-from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import EvaluationConfig
@@ -27,89 +23,36 @@ app = typer.Typer(
     ),
 )
 
-_RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
-_PROMPTS, _SCORING = "Boxes", "Scoring"
-
-Annotations = Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False)]
-Images = Annotated[
-    Path | None,
-    typer.Option("--images", metavar="FOLDER", help="Folder that the file names of the annotations are below."),
-]
-GtBoxes = Annotated[bool, options.option(_PROMPTS, "--gt-boxes", help="The boxes of the annotated objects.")]
-Clicks = Annotated[
-    list[str] | None,
-    options.option(_PROMPTS, "--clicks", metavar="N,...", help="So many simulated clicks per object: 1,3,5."),
-]
-Detectors = Annotated[
-    list[str] | None,
-    options.option(
-        _PROMPTS,
-        "--detector",
-        "-d",
-        metavar="NAME|FILE,...",
-        help=f"Boxes of detectors: {', '.join(DETECTORS)}, a .pt / .onnx of ultralytics, or one that is asked for the "
-        f"category names: {', '.join(TEXT_DETECTORS)}.",
-    ),
-]
-BoxFiles = Annotated[
-    list[Path] | None,
-    options.option(_PROMPTS, "--boxes", metavar="FILE", help="All boxes of a file, as the published sources; repeat."),
-]
-Results = Annotated[
-    list[Path] | None,
-    options.option(_PROMPTS, "--results", metavar="FILE", help="No model: score this COCO results file; repeat."),
-]
-Conf = Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", min=0, max=1)]
-Iou = Annotated[float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", min=0, max=1)]
-MaxDet = Annotated[
-    int | None,
-    options.option(
-        _PROMPTS, "--max-det", help="Its boxes per image. Default: 300, asked for names 100.", min=1, show_default=False
-    ),
-]
-Sams = Annotated[
-    list[str],
-    options.option("Models", "--sam", metavar="NAME,...", help=f"What makes the masks: {', '.join(SAMS)}."),
-]
-Protocol = Annotated[str, options.option(_SCORING, "--protocol", metavar="NAME", help=f"{_RULES}.")]
-Agnostic = Annotated[
-    bool, options.option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
-]
-Boundary = Annotated[bool, options.option(_SCORING, "--boundary", help="Boundary AP of detections too: slower.")]
-Limit = Annotated[int | None, options.option(_SCORING, "--limit", help="Only the first images of the file.", min=1)]
-Report = Annotated[bool, options.option("Output", "--report/--no-report", help="Write report.html.")]
-AsJson = Annotated[bool, options.option("Output", "--json", help="Print the table as JSON.")]
-
 
 def _of(data_set: str, text: str) -> Callable[..., None]:
     """The command for annotation files of one kind."""
 
     def command(
-        annotations: Annotations,
+        annotations: scoring.Annotations,
         output: options.Output,
-        images: Images = None,
-        gt_boxes: GtBoxes = False,
-        clicks: Clicks = None,
-        detector: Detectors = None,
-        boxes: BoxFiles = None,
-        results: Results = None,
-        conf: Conf = 0.001,
-        iou: Iou = 0.7,
-        max_det: MaxDet = None,
+        images: scoring.Images = None,
+        gt_boxes: scoring.GtBoxes = False,
+        clicks: scoring.Clicks = None,
+        detector: scoring.Detectors = None,
+        boxes: scoring.BoxFiles = None,
+        results: scoring.Results = None,
+        conf: scoring.Conf = 0.001,
+        iou: scoring.Iou = 0.7,
+        max_det: scoring.MaxDet = None,
         imgsz: options.ImgSize = None,
-        sam: Sams = ["evsam-starter"],  # noqa: B006  Typer reads it, nobody writes it
+        sam: scoring.Sams = ["evsam-starter"],  # noqa: B006  Typer reads it, nobody writes it
         weights: options.SamWeights = None,
         device: options.Device = "auto",
         precision: options.Precision = "fp32",
         offline: options.Offline = False,
-        protocol: Protocol = "efficientvit-sam",
-        class_agnostic: Agnostic = False,
-        boundary: Boundary = False,
-        limit: Limit = None,
-        report: Report = True,
+        protocol: scoring.Protocol = "efficientvit-sam",
+        class_agnostic: scoring.Agnostic = False,
+        boundary: scoring.Boundary = False,
+        limit: scoring.Limit = None,
+        report: scoring.Report = True,
         resume: options.Resume = False,
         overwrite: options.Overwrite = False,
-        as_json: AsJson = False,
+        as_json: scoring.AsJson = False,
         quiet: options.Quiet = False,
     ) -> None:
         from pipelines.device import pick_device
@@ -119,8 +62,8 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
 
         prompts: list[Prompting] = [TruthBoxes()] if gt_boxes else []
         if clicks:
-            prompts.append(SimulatedClicks(_numbers(clicks)))
-        prompts += _detectors(detector, conf, iou, max_det, imgsz, precision)
+            prompts.append(SimulatedClicks(scoring.numbers(clicks)))
+        prompts += scoring.detectors(detector, conf, iou, max_det, imgsz, precision)
         prompts += [FileOfBoxes(path) for path in boxes or ()]
         config = EvaluationConfig(
             annotations=annotations,
@@ -145,7 +88,7 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         with progress.choose(quiet=quiet or as_json, as_json=False) as watch:
             evaluation = evaluate(config, watch)
         _show(config, evaluation.cells, as_json=as_json, quiet=quiet)
-        _end(evaluation.failed)
+        scoring.end(evaluation.failed)
 
     command.__doc__ = text
     return command
@@ -182,21 +125,21 @@ app.command("lvis")(
 def sginw(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False)],
     output: options.Output,
-    detector: Detectors = ["grounding-dino-swinb"],  # noqa: B006
-    conf: Conf = 0.001,
-    iou: Iou = 0.7,
-    max_det: MaxDet = None,
+    detector: scoring.Detectors = ["grounding-dino-swinb"],  # noqa: B006
+    conf: scoring.Conf = 0.001,
+    iou: scoring.Iou = 0.7,
+    max_det: scoring.MaxDet = None,
     imgsz: options.ImgSize = None,
-    sam: Sams = ["evsam-starter"],  # noqa: B006
+    sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
     weights: options.SamWeights = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     offline: options.Offline = False,
-    class_agnostic: Agnostic = False,
-    report: Report = True,
+    class_agnostic: scoring.Agnostic = False,
+    report: scoring.Report = True,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
-    as_json: AsJson = False,
+    as_json: scoring.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score on Segmentation in the Wild: 25 data sets, prompted with their category names; AP of each and the mean.
@@ -210,7 +153,7 @@ def sginw(
     config = EvaluationConfig(
         annotations=folder,
         output=output,
-        prompts=tuple(_detectors(detector, conf, iou, max_det, imgsz, precision)),
+        prompts=tuple(scoring.detectors(detector, conf, iou, max_det, imgsz, precision)),
         sams=options.split(sam),
         weights=weights,
         class_agnostic=class_agnostic,
@@ -221,15 +164,21 @@ def sginw(
         offline=offline or None,
         report=report,
     )
-    scores = evaluate_wild(folder, config)
+
+    def announce(name: str) -> progress.Quiet:
+        if not quiet:
+            typer.echo(name, err=True)
+        return progress.Quiet()
+
+    scores = evaluate_wild(folder, config, announce)
     if as_json:
         typer.echo((output / "sginw.json").read_text("utf-8"), nl=False)
     elif not quiet:
-        _table(wild_rows(scores), names=1)
+        scoring.print_table(wild_rows(scores), names=1)
         missing = scores[0].missing
         if missing:
             typer.echo(f"the mean leaves out {len(missing)} of the benchmark's sets: {', '.join(missing)}", err=True)
-    _end(scores[0].failed)
+    scoring.end(scores[0].failed)
 
 
 @app.command()
@@ -258,7 +207,7 @@ def bsds(
     if bool(edges) == human:
         raise UsageError("name the edge maps with --edges FOLDER, or score the annotators with --human")
     document = evaluate_edges(truth, edges, tolerance=tolerance, workers=workers, output=output)
-    _values(document["metrics"])
+    scoring.print_values(document["metrics"])
 
 
 @app.command()
@@ -272,7 +221,7 @@ def saliency(
         typer.Option("--images", metavar="FOLDER", help="Or: images, prompted with the masks' boxes."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.")] = None,
-    sam: Sams = ["evsam-starter"],  # noqa: B006
+    sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
     weights: options.SamWeights = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
@@ -293,7 +242,7 @@ def saliency(
     if (maps is None) == (images is None):
         raise UsageError("name either maps to score (--maps FOLDER) or images to prompt SAMs with (--images FOLDER)")
     if maps:
-        _values(evaluate_maps(masks, maps, output=output)["metrics"])
+        scoring.print_values(evaluate_maps(masks, maps, output=output)["metrics"])
         return
     if output is None:
         raise UsageError("prompting SAMs needs a folder to write to: --output OUT")
@@ -316,29 +265,8 @@ def saliency(
     )
     with progress.choose(quiet=quiet, as_json=False) as watch:
         evaluation, errors = evaluate_prompted(config, watch)
-    _values({f"{name} MAE": error for name, error in errors.items()})
-    _end(evaluation.failed)
-
-
-def _numbers(values: list[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(value) for value in options.split(values))
-    except ValueError:
-        raise UsageError(f"{', '.join(values)} are not numbers of clicks: say --clicks 1,3,5") from None
-
-
-def _detectors(
-    names: list[str] | None, conf: float, iou: float, max_det: int | None, imgsz: int | None, precision: str
-) -> list[Any]:
-    from pipelines.detectors import DetectorConfig
-    from pipelines.evaluation.text_prompts import CategoryNames
-
-    return [
-        CategoryNames(name, max_det or 100, precision)
-        if name in TEXT_DETECTORS
-        else DetectorConfig(name, conf, iou, max_det or 300, imgsz)
-        for name in options.split(names)
-    ]
+    scoring.print_values({f"{name} MAE": error for name, error in errors.items()})
+    scoring.end(evaluation.failed)
 
 
 def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quiet: bool) -> None:
@@ -350,34 +278,6 @@ def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quie
         for of_detections in (False, True):
             mine = [cell for cell in cells if cell.scored.of_detections == of_detections]
             if mine:
-                _table(text_rows(mine), names=2)
+                scoring.print_table(text_rows(mine), names=2)
         if config.report:
             typer.echo(f"Report: {config.output / 'report.html'}", err=True)
-
-
-def _table(rows: Sequence[Sequence[str]], *, names: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*rows[0], box=None, pad_edge=False)
-    for column in table.columns[names:]:
-        column.justify = "right"
-    for row in rows[1:]:
-        table.add_row(*row)
-    console = Console()
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(width=max(console.width, needed)).print(table)
-
-
-def _values(metrics: dict[str, Any]) -> None:
-    for name, value in metrics.items():
-        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
-
-
-def _end(failed: Any) -> None:
-    """Say which images failed; exit with 1 when there are any."""
-    for name, reason in list(failed.items())[:20]:
-        typer.echo(f"failed: {name}: {reason}", err=True)
-    if failed:
-        typer.echo(f"{len(failed)} images failed; their objects count as missed", err=True)
-        raise typer.Exit(1)

@@ -1,0 +1,128 @@
+"""What the verbs of `evsam evaluate` share: options, and how scores are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evsam_cli import options
+from pipelines.detectors import DETECTORS
+from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.errors import UsageError
+from pipelines.evaluation.protocols import PROTOCOLS
+from pipelines.sam import SAMS
+
+if TYPE_CHECKING:
+    pass
+
+SHOWN_FAILURES = 20
+
+_RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
+_PROMPTS, _SCORING = "Boxes", "Scoring"
+
+Annotations = Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False)]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="FOLDER", help="Folder that the file names of the annotations are below."),
+]
+GtBoxes = Annotated[bool, options.option(_PROMPTS, "--gt-boxes", help="The boxes of the annotated objects.")]
+Clicks = Annotated[
+    list[str] | None,
+    options.option(_PROMPTS, "--clicks", metavar="N,...", help="So many simulated clicks per object: 1,3,5."),
+]
+Detectors = Annotated[
+    list[str] | None,
+    options.option(
+        _PROMPTS,
+        "--detector",
+        "-d",
+        metavar="NAME|FILE,...",
+        help=f"Boxes of detectors: {', '.join(DETECTORS)}, a .pt / .onnx of ultralytics, or one that is asked for the "
+        f"category names: {', '.join(TEXT_DETECTORS)}.",
+    ),
+]
+BoxFiles = Annotated[
+    list[Path] | None,
+    options.option(_PROMPTS, "--boxes", metavar="FILE", help="All boxes of a file, as the published sources; repeat."),
+]
+Results = Annotated[
+    list[Path] | None,
+    options.option(_PROMPTS, "--results", metavar="FILE", help="No model: score this COCO results file; repeat."),
+]
+Conf = Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", min=0, max=1)]
+Iou = Annotated[float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", min=0, max=1)]
+MaxDet = Annotated[
+    int | None,
+    options.option(
+        _PROMPTS, "--max-det", help="Its boxes per image. Default: 300, asked for names 100.", min=1, show_default=False
+    ),
+]
+Sams = Annotated[
+    list[str],
+    options.option("Models", "--sam", metavar="NAME,...", help=f"What makes the masks: {', '.join(SAMS)}."),
+]
+Protocol = Annotated[str, options.option(_SCORING, "--protocol", metavar="NAME", help=f"{_RULES}.")]
+Agnostic = Annotated[
+    bool, options.option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
+]
+Boundary = Annotated[bool, options.option(_SCORING, "--boundary", help="Boundary AP of detections too: slower.")]
+Limit = Annotated[int | None, options.option(_SCORING, "--limit", help="Only the first images of the file.", min=1)]
+Report = Annotated[bool, options.option("Output", "--report/--no-report", help="Write report.html.")]
+AsJson = Annotated[bool, options.option("Output", "--json", help="Print the table as JSON.")]
+
+
+def numbers(values: list[str]) -> tuple[int, ...]:
+    """Comma-separated whole numbers. Raises UsageError."""
+    try:
+        return tuple(int(value) for value in options.split(values))
+    except ValueError:
+        raise UsageError(f"{', '.join(values)} are not numbers of clicks: say --clicks 1,3,5") from None
+
+
+def detectors(
+    names: list[str] | None, conf: float, iou: float, max_det: int | None, imgsz: int | None, precision: str
+) -> list[Prompting]:
+    """What --detector and its options ask for: text detectors by the category names, others as they are."""
+    from pipelines.detectors import DetectorConfig
+    from pipelines.evaluation.text_prompts import CategoryNames
+
+    return [
+        CategoryNames(name, max_det or 100, precision)
+        if name in TEXT_DETECTORS
+        else DetectorConfig(name, conf, iou, max_det or 300, imgsz)
+        for name in options.split(names)
+    ]
+
+
+def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
+    """A header and rows, as wide as they are; names: columns at the left that hold no numbers."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for column in table.columns[names:]:
+        column.justify = "right"
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    console = Console()
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    Console(width=max(console.width, needed)).print(table)
+
+
+def print_values(metrics: Mapping[str, Any]) -> None:
+    """One line per value."""
+    for name, value in metrics.items():
+        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def end(failed: Mapping[str, str]) -> None:
+    """Say which images failed, and why; exit with 1 when there are any."""
+    for name, reason in list(failed.items())[:SHOWN_FAILURES]:
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if failed:
+        typer.echo(f"{len(failed)} images failed; their objects count as missed", err=True)
+        raise typer.Exit(1)
