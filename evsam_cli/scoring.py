@@ -18,6 +18,9 @@ from pipelines.sam import SAMS
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from pipelines.evaluation.prompts import Prompting
+
 SHOWN_FAILURES = 20
 
 _RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
