@@ -16,9 +16,6 @@ from pipelines.evaluation.protocols import PROTOCOLS
 from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from pipelines.evaluation.prompts import Prompting
 
 SHOWN_FAILURES = 20
