@@ -196,6 +196,8 @@ def test_resumed_and_uninterrupted_runs_are_the_same(photos: Path, tmp_path: Pat
     evsam(*command, "-o", tmp_path / "cut", "--resume", code=1)
     assert final_files(tmp_path / "cut") == final_files(tmp_path / "whole")
     assert run_info(tmp_path / "cut")["this_run"]["images"] == 3
+    searched = [run_info(tmp_path / folder)["report"]["boxes"]["images"] for folder in ("whole", "cut")]
+    assert searched == ([4, 2] if batch == 1 else [4, 4])  # units that are not finished are searched as a whole
 
 
 def test_shards(photos: Path, tmp_path: Path) -> None:

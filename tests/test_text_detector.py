@@ -61,8 +61,9 @@ def detect(
     names = {category.id: category.name for category in detector.categories}
     rows = zip(found.boxes.round(2).tolist(), found.scores.tolist(), found.category_ids.tolist(), strict=True)
     kept = [(box, round(score, 4), names[id]) for box, score, id in rows]
-    assert detector.counts["kept"] == len(kept)
-    return kept, {rule: count for rule, count in detector.counts.items() if count and rule != "kept"}
+    counts = dict(detector.counts)
+    assert (counts.pop("images"), counts.pop("kept")) == (1, len(kept))
+    return kept, {rule: count for rule, count in counts.items() if count}
 
 
 LEFT, RIGHT, ALL = (0, 0, 40, 40), (100, 50, 150, 90), (0, 0, 200, 100)
@@ -189,7 +190,7 @@ class TestTheRest:
         detector = TextDetector(Answers([(LEFT, {0: 0.5})]), TextConfig(PHRASES))
         detector([IMAGE, IMAGE])
         detector([IMAGE])
-        assert detector.counts["over_box_threshold"] == detector.counts["kept"] == 3
+        assert detector.counts["images"] == detector.counts["over_box_threshold"] == detector.counts["kept"] == 3
 
     def test_what_the_model_is_told(self) -> None:
         model = Answers()

@@ -24,7 +24,7 @@ _CONTAINED = 0.9  # of a box's area inside another
 class TextDetector:
     """A `pipelines.detectors.Detector` that looks for phrases.
 
-    counts: what the rules have done to the boxes of all images so far.
+    counts: how many images were searched so far, and what the rules did to their boxes.
     """
 
     def __init__(self, model: TextModel, config: TextConfig) -> None:
@@ -40,6 +40,7 @@ class TextDetector:
         self.categories: tuple[Category, ...] = tuple(dict.fromkeys(phrase.category for phrase in phrases))
         self.batch = model.batch
         self.counts = {
+            "images": 0,
             "over_box_threshold": 0,
             "claimed_by_several_phrases": 0,
             "dropped_under_text_threshold": 0,
@@ -73,6 +74,7 @@ class TextDetector:
         found = self._keep(found, self._not_overlapping(found), "dropped_as_overlapping")
         found = self._keep(found, ~self._too_large(found, image), "dropped_as_too_large")
         found = self._keep(found, np.arange(len(found)) < self._config.max_det, "dropped_over_max_det")
+        self.counts["images"] += 1
         self.counts["kept"] += len(found)
         return found
 
