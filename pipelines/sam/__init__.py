@@ -41,6 +41,9 @@ SAMS = Registry(
     ],
 )
 
+BACKENDS = Registry("back end", [Row("torch", "pipelines.sam.predictor:SamPredictor", "PyTorch, on any device")])
+"""What runs a SAM's network."""
+
 
 def list_sams() -> list[str]:
     """Names that `build_sam` takes, in the order of the table."""
@@ -53,19 +56,21 @@ def build_sam(
     device: str = "cpu",
     precision: str = "fp32",
     *,
+    backend: str = "torch",
     offline: bool | None = None,
 ) -> SamPredictor:
     """A predictor ready for images.
 
     name: one of `list_sams()`. weights: None for the model's own (bundled, cached or downloaded; `offline=True` forbids
     the download), a checkpoint file, or a state dict in the official layout. device: "cpu", "cuda", "cuda:1", "mps".
-    precision: "fp32" or "bf16". Raises UsageError for an unknown name, device or precision and WeightsError when the
-    weights are missing or are not this model's.
+    precision: "fp32" or "bf16". backend: one of `BACKENDS`. Raises UsageError for an unknown name, device, precision
+    or backend and WeightsError when the weights are missing or are not this model's.
     """
     from pipelines.sam.predictor import SamPredictor
     from weights import loading, store
 
     row = SAMS[name]
+    BACKENDS[backend]
     model = row.load()(**row.options).build
     if isinstance(weights, Mapping):
         state = dict(weights)
