@@ -192,10 +192,10 @@ def test_bad_masks_photos_and_folders_are_named(photos: Path, tmp_path: Path) ->
         open_source(tmp_path)
 
 
-def training_set(photos: Path, size: int = 64, masks: int = 2, **augment: Any) -> TrainingSet:
+def training_set(photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, **augment: Any) -> TrainingSet:
     config = FinetuneConfig(
         model="tiny",
-        stages=(StageConfig(size=size, photos=4, masks=masks, steps=1),),
+        stages=(StageConfig(size=size, photos=4, masks=masks, steps=1, zoom=zoom),),
         data=(DataConfig(str(photos)),),
         augment=AugmentConfig(**augment),
         prompts=PromptConfig(points=4),
@@ -217,6 +217,15 @@ def test_samples_depend_on_step_and_index_alone(photos: Path) -> None:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert len({s.pixels.tobytes() for s in forward}) == 15, "samples differ"
     assert {s.points.shape[1] for s in forward[:5]} == {forward[0].points.shape[1]}, "one count of points a step"
+
+
+def test_a_stages_zoom_multiplies_the_scale(photos: Path) -> None:
+    near = training_set(photos, scale=(0.5, 1.0), zoom=2)
+    same = training_set(photos, scale=(1.0, 2.0))
+    far = training_set(photos, scale=(0.5, 1.0))
+    for index in range(8):
+        assert np.array_equal(near[0, index].pixels, same[0, index].pixels)
+    assert any(not np.array_equal(near[0, index].pixels, far[0, index].pixels) for index in range(8))
 
 
 def test_workers_give_the_batches_in_order(photos: Path) -> None:

@@ -40,7 +40,9 @@ class StageConfig:
     """A part of the run. size: side of the network's square input, pixels; photos: per optimiser step, over all
     devices; masks: prompts per photo, at most; length: `steps`, or `epochs` (as many photos as the data sets hold).
 
-    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate.
+    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate; zoom:
+    multiplies `AugmentConfig.scale` (2 at half the input size shows objects as large as 1 at the whole, with less around
+    them).
     """
 
     size: int
@@ -53,6 +55,7 @@ class StageConfig:
     near: float = 0.0
     dice: float = 1.0
     rate: float = 1.0
+    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

@@ -119,8 +119,9 @@ class TrainingSet(Dataset[Sample]):
         self._config = config
         self._stage = stage
         self._low = low
-        zoom = max(1.0, config.augment.scale[1])
-        self._photos = PhotoCache(round(stage.size * zoom), config.loop.cache_gb * 1e9)
+        least, most = config.augment.scale
+        self._scale = least * stage.zoom, most * stage.zoom
+        self._photos = PhotoCache(round(stage.size * max(1.0, self._scale[1])), config.loop.cache_gb * 1e9)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         step, index = key
@@ -150,7 +151,7 @@ class TrainingSet(Dataset[Sample]):
         if not len(inside):
             return drawn.pixels, []
         y, x = divmod(int(rng.choice(inside)), focus.shape[1])
-        view = draw_view(rng, focus.shape, (x, y), self._stage.size, augment.scale, augment.flip)
+        view = draw_view(rng, focus.shape, (x, y), self._stage.size, self._scale, augment.flip)
         masks = [view(focus)]
         for i in range(1, min(2 * limit, len(drawn.regions))):  # more than needed: some lie outside of the crop
             mask = view(drawn.mask(i))
