@@ -40,9 +40,8 @@ class StageConfig:
     """A part of the run. size: side of the network's square input, pixels; photos: per optimiser step, over all
     devices; masks: prompts per photo, at most; length: `steps`, or `epochs` (as many photos as the data sets hold).
 
-    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate; zoom:
-    multiplies `AugmentConfig.scale` (2 at half the input size shows objects as large as 1 at the whole, with less around
-    them).
+    focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate.
+    zoom: multiplies `AugmentConfig.scale`; 2 at half the input size shows objects as large as 1 at the whole.
     """
 
     size: int
