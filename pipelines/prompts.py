@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig, build_detector, find_weights
 from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights
 from pipelines.errors import DataError, ImageError
@@ -62,44 +59,65 @@ class Prompter(Protocol):
         """One prompt set per image. Raises ImageError when an image cannot be prompted."""
 
 
-class Clicks:
-    """The same clicks for every image."""
+@dataclass(frozen=True)
+class _Kind:
+    """What a kind of configuration stands for.
 
-    categories: tuple[Category, ...] = (OBJECT,)
-    batch = 1
+    build: (config, image ids, device, offline) -> Prompter. files: (config, offline) -> name in `run.json` -> digest of
+    each file that the configuration names.
+    """
 
-    def __init__(self, config: GivenPoints) -> None:
-        self._points = np.array([point[:2] for point in config.points], np.float32)
-        self._labels = np.array([point[2] for point in config.points], np.int64)
+    build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
+    files: Callable[[Any, bool | None], dict[str, str]] = lambda config, offline: {}
 
-    def __call__(self, images: Sequence[Image]) -> list[Points]:
-        for image in images:
-            outside = (self._points < 0).any(1) | (self._points >= [image.width, image.height]).any(1)
-            if outside.any():
-                x, y = self._points[outside][0]
-                raise ImageError(
-                    f"the point {x:g},{y:g} lies outside the image, which is {image.width} x {image.height}"
-                )
-        return [Points(self._points, self._labels)] * len(images)
+
+def _box_file(config: BoxFileConfig, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
+    from pipelines.detectors.box_file import BoxFile
+
+    return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
+
+
+def _box_file_digest(config: BoxFileConfig, offline: bool | None) -> dict[str, str]:
+    path = Path(config.path)
+    if not path.is_file():
+        raise DataError(f"there is no box file {path}")
+    return {"boxes_sha256": digest.sha256(path)}
+
+
+def _given_boxes(config: GivenBoxes, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
+    from pipelines.detectors.given import Given
+
+    return Given(config.boxes)
+
+
+def _given_points(config: GivenPoints, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
+    from pipelines.detectors.given import GivenClicks
+
+    return GivenClicks(config.points)
+
+
+_KINDS: dict[type, _Kind] = {
+    DetectorConfig: _Kind(
+        lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
+        lambda config, offline: {"detector_sha256": digest.fingerprint(find_weights(config.model, offline=offline))},
+    ),
+    TextConfig: _Kind(
+        lambda config, image_ids, device, offline: build_text_detector(config, device=device, offline=offline),
+        lambda config, offline: {
+            "detector_sha256": digest.fingerprint(find_text_weights(config.model, offline=offline))
+        },
+    ),
+    BoxFileConfig: _Kind(_box_file, _box_file_digest),
+    GivenBoxes: _Kind(_given_boxes),
+    GivenPoints: _Kind(_given_points),
+}
 
 
 def build_prompter(
     config: PromptConfig, image_ids: Mapping[str, int], *, device: str = "cpu", offline: bool | None = None
 ) -> Prompter:
     """The source of prompts that `config` describes. image_ids: name -> id of all images, for boxes from a file."""
-    if isinstance(config, DetectorConfig):
-        return build_detector(config, device=device, offline=offline)
-    if isinstance(config, TextConfig):
-        return build_text_detector(config, device=device, offline=offline)
-    if isinstance(config, BoxFileConfig):
-        from pipelines.detectors.box_file import BoxFile
-
-        return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
-    if isinstance(config, GivenBoxes):
-        from pipelines.detectors.given import Given
-
-        return Given(config.boxes)
-    return Clicks(config)
+    return _KINDS[type(config)].build(config, image_ids, device, offline)
 
 
 def prompt_images(
@@ -125,14 +143,5 @@ def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dic
 
     Raises DataError and WeightsError for one that is missing.
     """
-    decides: dict[str, Any] = {"prompts": {"kind": type(config).__name__, **asdict(config)}}
-    if isinstance(config, DetectorConfig):
-        decides["detector_sha256"] = digest.fingerprint(find_weights(config.model, offline=offline))
-    if isinstance(config, TextConfig):
-        decides["detector_sha256"] = digest.fingerprint(find_text_weights(config.model, offline=offline))
-    if isinstance(config, BoxFileConfig):
-        path = Path(config.path)
-        if not path.is_file():
-            raise DataError(f"there is no box file {path}")
-        decides["boxes_sha256"] = digest.sha256(path)
-    return decides
+    described = {"kind": type(config).__name__, **asdict(config)}
+    return {"prompts": described, **_KINDS[type(config)].files(config, offline)}

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.boxes import clip, has_area, to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.errors import ImageError, UsageError
-from pipelines.types import Detections, Image
+from pipelines.types import Detections, Image, Points
 
 
 class Given:
@@ -35,6 +35,29 @@ class Given:
             raise ImageError(f"the box {box} lies outside the image, which is {image.width} x {image.height}")
         count = len(boxes)
         return Detections(boxes, np.ones(count, np.float32), np.full(count, OBJECT.id, np.int64))
+
+
+class GivenClicks:
+    """The same clicks for every image; together they name one object."""
+
+    categories = (OBJECT,)
+    batch = 1
+
+    def __init__(self, points: Sequence[tuple[float, float, int]]) -> None:
+        """points: (x, y, label), pixels."""
+        self._points = np.array([point[:2] for point in points], np.float32)
+        self._labels = np.array([point[2] for point in points], np.int64)
+
+    def __call__(self, images: Sequence[Image]) -> list[Points]:
+        """The clicks, for each image. Raises ImageError when one lies outside the image."""
+        for image in images:
+            outside = (self._points < 0).any(1) | (self._points >= [image.width, image.height]).any(1)
+            if outside.any():
+                x, y = self._points[outside][0]
+                raise ImageError(
+                    f"the point {x:g},{y:g} lies outside the image, which is {image.width} x {image.height}"
+                )
+        return [Points(self._points, self._labels)] * len(images)
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
