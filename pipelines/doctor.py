@@ -46,7 +46,7 @@ def _packages() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from pipelines.sam.predictor import bf16_supported
+    from pipelines.device import bf16_supported
 
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     devices += ["mps"] if torch.backends.mps.is_available() else []

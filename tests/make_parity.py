@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from seeded import layout_digest, picture, weights_for
 
-from pipelines.sam import SAMS
+from pipelines.sam import SAMS, build_sam
+from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 
 DATA = Path(__file__).with_name("data")
@@ -25,9 +26,7 @@ CLICK_LABELS = np.array([[1, 1, 0]])
 
 def seeded_predictor(name: str) -> SamPredictor:
     """The model under its seeded weights."""
-    row = SAMS[name]
-    build = row.load()(**row.options).build
-    return SamPredictor.from_state_dict(name, build, weights_for(build()), device="cpu", precision="fp32")
+    return build_sam(name, weights_for(Source(name).build()))
 
 
 def outputs(sam: SamPredictor) -> dict[str, np.ndarray]:

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from seeded import picture, weights_for
 
 from pipelines import rle
+from pipelines.device import bf16_supported
 from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS, build_sam, list_sams
 from pipelines.sam.masks import Upscaler, region_runs
-from pipelines.sam.predictor import SamPredictor, bf16_supported
+from pipelines.sam.predictor import SamPredictor
 
 STARTER = "evsam-starter"
 

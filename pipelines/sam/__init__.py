@@ -41,7 +41,10 @@ SAMS = Registry(
     ],
 )
 
-BACKENDS = Registry("back end", [Row("torch", "pipelines.sam.predictor:SamPredictor", "PyTorch, on any device")])
+BACKENDS = Registry(
+    "back end",
+    [Row("torch", "pipelines.sam.torch_network:Torch", "PyTorch, on any device")],
+)
 """What runs a SAM's network."""
 
 
@@ -57,6 +60,7 @@ def build_sam(
     precision: str = "fp32",
     *,
     backend: str = "torch",
+    max_memory: int | None = None,
     offline: bool | None = None,
 ) -> SamPredictor:
     """A predictor ready for images.
@@ -66,16 +70,9 @@ def build_sam(
     precision: "fp32" or "bf16". backend: one of `BACKENDS`. Raises UsageError for an unknown name, device, precision
     or backend and WeightsError when the weights are missing or are not this model's.
     """
+    from pipelines.sam.network import Source
     from pipelines.sam.predictor import SamPredictor
-    from weights import loading, store
 
-    row = SAMS[name]
-    BACKENDS[backend]
-    model = row.load()(**row.options).build
-    if isinstance(weights, Mapping):
-        state = dict(weights)
-    else:
-        state = loading.load_state_dict(
-            store.fetch(row.weights or name, offline=offline) if weights is None else Path(weights)
-        )
-    return SamPredictor.from_state_dict(name, model, state, device=device, precision=precision)
+    source = Source(SAMS[name].name, Path(weights) if isinstance(weights, str) else weights, offline)
+    network = BACKENDS[backend].load()().build(source, device=device, precision=precision)
+    return SamPredictor(name, network, max_memory=max_memory)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.types import Float32, Image, Int64
 
 NMS = ("agnostic", "aware", "off")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TextConfig:
     a box. per_phrase: look for each phrase in a pass of its own, so that they do not influence each other. nms: of
     boxes that overlap by more than iou, only the best stays: of all (agnostic), of each category (aware), or off.
     max_box_area: a box over a larger share of the image is dropped when it contains another. max_det: most boxes per
-    image. precision: see `pipelines.sam.build_sam`. Raises UsageError for a value that cannot be right.
+    image. precision: one of PRECISIONS. Raises UsageError for a value that cannot be right.
     """
 
     phrases: tuple[Phrase, ...]

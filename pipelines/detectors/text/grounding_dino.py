@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.detectors.text import Pass
+from pipelines.detectors.text import PRECISIONS, Pass
 from pipelines.detectors.text.captions import Caption, Vocabulary
 from pipelines.detectors.text.vision import LONG, SHORT, Canvas, place
-from pipelines.device import check_device
-from pipelines.sam.predictor import check_precision
+from pipelines.device import check_device, check_precision
 from pipelines.types import Image
 
 Forward = Callable[[Canvas, Tensor], tuple[Tensor, Tensor]]
@@ -90,10 +89,10 @@ class GroundingDino:
     ) -> None:
         """model: what `forward` runs, in fp32 on the CPU, its text encoder and its backbone wrapped.
 
-        device, precision: see `pipelines.sam.build_sam`. short, long: see `vision.scaled_size`.
+        device: see `pipelines.sam.build_sam`. precision: one of PRECISIONS. short, long: see `vision.scaled_size`.
         """
         self._device = check_device(device)
-        self._autocast = check_precision(precision, self._device) is torch.bfloat16
+        self._autocast = check_precision(precision, self._device, PRECISIONS) is torch.bfloat16
         self._vocabulary = vocabulary
         self._model = model.eval().requires_grad_(False).to(self._device)
         self._forward = forward

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.detectors.text import Pass
+from pipelines.detectors.text import PRECISIONS, Pass
 from pipelines.detectors.text.hugging_face import load, load_clip_tokenizer
 from pipelines.detectors.text.vision import scale
-from pipelines.device import check_device
+from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
-from pipelines.sam.predictor import check_precision
 from pipelines.types import Float32, Image
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -30,7 +29,7 @@ class Owlv2:
 
     def __init__(self, weights: Path, *, device: str = "cpu", precision: str = "fp32") -> None:
         self._device = check_device(device)
-        self._autocast = check_precision(precision, self._device) is torch.bfloat16
+        self._autocast = check_precision(precision, self._device, PRECISIONS) is torch.bfloat16
         self._tokenizer = load_clip_tokenizer(weights.parent)
         self._model = load("Owlv2ForObjectDetection", weights).eval().requires_grad_(False).to(self._device)
         self._size: int = self._model.config.vision_config.image_size

@@ -1,0 +1,72 @@
+"""How many prompts are decoded at once: as many as fit, and fewer when memory runs out all the same."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+R = TypeVar("R")
+
+MOST = {"cpu": 4}
+"""Prompts at once at most, by device type, whatever is asked for: a CPU's caches and allocator like few."""
+USUAL = 64
+BYTES = 48 << 20
+"""What one prompt needs at the decoder's widest point, in fp32, with room to spare."""
+
+
+class Chunks:
+    """Splits work on N prompts. max_memory: bytes that the process should not exceed on the device; None: what is free.
+
+    What has once been too many is not tried again.
+    """
+
+    def __init__(self, device: torch.device, max_memory: int | None = None) -> None:
+        self.device = device
+        self.max_memory = max_memory
+        self.most = MOST.get(device.type, sys.maxsize)
+
+    def __call__(self, count: int, work: Callable[[int, int], R], at_once: int | None = None) -> Iterator[R]:
+        """work(start, size) for consecutive parts of `count` prompts, at most `at_once` together."""
+        start = 0
+        size = max(min(self.most, at_once or USUAL, free_bytes(self.device, self.max_memory) // BYTES), 1)
+        while start < count:
+            try:
+                result = work(start, min(size, count - start))
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                size = self.most = max(min(size, count - start) // 2, 1)
+            else:
+                yield result
+                start += size
+                continue
+            release(self.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is torch's way, or the CPU allocator's, to say that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give back what is held for nothing."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device, max_memory: int | None) -> int:
+    """Bytes that work on the device may still take."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_allocated(device)
+        free += torch.cuda.memory_reserved(device) - held
+    else:
+        import psutil
+
+        free, held = psutil.virtual_memory().available, psutil.Process().memory_info().rss
+    return free if max_memory is None else min(free, max_memory - held)

@@ -1,0 +1,114 @@
+"""What the predictor asks of a network, whoever runs it: torch, or a graph exported to another back end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipelines.sam.model import Sam, load
+from weights import loading, store
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """N prompts in the 1024 frame, float32, on the network's device; prompt i is made of the i-th entry of each part.
+
+    points: N x P x 2 (x, y); labels: N x P (1 on, 0 off, -1 padding); boxes: N x 4 xyxy; masks: N x 1 x 256 x 256.
+    """
+
+    points: Tensor | None = None
+    labels: Tensor | None = None
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return next(len(x) for x in (self.boxes, self.points, self.masks) if x is not None)
+
+    def part(self, start: int, size: int) -> Prompts:
+        """At most `size` of them, from `start` on."""
+        fields = (self.points, self.labels, self.boxes, self.masks)
+        return Prompts(*(None if x is None else x[start : start + size] for x in fields))
+
+
+class Decoded(Protocol):
+    """N prompts, decoded as far as their predicted IoU: masks are made only where they are wanted."""
+
+    @property
+    def iou(self) -> Tensor:
+        """N x 4 float32, by mask token: 0 is for a single mask, 1 to 3 are for multi-mask output."""
+
+    def take(self, prompts: Tensor) -> Decoded:
+        """Only these prompts, by index."""
+
+    def masks(self, which: Tensor) -> Tensor:
+        """Low-res logits N x K x 256 x 256, float32, of mask tokens `which` (N x K int64, 0 to 3)."""
+
+
+class EncodedImage(Protocol):
+    """One image, ready for prompts."""
+
+    def decode(self, prompts: Prompts) -> Decoded:
+        """All prompts at once. Raises UsageError for a kind of prompts that the back end cannot take."""
+
+
+class Network(Protocol):
+    """A SAM's encoder and decoder on a device. input_size: side of the encoder's input in pixels."""
+
+    @property
+    def input_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """B x 3 x S x S float32, normalised and padded -> embeddings B x 256 x 64 x 64, on the device."""
+
+    def image(self, embedding: Tensor) -> EncodedImage:
+        """1 x 256 x 64 x 64, one image's embedding -> the image, ready for prompts."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A SAM by name, and where its weights are: None for its own, a checkpoint, an exported folder, or a state dict."""
+
+    name: str
+    weights: Path | Mapping[str, Tensor] | None = None
+    offline: bool | None = None
+
+    def build(self) -> Sam:
+        """The untrained network."""
+        from pipelines.sam import SAMS
+
+        row = SAMS[self.name]
+        sam: Sam = row.load()(**row.options).build()
+        return sam
+
+    def load(self) -> Sam:
+        """The network under its weights. Raises WeightsError when they are missing or another model's."""
+        return load(self.build(), self.state(), self.name)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, in the official layout."""
+        if isinstance(self.weights, Mapping):
+            return dict(self.weights)
+        return loading.load_state_dict(self.weights or self.file())
+
+    def file(self) -> Path:
+        """The checkpoint's file, fetched if need be."""
+        from pipelines.sam import SAMS
+
+        assert not isinstance(self.weights, Mapping)
+        return self.weights or store.fetch(SAMS[self.name].weights or self.name, offline=self.offline)
+
+
+class Backend(Protocol):
+    """What a row of `BACKENDS` makes, called without arguments."""
+
+    def build(self, source: Source, *, device: str, precision: str) -> Network:
+        """The network, ready to run. Raises UsageError for a device or precision that it does not have."""

@@ -1,0 +1,98 @@
+"""The torch back end: norms folded, weights in the precision that is asked for, the decoder's image side computed once.
+
+Whatever the precision, the linear attention and the norms are computed in float32: their sums leave float16's range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines.device import check_device, check_precision
+from pipelines.sam import mask_decoder
+from pipelines.sam.layers import fold_norms
+from pipelines.sam.mask_decoder import ImageSide
+from pipelines.sam.model import Sam
+from pipelines.sam.network import Prompts, Source
+
+
+class Torch:
+    """The back end, as `build_sam` asks for it."""
+
+    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+        where = check_device(device)
+        dtype = check_precision(precision, where)
+        model = inference_form(source.load(), dtype).to(where)
+        model.image_encoder.to(memory_format=torch.channels_last)
+        return TorchNetwork(model, where)
+
+
+def inference_form(model: Sam, dtype: torch.dtype) -> Sam:
+    """Fold the norms and cast the weights, in place. Buffers stay: the positional encoding is computed in float32."""
+    fold_norms(model).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+class TorchNetwork:
+    """A network whose `model` is in inference form, on `device`."""
+
+    def __init__(self, model: Sam, device: torch.device) -> None:
+        self.model = model
+        self.device = device
+        self.dtype = model.prompt_encoder.dtype
+        self.input_size = model.input_size
+        with torch.inference_mode():
+            self.pe = model.prompt_encoder.dense_pe(64)
+            self.positions = model.mask_decoder.positions(self.pe)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        embedding: Tensor = self.model.image_encoder(pixels.to(self.device, self.dtype))
+        return embedding
+
+    def image(self, embedding: Tensor) -> TorchImage:
+        src = embedding + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
+        return TorchImage(self, embedding, *self.model.mask_decoder.image_side(src, self.pe))
+
+
+@dataclass(frozen=True)
+class TorchImage:
+    """tokens, side: what all prompts without a mask share of the image."""
+
+    network: TorchNetwork
+    embedding: Tensor
+    tokens: Tensor
+    side: ImageSide
+
+    def decode(self, prompts: Prompts) -> TorchDecoded:
+        network, decoder = self.network, self.network.model.mask_decoder
+        sparse, dense = network.model.prompt_encoder(prompts.points, prompts.labels, prompts.boxes, prompts.masks)
+        if prompts.masks is None:
+            tokens, side = self.tokens, self.side
+            index = torch.zeros(len(prompts), dtype=torch.long, device=network.device)
+        else:
+            tokens, side = decoder.image_side(self.embedding + dense, network.pe)
+            index = torch.arange(len(prompts), device=network.device)
+        return TorchDecoded(network, decoder.decode(tokens, side, network.positions, sparse, index))
+
+
+@dataclass(frozen=True)
+class TorchDecoded:
+    """Prompts after the decoder's transformer."""
+
+    network: TorchNetwork
+    decoded: mask_decoder.Decoded
+
+    @property
+    def iou(self) -> Tensor:
+        return self.decoded.iou.float()
+
+    def take(self, prompts: Tensor) -> TorchDecoded:
+        return TorchDecoded(self.network, self.decoded.take(prompts))
+
+    def masks(self, which: Tensor) -> Tensor:
+        masks: Tensor = self.network.model.mask_decoder.masks(self.decoded, which)
+        return masks.float()
