@@ -22,6 +22,8 @@ DATA = Path(__file__).with_name("data")
 BOXES = np.array([[40, 30, 260, 200], [200.5, 100.25, 390, 290], [5, 5, 60, 50]], np.float32)
 CLICKS = np.array([[[150, 110], [200, 140], [20, 260]]], np.float32)
 CLICK_LABELS = np.array([[1, 1, 0]])
+TOO_LARGE = {"sam-vit-h"}
+"""Models that are not run here: test_sam_vit.py runs a small one of their kind against another implementation."""
 
 
 def seeded_predictor(name: str) -> SamPredictor:
@@ -55,7 +57,8 @@ def main() -> None:
             "parameters": sum(p.numel() for p in model.parameters()),
             "layout_sha256": layout_digest(model.state_dict()),
         }
-        fixture.update({f"{name}/{key}": value for key, value in outputs(seeded_predictor(name)).items()})
+        if name not in TOO_LARGE:
+            fixture.update({f"{name}/{key}": value for key, value in outputs(seeded_predictor(name)).items()})
         print(name, layouts[name])
     np.savez_compressed(DATA / "parity.npz", **fixture)
     (DATA / "layouts.json").write_text(json.dumps(layouts, indent=1) + "\n")

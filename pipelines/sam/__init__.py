@@ -38,6 +38,13 @@ SAMS = Registry(
         _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
         _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
+        Row(
+            "sam-vit-h",
+            "pipelines.sam.encoders.vit:Architecture",
+            "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with",
+            weights="sam-vit-h",
+            options={"config": "h"},
+        ),
     ],
 )
 

@@ -1,0 +1,147 @@
+"""SAM's own image encoder (arXiv 2304.02643, appendix A): a plain vision transformer with windows, after ViTDet.
+
+Module names are those of the official checkpoints, https://github.com/facebookresearch/segment-anything.
+
+Shapes: B images, G x G patches in each, C channels, W windows (or whole images) of S x S patches, H heads of width D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.sam.layers import EPS, ChannelNorm
+from pipelines.sam.model import Sam
+
+
+@dataclass(frozen=True)
+class Vit:
+    """width, depth, heads: of the transformer. whole: the blocks that attend to the whole image, not to windows."""
+
+    width: int
+    depth: int
+    heads: int
+    whole: tuple[int, ...]
+    window: int = 14
+    patch: int = 16
+    grid: int = 64
+
+
+CONFIGS = {"h": Vit(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31))}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A row of CONFIGS."""
+
+    config: str
+
+    def build(self) -> Sam:
+        """A freshly initialised, trainable network."""
+        config = CONFIGS[self.config]
+        return Sam(VitEncoder(config), config.grid * config.patch)
+
+
+class VitEncoder(nn.Module):
+    """B x 3 x 16G x 16G -> B x 256 x G x G."""
+
+    def __init__(self, config: Vit) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, config.width))
+        self.patch_embed = PatchEmbed(config.width, config.patch)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.grid, None if i in config.whole else config.window)
+            for i in range(config.depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(config.width, 256, 1, bias=False),
+            ChannelNorm(256),
+            nn.Conv2d(256, 256, 3, padding=1, bias=False),
+            ChannelNorm(256),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch_embed(pixels) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.neck(x.permute(0, 3, 1, 2))
+
+
+class PatchEmbed(nn.Module):
+    """Patches to vectors: B x G x G x C."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch, patch)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.proj(pixels).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """Attention, in windows of `window` patches a side or (None) in the whole image, then a feed-forward block."""
+
+    def __init__(self, width: int, heads: int, grid: int, window: int | None) -> None:
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.attn = Attention(width, heads, window or grid)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + (self.attn(y) if self.window is None else self._in_windows(y, self.window))
+        return x + self.mlp(self.norm2(x))
+
+    def _in_windows(self, x: Tensor, window: int) -> Tensor:
+        batch, grid, _, width = x.shape
+        across = -(-grid // window)
+        missing = across * window - grid
+        x = F.pad(x, (0, 0, 0, missing, 0, missing))
+        windows = x.reshape(batch, across, window, across, window, width).transpose(2, 3).flatten(0, 2)
+        windows = self.attn(windows).reshape(batch, across, across, window, window, width).transpose(2, 3)
+        return windows.reshape(x.shape)[:, :grid, :grid]
+
+
+class Attention(nn.Module):
+    """Self-attention in W x S x S x C, with a bias by how far apart two patches are in rows and in columns."""
+
+    def __init__(self, width: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1))  # W x SS x 3 x H x D
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, x.shape[1]))
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+    def _bias(self, q: Tensor, side: int) -> Tensor:
+        """W x H x SS x SS: queries times the vectors of the distances to each key's row and column."""
+        place = torch.arange(side, device=q.device)
+        distance = place[:, None] - place + side - 1  # query's x key's
+        grid = q.unflatten(2, (side, side))
+        rows = torch.einsum("whijd,ikd->whijk", grid, self.rel_pos_h[distance])
+        columns = torch.einsum("whijd,jkd->whijk", grid, self.rel_pos_w[distance])
+        return (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+
+
+class Mlp(nn.Module):
+    """The feed-forward block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(width, 4 * width)
+        self.lin2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lin2(F.gelu(self.lin1(x)))
+        return x
