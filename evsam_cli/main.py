@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import compare, detect, doctor, evaluate, everything, merge, segment, text, train, weights
+from evsam_cli import benchmark, compare, detect, doctor, evaluate, everything, merge, segment, text, train, weights
 
 app = typer.Typer(
     name="evsam",
@@ -28,6 +28,7 @@ app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("compare")(compare.compare)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

@@ -1,0 +1,183 @@
+"""`evsam benchmark`: what does a SAM cost here?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evsam_cli import options, scoring
+from pipelines.errors import UsageError
+from pipelines.sam import BACKENDS, SAMS
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from pipelines.benchmark.benchmark import Watcher
+
+WHAT, HOW = "What is measured", "How it is measured"
+_BACKENDS = " ".join(f"{row.name}: {row.summary}." for row in BACKENDS.values())
+
+
+def benchmark(
+    output: options.Output,
+    sams: Annotated[list[str], typer.Argument(metavar="SAM...", help=f"{', '.join(SAMS)}.")] = ["evsam-starter"],  # noqa: B006
+    backend: Annotated[
+        list[str], options.option(WHAT, "--backend", metavar="NAME,...", help=f"What runs the SAMs. {_BACKENDS}")
+    ] = ["torch"],  # noqa: B006
+    precision: Annotated[
+        list[str],
+        options.option(WHAT, "--precision", metavar="NAME,...", help="fp32, bf16, fp16, where there is such."),
+    ] = ["fp32"],  # noqa: B006
+    device: options.Device = "auto",
+    random_weights: Annotated[
+        bool,
+        options.option(
+            WHAT, "--random-weights", help="Fetch no weights, draw them: networks are as fast, masks mean nothing."
+        ),
+    ] = False,
+    offline: options.Offline = False,
+    accuracy: Annotated[
+        list[str] | None,
+        options.option(WHAT, "--accuracy", metavar="SAM=VALUE", help="Plot speed against this; repeat for each SAM."),
+    ] = None,
+    batch: Annotated[
+        list[str], options.option(HOW, "--batch", metavar="N,...", help="Images the encoder gets at once.")
+    ] = ["1"],  # noqa: B006
+    boxes: Annotated[
+        list[str],
+        options.option(HOW, "--boxes", metavar="N,...", help="Boxes asked of one image, which is encoded before."),
+    ] = ["10,20,30,40,50"],  # noqa: B006
+    grid: Annotated[
+        list[str] | None,
+        options.option(
+            HOW, "--grid", metavar="N,...", help="Segment everything with N x N clicks: 16,32,64. Slow on a CPU."
+        ),
+    ] = None,
+    images: Annotated[
+        int, options.option(HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", min=0)
+    ] = 4,
+    photo: Annotated[
+        Path | None, options.option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        options.option(
+            HOW, "--rounds", help="How often each is run. Default: 5, on a GPU 30.", min=1, show_default=False
+        ),
+    ] = None,
+    memory: Annotated[
+        bool, options.option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
+    ] = True,
+    as_json: Annotated[bool, options.option("Output", "--json", help="Print the result as JSON.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure SAMs on this machine: parameters, MACs, time, memory, agreement of masks.
+
+    Every SAM is measured on every back end in every precision. All take turns, round after round, so that whatever else
+    the machine does slows all alike; what a back end or the device does not have is left out, and named. OUT gets
+    benchmark.json, benchmark.md and plots.
+
+    evsam benchmark efficientvit-sam-l0 efficientvit-sam-l2 -o speed --precision fp32,bf16
+
+    evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights --batch 1,16 --boxes 50
+
+    evsam benchmark efficientvit-sam-l0 evsam-starter -o speed --accuracy efficientvit-sam-l0=78.5
+
+    On a CPU, OMP_NUM_THREADS=4 evsam benchmark ... uses four threads.
+    """
+    from pipelines.benchmark.benchmark import benchmark as run
+    from pipelines.benchmark.config import BenchmarkConfig
+    from pipelines.benchmark.table import NAMES
+    from pipelines.device import pick_device
+
+    config = BenchmarkConfig(
+        sams=options.split(sams),
+        backends=options.split(backend),
+        precisions=options.split(precision),
+        device=pick_device(device),
+        random_weights=random_weights,
+        offline=offline or None,
+        accuracy=dict(map(_accuracy, accuracy or ())),
+        photo=photo,
+        batches=_numbers("--batch", batch),
+        boxes=_numbers("--boxes", boxes),
+        grids=_numbers("--grid", grid),
+        images=images,
+        rounds=rounds,
+        memory=memory,
+    )
+    with _progress(quiet or as_json) as watch:
+        report = run(config, watch)
+    report.write(output)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+    elif not quiet:
+        scoring.print_table(report.rows(), names=NAMES)
+        for note in report.notes:
+            typer.echo(note, err=True)
+
+
+def _numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
+    try:
+        return tuple(sorted(int(value) for value in options.split(values)))
+    except ValueError:
+        raise UsageError(
+            f"{flag} takes whole numbers with commas between them, not {', '.join(values or ())!r}"
+        ) from None
+
+
+def _accuracy(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise UsageError(f"{text!r} is not an accuracy: say --accuracy efficientvit-sam-l0=45.7") from None
+
+
+class _Silent:
+    def stage(self, name: str, steps: int) -> None: ...
+
+    def step(self) -> None: ...
+
+
+class _Lines(_Silent):
+    """A line per stage: for logs."""
+
+    def stage(self, name: str, steps: int) -> None:
+        if steps:
+            typer.echo(f"{name}: {steps} runs", err=True)
+
+
+class _Bars(_Silent):
+    """A Rich progress bar per stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, steps: int) -> None:
+        self._task = self._progress.add_task(name, total=steps, visible=bool(steps))
+
+    def step(self) -> None:
+        assert self._task is not None
+        self._progress.advance(self._task)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Watcher]:
+    """The display on stderr for these options and this terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield _Silent() if quiet else _Lines()
+        return
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        yield _Bars(progress)

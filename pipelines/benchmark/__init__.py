@@ -1,0 +1,1 @@
+"""What SAMs cost: parameters, arithmetic, time and memory, measured side by side."""

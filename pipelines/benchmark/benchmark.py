@@ -1,0 +1,141 @@
+"""SAMs times back ends times precisions, measured side by side on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol, TypeVar
+
+import torch
+
+from pipelines import rle
+from pipelines.benchmark import works
+from pipelines.benchmark.config import BenchmarkConfig
+from pipelines.benchmark.cost import cost_of
+from pipelines.benchmark.measured import Agreement, Measured
+from pipelines.benchmark.memory import peak_memory
+from pipelines.benchmark.report import Report
+from pipelines.benchmark.subjects import Subject, random_weights
+from pipelines.benchmark.timing import Times, in_turn
+from pipelines.device import check_device
+from pipelines.errors import EvsamError, SetupError, WeightsError
+from pipelines.evaluation.miou import iou
+from pipelines.sam.predictor import SamPredictor
+from pipelines.types import Masks
+
+ROUNDS = {"cpu": 5}
+ROUNDS_ELSEWHERE = 30
+
+Result = TypeVar("Result")
+Table = dict[Subject, dict[int, Times[Result]]]
+
+
+class Watcher(Protocol):
+    """Told of a benchmark's progress."""
+
+    def stage(self, name: str, steps: int) -> None:
+        """What comes next, and in how many steps."""
+
+    def step(self) -> None:
+        """One of them is done."""
+
+
+def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
+    """Measure all combinations that can be had here; the report says why others cannot.
+
+    Raises the error of the last one when none can, WeightsError for weights that are missing, and SetupError when
+    memory runs out.
+    """
+    device = check_device(config.device)
+    scene = works.open_scene(config.photo, config.most_boxes)
+    with random_weights(config.sams if config.random_weights else ()) as drawn:
+        subjects = [
+            Subject(sam, backend, precision, config.device, drawn.get(sam), config.offline)
+            for sam, backend, precision in product(config.sams, config.backends, config.precisions)
+        ]
+        try:
+            sams, left_out = _build(subjects, watch)
+            return Report(config, list(_Bench(config, scene, sams, device, watch).measure()), left_out)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise SetupError("memory ran out: measure fewer models at once, or smaller batches") from error
+
+
+def _build(subjects: Sequence[Subject], watch: Watcher) -> tuple[dict[Subject, SamPredictor], dict[Subject, str]]:
+    """What could be built, and why the rest could not."""
+    watch.stage("building", len(subjects))
+    sams: dict[Subject, SamPredictor] = {}
+    left_out: dict[Subject, str] = {}
+    for subject in subjects:
+        try:
+            sams[subject] = subject.build()
+        except WeightsError as error:
+            raise WeightsError(f"{error}; or measure it without them: --random-weights") from error
+        except EvsamError as error:
+            left_out[subject] = str(error)
+            if len(left_out) == len(subjects):
+                raise
+        watch.step()
+    return sams, left_out
+
+
+@dataclass(frozen=True)
+class _Bench:
+    config: BenchmarkConfig
+    scene: works.Scene
+    sams: Mapping[Subject, SamPredictor]
+    device: torch.device
+    watch: Watcher
+
+    def measure(self) -> Iterator[Measured]:
+        config, scene = self.config, self.scene
+        encoder = self._times("encoder", config.batches, works.encode)
+        for sam in self.sams.values():
+            sam.set_image(scene.image.pixels)
+        boxes = self._times("boxes", config.boxes, lambda sam, count: works.segment_boxes(sam, scene, count))
+        everything = self._times(
+            "everything", config.grids, lambda sam, side: works.segment_everything(sam, scene, side), warm_up=0
+        )
+        folder = self._times(
+            "folder", config.folders, lambda sam, images: works.segment_folder(sam, scene, images), warm_up=0
+        )
+        self.watch.stage("memory", len(self.sams) * config.memory)
+        for subject in self.sams:
+            yield Measured(
+                subject,
+                cost_of(subject.sam),
+                encoder[subject],
+                boxes[subject],
+                everything[subject],
+                folder[subject],
+                self._agreement(subject, boxes),
+                peak_memory(subject, config.photo, config.most_boxes) if config.memory else None,
+            )
+            self.watch.step()
+
+    def _times(
+        self,
+        stage: str,
+        kinds: Sequence[int],
+        make: Callable[[SamPredictor, int], Callable[[], Result]],
+        warm_up: int = 1,
+    ) -> Table[Result]:
+        """Of each subject and kind; kind by kind, the subjects in turn."""
+        rounds = self.config.rounds or ROUNDS.get(self.device.type, ROUNDS_ELSEWHERE)
+        self.watch.stage(stage, len(kinds) * len(self.sams) * (rounds + warm_up))
+        found: Table[Result] = {subject: {} for subject in self.sams}
+        for kind in kinds:
+            jobs = {subject: make(sam, kind) for subject, sam in self.sams.items()}
+            taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=self.watch.step)
+            for subject, times in taken.items():
+                found[subject][kind] = times
+        return found
+
+    def _agreement(self, subject: Subject, boxes: Table[Masks]) -> Agreement | None:
+        """Of the masks of all boxes with those of the first subject that is the same SAM."""
+        first = next(other for other in self.sams if other.sam == subject.sam)
+        if subject == first or not self.config.boxes:
+            return None
+        pairs = zip(*(boxes[one][self.config.most_boxes].result.rles for one in (subject, first)), strict=True)
+        overlaps = [iou(a, b) if rle.area(a) or rle.area(b) else 1.0 for a, b in pairs]
+        return Agreement(first.name, sum(overlaps) / len(overlaps), min(overlaps))

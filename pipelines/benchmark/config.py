@@ -1,0 +1,57 @@
+"""What a benchmark is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.errors import UsageError
+from pipelines.sam import BACKENDS, SAMS
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """sams, backends, precisions: every combination is measured; see `pipelines.sam.build_sam`.
+
+    random_weights: drawn instead of fetched. accuracy: SAM -> whatever the user goes by, higher is better. photo: see
+    `works.open_scene`. batches: images at once in the encoder; boxes: numbers of boxes; grids: clicks on a side for
+    segment everything; images: in the folder that is segmented with the most boxes. What is empty or 0 is not
+    measured. rounds: None for what suits the device. memory: whether to measure it.
+    """
+
+    sams: tuple[str, ...] = ("evsam-starter",)
+    backends: tuple[str, ...] = ("torch",)
+    precisions: tuple[str, ...] = ("fp32",)
+    device: str = "cpu"
+    random_weights: bool = False
+    offline: bool | None = None
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    photo: Path | None = None
+    batches: tuple[int, ...] = (1,)
+    boxes: tuple[int, ...] = (10, 20, 30, 40, 50)
+    grids: tuple[int, ...] = ()
+    images: int = 4
+    rounds: int | None = None
+    memory: bool = True
+
+    def __post_init__(self) -> None:
+        for name in self.sams:
+            SAMS[name]
+        for name in self.backends:
+            BACKENDS[name]
+        for name in self.accuracy:
+            if name not in self.sams:
+                raise UsageError(f"--accuracy is given for {name!r}, but what is measured is {', '.join(self.sams)}")
+        if min((*self.batches, *self.boxes, *self.grids), default=1) < 1:
+            raise UsageError("--batch, --boxes and --grid take numbers from 1 on")
+        if self.images and not self.boxes:
+            raise UsageError("segmenting a folder takes boxes: give --boxes, or --images 0")
+
+    @property
+    def most_boxes(self) -> int:
+        return max(self.boxes, default=0)
+
+    @property
+    def folders(self) -> tuple[int, ...]:
+        return (self.images,) if self.images else ()

@@ -1,0 +1,109 @@
+"""A benchmark's result, and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines import run_info
+from pipelines.benchmark.config import BenchmarkConfig
+from pipelines.benchmark.cost import REFERENCE, cost_of
+from pipelines.benchmark.measured import Measured
+from pipelines.benchmark.subjects import Subject
+from pipelines.benchmark.table import LEGEND, NAMES, text_rows
+from pipelines.benchmark.timing import Times
+from pipelines.files import write_text
+
+RANDOM = (
+    "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
+    "ragged and fill the picture, so cutting them out costs the most it can; segment everything keeps next to none."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """measured: in the order of the table; the first row is what others are held against. left_out: why."""
+
+    config: BenchmarkConfig
+    measured: Sequence[Measured]
+    left_out: Mapping[Subject, str]
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def rows(self) -> list[list[str]]:
+        """The table: a header, and a row of text per subject."""
+        return text_rows(self.measured, self.config.accuracy)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know."""
+        left_out = [f"Left out: {subject.name}: {reason}" for subject, reason in self.left_out.items()]
+        return [LEGEND, *([RANDOM] if self.config.random_weights else []), *left_out]
+
+    def write(self, folder: Path) -> None:
+        """`benchmark.json`, `benchmark.md` and plots."""
+        from pipelines.benchmark.plots import plot_accuracy, plot_boxes
+
+        write_text(folder / "benchmark.json", json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / "benchmark.md", self.as_markdown())
+        if self.config.boxes:
+            plot_boxes(self.measured, folder / "boxes")
+        if self.config.accuracy and self.config.batches:
+            plot_accuracy(self.measured, self.config.accuracy, folder / "accuracy")
+
+    def as_json(self) -> dict[str, Any]:
+        """All there is, every single time included, in seconds and MiB."""
+        photo = self.config.photo
+        return {
+            "date": self.date,
+            "settings": asdict(self.config) | {"photo": photo.name if photo else "bus.jpg of ultralytics"},
+            "machine": run_info.machine(self.config.device),
+            "versions": run_info.versions(),
+            "notes": self.notes,
+            "measured": [self._describe(one) for one in self.measured],
+        }
+
+    def _describe(self, one: Measured) -> dict[str, Any]:
+        subject, first = one.subject, self.measured[0]
+        return {
+            "sam": subject.sam,
+            "backend": subject.backend,
+            "precision": subject.precision,
+            "weights": "random" if subject.weights else "its own",
+            "parameters": one.cost.parameters,
+            "macs": one.cost.macs,
+            "efficient_error_rate": one.cost.error_rate(cost_of(REFERENCE)),
+            "accuracy": self.config.accuracy.get(subject.sam),
+            "encoder": {
+                batch: _times(times, first.encoder[batch]) | {"images_per_second": batch / times.median}
+                for batch, times in one.encoder.items()
+            },
+            "boxes": {count: _times(times, first.boxes[count]) for count, times in one.boxes.items()},
+            "everything": {
+                side: _times(times, first.everything[side]) | {"masks": times.result}
+                for side, times in one.everything.items()
+            },
+            "folder": {
+                images: _times(times, first.folder[images]) | {"images_per_second": images / times.median}
+                for images, times in one.folder.items()
+            },
+            "agreement": asdict(one.agreement) if one.agreement else None,
+            "peak_memory_mib": asdict(one.memory) if one.memory else None,
+        }
+
+    def as_markdown(self) -> str:
+        """Date, machine, versions, the table and its notes."""
+        machine = run_info.machine(self.config.device)
+        where = f"{machine.get('gpu', machine['processor'])}, {machine['threads']} threads"
+        versions = ", ".join(f"{name} {version}" for name, version in run_info.versions().items())
+        header, *rows = self.rows()
+        ruler = ["---"] * NAMES + ["---:"] * (len(header) - NAMES)
+        table = "\n".join(f"| {' | '.join(row)} |" for row in [header, ruler, *rows])
+        return "\n\n".join([f"{self.date[:10]}, {where}; {versions}.", table, *self.notes]) + "\n"
+
+
+def _times(times: Times[Any], first: Times[Any]) -> dict[str, Any]:
+    return {"seconds": times.seconds, "median": times.median, "times_as_fast_as_first": times.faster_than(first)}

@@ -1,0 +1,65 @@
+"""What is measured: a SAM on a back end in a precision, and the weights it is built with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipelines.sam import SAMS, build_sam
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.sam.predictor import SamPredictor
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing to measure. weights: a checkpoint, or None for the model's own; see `pipelines.sam.build_sam`."""
+
+    sam: str
+    backend: str
+    precision: str
+    device: str
+    weights: Path | None = None
+    offline: bool | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.sam} {self.backend} {self.precision}"
+
+    def build(self) -> SamPredictor:
+        """The predictor. Raises EvsamError as `build_sam` does."""
+        return build_sam(
+            self.sam, self.weights, self.device, self.precision, backend=self.backend, offline=self.offline
+        )
+
+
+@contextmanager
+def random_weights(sams: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """A checkpoint of random numbers, the same each time, for each SAM by name; deleted on leaving."""
+    from safetensors.torch import save_file
+
+    with TemporaryDirectory(prefix="evsam-benchmark-") as folder:
+        paths = {name: Path(folder) / f"{name}.safetensors" for name in sams}
+        for name, path in paths.items():
+            save_file(_random_state(name), path)
+        yield paths
+
+
+def _random_state(name: str) -> dict[str, Tensor]:
+    """Draws that keep the size of what flows through the network, so that no arithmetic is on zeros or infinities."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sam = SAMS[name].load()(**SAMS[name].options).build()
+        for parameter in sam.parameters():
+            if parameter.ndim >= 2:
+                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    state: dict[str, Tensor] = sam.state_dict()
+    return state

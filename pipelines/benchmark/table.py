@@ -1,0 +1,68 @@
+"""A benchmark's table: a row per subject, columns for what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.benchmark.cost import REFERENCE, cost_of
+from pipelines.benchmark.measured import Measured
+from pipelines.benchmark.timing import Times
+
+NAMES = 3
+"""Columns at the left that hold no numbers."""
+LEGEND = (
+    "Medians, with their range in brackets. EER: mean of parameters and of MACs, over those of SAM ViT-H. images/s: of "
+    "the encoder at the largest batch. x: how many times as fast as the first row, the median of the ratios round by "
+    "round. IoU: of the masks with those of the first row of the same SAM, mean and worst."
+)
+
+
+def text_rows(measured: Sequence[Measured], accuracy: Mapping[str, float]) -> list[list[str]]:
+    """A header and the rows. accuracy: by SAM."""
+    first = measured[0] if len(measured) > 1 else None
+    rows = [_cells(one, first, accuracy) for one in measured]
+    header = list(dict.fromkeys(title for row in rows for title in row))
+    return [header, *([row.get(title, "-") for title in header] for row in rows)]
+
+
+def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float]) -> dict[str, str]:
+    """Title -> text. first: whose times the others are held against."""
+    subject, cost = one.subject, one.cost
+    cells = {
+        "SAM": subject.sam,
+        "back end": subject.backend,
+        "precision": subject.precision,
+        "params M": f"{cost.parameters / 1e6:.1f}",
+        "MACs G": f"{cost.macs / 1e9:.1f}",
+        "EER": f"{cost.error_rate(cost_of(REFERENCE)):.3f}",
+    }
+    if accuracy:
+        cells["accuracy"] = f"{accuracy[subject.sam]:g}" if subject.sam in accuracy else "-"
+    for batch, times in one.encoder.items():
+        cells |= _timed(f"encode {batch}, ms", 1000, times, first.encoder[batch] if first else None)
+    if one.encoder:
+        batch = max(one.encoder)
+        cells["images/s"] = f"{batch / one.encoder[batch].median:.1f}"
+    if one.boxes:
+        most = max(one.boxes)
+        cells |= _timed(f"{most} boxes, ms", 1000, one.boxes[most], first.boxes[most] if first else None)
+    for side, times in one.everything.items():
+        cells |= _timed(f"grid {side}, s", 1, times, first.everything[side] if first else None)
+    for images, times in one.folder.items():
+        cells["folder, images/s"] = f"{images / times.median:.2f}"
+    if one.memory is not None:
+        cells["peak MiB"] = f"{one.memory.process:.0f}"
+        if one.memory.gpu is not None:
+            cells["GPU MiB"] = f"{one.memory.gpu:.0f}"
+    if one.agreement is not None:
+        cells["IoU"] = f"{one.agreement.mean:.4f} ({one.agreement.least:.3f})"
+    return cells
+
+
+def _timed(title: str, scale: float, times: Times[Any], first: Times[Any] | None) -> dict[str, str]:
+    values = [scale * seconds for seconds in (times.median, min(times.seconds), max(times.seconds))]
+    digits = 0 if values[0] >= 100 else 1 if values[0] >= 10 else 2
+    median, least, most = (f"{value:.{digits}f}" for value in values)
+    cells = {title: f"{median} ({least}-{most})"}
+    return cells if first is None else cells | {f"{title[: title.index(',')]} x": f"{times.faster_than(first):.2f}"}

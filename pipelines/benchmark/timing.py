@@ -1,0 +1,65 @@
+"""Times that can be compared: all works warmed up, then in turn, A B A B, so that a busy machine slows all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Times(Generic[Result]):
+    """Seconds of a work, round by round, and what its last run returned."""
+
+    seconds: tuple[float, ...]
+    result: Result
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def faster_than(self, other: Times[Result]) -> float:
+        """How many times: the median of the ratios, round by round."""
+        return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
+
+
+def in_turn(
+    works: Mapping[Key, Callable[[], Result]],
+    *,
+    rounds: int,
+    warm_up: int = 1,
+    device: torch.device,
+    done: Callable[[], None] = lambda: None,
+) -> dict[Key, Times[Result]]:
+    """Run every work once in each round, after `warm_up` rounds that do not count. done: called after every run."""
+    seconds: dict[Key, list[float]] = {key: [] for key in works}
+    results: dict[Key, Result] = {}
+    for number in range(-warm_up, rounds):
+        for key, work in works.items():
+            taken, results[key] = timed(work, device)
+            if number >= 0:
+                seconds[key].append(taken)
+            done()
+    return {key: Times(tuple(values), results[key]) for key, values in seconds.items()}
+
+
+def timed(work: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
+    """Seconds of one run: by the clock, or on a GPU between two events, with the device idle before and after."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        result = work()
+        return time.perf_counter() - start, result
+    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    first.record(torch.cuda.current_stream(device))
+    result = work()
+    last.record(torch.cuda.current_stream(device))
+    torch.cuda.synchronize(device)
+    return first.elapsed_time(last) / 1000, result

@@ -1,0 +1,106 @@
+"""The works that are timed, and the picture and boxes they are done on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.detectors.given import Given
+from pipelines.errors import DataError, ImageError
+from pipelines.everything.config import GridConfig
+from pipelines.everything.grid import grid
+from pipelines.images import MAX_PIXELS, load
+from pipelines.run import RunConfig, run
+from pipelines.sam.predictor import SamPredictor
+from pipelines.segment import SegmentJob
+from pipelines.sources import Source
+from pipelines.stages import StageClock
+from pipelines.types import Float32, Image, Instances, Masks
+
+
+@dataclass(frozen=True)
+class Scene:
+    """path, image: a photograph. boxes: N x 4 xyxy pixels in it."""
+
+    path: Path
+    image: Image
+    boxes: Float32
+
+
+def open_scene(path: Path | None, count: int) -> Scene:
+    """A photograph (None: the street scene that ultralytics ships, 810 x 1080) and `count` boxes, always the same.
+
+    Their centres are anywhere, their sides from 3 % to 30 % of the longer side. Raises DataError for a file that is no
+    image.
+    """
+    if path is None:
+        package = find_spec("ultralytics")
+        assert package is not None and package.origin is not None
+        path = Path(package.origin).parent / "assets" / "bus.jpg"
+    try:
+        image = load(Source(path.name, str(path)), max_pixels=MAX_PIXELS)
+    except ImageError as error:
+        raise DataError(f"{path} cannot be measured on: {error}") from error
+    size = np.array([image.width, image.height])
+    draw = np.random.default_rng(0)
+    centres, sides = draw.uniform(0, 1, (count, 2)) * size, draw.uniform(0.03, 0.3, (count, 2)) * size.max()
+    corners = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    return Scene(path, image, corners.clip(0, np.tile(size, 2)).astype(np.float32))
+
+
+def encode(sam: SamPredictor, batch: int) -> Callable[[], Tensor]:
+    """The encoder alone, on noise in the network's input form that is already on the device."""
+    side = sam.network.input_size
+    pixels = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    pixels = pixels.to(sam.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def work() -> Tensor:
+        return sam.network.encode(pixels)
+
+    return work
+
+
+def segment_boxes(sam: SamPredictor, scene: Scene, count: int) -> Callable[[], Masks]:
+    """The first `count` boxes to run-length-encoded masks. The predictor must hold the image."""
+    return partial(sam.segment_boxes, scene.boxes[:count])
+
+
+def segment_everything(sam: SamPredictor, scene: Scene, points_per_side: int) -> Callable[[], int]:
+    """`evsam everything` with its defaults on the image, encoding included. Gives the number of masks."""
+    job = grid(sam, GridConfig(points_per_side=points_per_side), device=str(sam.device), offline=True)
+
+    def work() -> int:
+        (found,) = job([scene.image], StageClock())
+        if not isinstance(found, Instances):
+            raise found
+        return len(found)
+
+    return work
+
+
+def segment_folder(sam: SamPredictor, scene: Scene, images: int) -> Callable[[], None]:
+    """`evsam segment` with given boxes: a folder with `images` copies of the photograph to COCO results."""
+
+    def work() -> None:
+        with TemporaryDirectory(prefix="evsam-benchmark-") as folder:
+            photos = Path(folder, "photos")
+            photos.mkdir()
+            for number in range(images):
+                copyfile(scene.path, photos / f"{number}{scene.path.suffix}")
+            config = RunConfig((str(photos),), Path(folder, "out"), save=("coco",))
+            boxes = Given([(x1, y1, x2, y2) for x1, y1, x2, y2 in scene.boxes.tolist()])
+            failed = run(config, {}, lambda ids: SegmentJob(sam, boxes), device=str(sam.device)).failed
+        for reason in failed.values():
+            raise ImageError(reason)
+
+    return work
