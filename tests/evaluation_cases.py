@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import plain_evaluation as plain
+from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 
 HEIGHT, WIDTH = 120, 160
@@ -96,6 +97,42 @@ def crafted(seed: int = 0, images: int = 6, objects: int = 5) -> dict:
     add(2, edge, compressed(edge), bbox=[150.0, 110.0, 40.0, 30.0])  # a box that leaves the image
     add(2, edge, compressed(edge), bbox=[200.0, 150.0, 10.0, 10.0])  # a box outside the image
     return {"images": listed, "annotations": annotations, "categories": CATEGORIES}
+
+
+def ellipse(height: int, width: int, cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
+
+
+def annotated_photographs(folder: Path, photographs: Sequence[Path]) -> Path:
+    """`truth.json` and `images` below `folder`: two photographs with rough outlines, and a grey picture without any.
+
+    Seven objects in all. Among them a crowd, one under a pixel, areas of 1024 and 9216 exactly, a box without area and
+    one outside its image.
+    """
+    (folder / "images").mkdir()
+    sizes = {"street.jpg": (240, 320), "game.jpg": (320, 180), "grey.jpg": (64, 48)}
+    pictures = [Pil.open(path).convert("RGB") for path in photographs] + [Pil.new("RGB", (64, 48), (90, 90, 90))]
+    listed, annotations = [], []
+    for number, ((name, size), picture) in enumerate(zip(sizes.items(), pictures, strict=True), 1):
+        picture.resize(size).save(folder / "images" / name, quality=95)
+        listed.append({"id": number * 11, "file_name": name, "width": size[0], "height": size[1]})
+
+    def add(image: int, category: int, mask: np.ndarray, **fields: object) -> None:
+        ys, xs = np.nonzero(mask)
+        box = [float(xs.min()), float(ys.min()), float(np.ptp(xs) + 1), float(np.ptp(ys) + 1)]
+        entry = {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0}
+        annotations.append(entry | {"area": float(mask.sum()), "segmentation": compressed(mask)} | fields)
+
+    add(11, 6, ellipse(320, 240, 120, 145, 115, 70))
+    add(11, 4, ellipse(320, 240, 40, 190, 24, 75))
+    add(11, 4, ellipse(320, 240, 215, 190, 20, 75), iscrowd=1)
+    add(22, 4, ellipse(180, 320, 215, 100, 62, 85))
+    add(22, 4, ellipse(180, 320, 90, 120, 75, 62), area=0.5)
+    add(22, 6, ellipse(180, 320, 60, 60, 20, 17), area=1024.0, bbox=[60.0, 60.0, 0.0, 0.0])
+    add(22, 6, ellipse(180, 320, 260, 60, 55, 54), area=9216.0, bbox=[400.0, 10.0, 50.0, 50.0])
+    categories = [{"id": 4, "name": "Person"}, {"id": 6, "name": "bus"}]
+    return write(folder, "truth.json", {"images": listed, "annotations": annotations, "categories": categories}).parent
 
 
 def noisy_results(truth: dict, seed: int = 1, extra: int = 20) -> list[dict]:

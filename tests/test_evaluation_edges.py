@@ -183,8 +183,8 @@ def test_folders(tmp_path: Path) -> None:
         assert (read_annotators(truths / f"{name}.mat")[1] == truth).all()
     metrics = summarise(score_edges(truths, edges, workers=2))
     assert metrics["ODS"] == metrics["OIS"] == pytest.approx(1) and metrics["images"] == 2
-    (agreement,) = sum(score_humans(truths)[1:], score_humans(truths)[0]).curve()[2]
-    assert agreement == pytest.approx(1)
+    agreement = [f for one in score_humans(truths) for f in one.curve()[2]]
+    assert agreement == pytest.approx([1] * 4)
     for path in edges.glob("*.png"):
         cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
     assert summarise(score_edges(truths, edges))["ODS"] == 0
@@ -212,14 +212,20 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
 
 
 def test_annotators_who_differ() -> None:
-    """Two annotators with one line each, a third with both: recall and precision by hand."""
+    """Two annotators with one line each, a third with both, by hand; lines that are thicker count as thin ones."""
     one, two = np.zeros((2, 60, 80), bool)
     one[20, 10:70], two[40, 10:70] = True, True
     counts = human_agreement([one, two, one | two])
-    # of the others' pixels: one finds 60 of 180, two likewise, both 120 of 120; confirmed 60 + 60 + 120 of as many
-    assert [int(getattr(counts, name)[0]) for name in ("recalled", "truth", "confirmed", "found")] == [
+    assert [counts.recalled.tolist(), counts.truth.tolist()] == [[60, 60, 120], [180, 180, 120]]
+    assert [counts.confirmed.tolist(), counts.found.tolist()] == [[60, 60, 120]] * 2
+    pooled = counts.pooled()
+    assert [int(getattr(pooled, name)[0]) for name in ("recalled", "truth", "confirmed", "found")] == [
         240,
         480,
         240,
         240,
     ]
+    thick = one.copy()
+    thick[21, 10:70] = True
+    (f,) = human_agreement([one, thick], 0.02).pooled().curve()[2]
+    assert f == pytest.approx(1, abs=0.02) and plain_thin(thick).sum() < thick.sum()

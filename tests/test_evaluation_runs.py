@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import plain_evaluation as plain
 import pytest
-from evaluation_cases import compressed, crafted, perfect_results
+from evaluation_cases import annotated_photographs, crafted, ellipse, perfect_results
 from PIL import Image as Pil
 from runs import evsam
 from scipy.io import savemat
+from test_evaluation_detection import pycocotools_stats
 
 from pipelines import rle
 from pipelines.detectors import DetectorConfig
@@ -36,40 +37,10 @@ from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Category, Detections, Image
 from weights import digest, store
 
-CATEGORIES = [{"id": 4, "name": "Person"}, {"id": 6, "name": "bus"}]
-
-
-def ellipse(height: int, width: int, cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
-
 
 @pytest.fixture(scope="module")
 def data(photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two photographs and a grey picture; rough outlines of what is in them; one crowd, one object under a pixel."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "images").mkdir()
-    sizes = {"street.jpg": (240, 320), "game.jpg": (320, 180), "grey.jpg": (64, 48)}
-    pictures = [Pil.open(path).convert("RGB") for path in photographs] + [Pil.new("RGB", (64, 48), (90, 90, 90))]
-    listed, annotations = [], []
-    for number, ((name, size), picture) in enumerate(zip(sizes.items(), pictures, strict=True), 1):
-        picture.resize(size).save(folder / "images" / name, quality=95)
-        listed.append({"id": number * 11, "file_name": name, "width": size[0], "height": size[1]})
-
-    def add(image: int, category: int, mask: np.ndarray, **fields: object) -> None:
-        ys, xs = np.nonzero(mask)
-        box = [float(xs.min()), float(ys.min()), float(np.ptp(xs) + 1), float(np.ptp(ys) + 1)]
-        entry = {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0}
-        annotations.append(entry | {"area": float(mask.sum()), "segmentation": compressed(mask)} | fields)
-
-    add(11, 6, ellipse(320, 240, 120, 145, 115, 70))
-    add(11, 4, ellipse(320, 240, 40, 190, 24, 75))
-    add(11, 4, ellipse(320, 240, 215, 190, 20, 75), iscrowd=1)
-    add(22, 4, ellipse(180, 320, 215, 100, 62, 85))
-    add(22, 4, ellipse(180, 320, 90, 120, 75, 62), area=0.5)
-    truth = {"images": listed, "annotations": annotations, "categories": CATEGORIES}
-    (folder / "truth.json").write_text(json.dumps(truth))
-    return folder
+    return annotated_photographs(tmp_path_factory.mktemp("data"), photographs)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +109,30 @@ def test_prompted_scores_equal_a_plain_loop(data: Path, run: Path) -> None:
         assert metrics["mIoU"]["all"] > 20
 
 
+@pytest.mark.parametrize(("name", "agnostic"), [("vitdet", False), ("objects", True)])
+def test_ap_on_photographs_equals_plain_formulations(data: Path, run: Path, name: str, agnostic: bool) -> None:
+    """Of masks that a SAM made: AP and AR as the plain loop counts them, and for classes as pycocotools does."""
+    truth = json.loads((data / "truth.json").read_text())
+    results = json.loads((run / f"{name}+evsam-starter" / "coco_results.json").read_text())
+    metrics = score(run / f"{name}+evsam-starter")["metrics"]["segm"]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    for one in [*truth["annotations"], *results]:
+        one["mask"] = plain.decode(one["segmentation"], *sizes[one["image_id"]])
+    for one in results:
+        one["area"] = float(one["mask"].sum())
+    limit = 1000 if agnostic else 100
+    precision, recall, _ = plain.precisions(truth, results, "segm", limit=limit, agnostic=agnostic)
+    assert metrics["AP"] == pytest.approx(plain.average(precision), abs=1e-9) and metrics["AP"] > 0
+    assert metrics[f"AR{limit}"] == pytest.approx(plain.average(recall), abs=1e-9)
+    if not agnostic:
+        stats = [-1 if value is None else value for value in metrics.values()]
+        assert stats == pytest.approx(pycocotools_stats(without_masks(truth), results, "segm"), abs=1e-12)
+
+
+def without_masks(truth: dict) -> dict:
+    return {**truth, "annotations": [{k: v for k, v in a.items() if k != "mask"} for a in truth["annotations"]]}
+
+
 def test_boxes_of_a_file_are_all_used_as_they_are(data: Path, run: Path) -> None:
     results = json.loads((run / "vitdet+evsam-starter" / "coco_results.json").read_text())
     given = json.loads((data / "vitdet.json").read_text())
@@ -163,7 +158,7 @@ def test_every_score_is_stamped(data: Path, run: Path) -> None:
         stamp = score(folder)["stamp"]
         assert stamp["protocol"]["name"] == "efficientvit-sam" and stamp["protocol"]["crowds"] is True
         assert stamp["data_set"]["sha256"] == digest.sha256(data / "truth.json")
-        assert (stamp["data_set"]["images"], stamp["data_set"]["objects"]) == (3, 5)
+        assert (stamp["data_set"]["images"], stamp["data_set"]["objects"]) == (3, 7)
         assert stamp["made_by"]["sam"]["sha256"] == digest.sha256(store.fetch("evsam-starter", offline=True))
         assert stamp["made_by"]["sam"]["precision"] == "fp32" and stamp["machine"]["device"] == "cpu"
         assert {"torch", "hotcoco", "evsam", "python"} <= set(stamp["versions"]) and stamp["seeds"]
@@ -316,7 +311,7 @@ def test_resume_and_grow(data: Path, tmp_path: Path, spies: Counter[str]) -> Non
     spies.clear()
     rescored = evaluate(EvaluationConfig(**{**vars(resumed), "protocol": "coco"}))
     assert not spies
-    assert len(rescored.cells[0].scored.objects) == 4 and len(whole.cells[0].scored.objects) == 4
+    assert len(rescored.cells[0].scored.objects) == 6 and len(whole.cells[0].scored.objects) == 6
     assert {one.object.crowd for one in rescored.cells[0].scored.objects} == {False}
     assert rescored.cells[0].speed  # that of the run that did the work
     with pytest.raises(UsageError, match="other settings"):
@@ -346,7 +341,7 @@ def test_an_image_that_fails_counts_and_is_told(data: Path, tmp_path: Path) -> N
     document = score(tmp_path / "out" / "gt-box+evsam-starter")
     assert set(document["stamp"]["failed_images"]) == {"game.jpg", "grey.jpg"}
     read = read_ground_truth(data / "truth.json")
-    assert sum(map(len, read.objects.values())) == 5 and document["metrics"]["mIoU"]["all"] > 0
+    assert sum(map(len, read.objects.values())) == 7 and document["metrics"]["mIoU"]["all"] > 0
     (images / "street.jpg").unlink()
     _, err = evsam(*command, "--overwrite", code=2)
     assert "1 of the 3 images" in err and "street.jpg" in err
@@ -432,7 +427,7 @@ def test_box_files_of_every_kind(data: Path, tmp_path: Path) -> None:
     assert [len(found) for found in csv_boxes] == [2, 0, 0]
     assert csv_boxes[0].boxes.tolist() == [[4, 5, 6, 7], [40, 55, 60, 65]]
     truth_boxes = build_prompter(FileOfBoxes(data / "truth.json"), read).find(images, [[]] * 3)
-    assert [len(found) for found in truth_boxes] == [3, 1, 0]  # the annotation with an area below 1 is none
+    assert [len(found) for found in truth_boxes] == [3, 3, 0]  # the annotation with an area below 1 is none
     named = {"image_id": 11, "file_name": "game.jpg", "category_id": 77, "category_name": "Bus"}
     (tmp_path / "named.json").write_text(json.dumps([{**named, "bbox": [1, 2, 3, 4], "score": 0.5}]))
     by_name = build_prompter(FileOfBoxes(tmp_path / "named.json"), read).find(images, [[]] * 3)

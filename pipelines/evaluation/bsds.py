@@ -47,6 +47,10 @@ class EdgeCounts:
         """Those of one threshold."""
         return EdgeCounts(*(getattr(self, name)[[threshold]] for name in self.__dataclass_fields__))
 
+    def pooled(self) -> EdgeCounts:
+        """All entries together, as one."""
+        return EdgeCounts(*(getattr(self, name).sum(keepdims=True) for name in self.__dataclass_fields__))
+
     def curve(self) -> tuple[Float64, Float64, Float64]:
         """Recall, precision and F by threshold, 0 to 1."""
         recall = self.recalled / np.maximum(_EPS, self.truth)
@@ -121,9 +125,13 @@ def _best(recall: Float64, precision: Float64) -> tuple[float, float, float, flo
 
 
 def human_agreement(annotators: Sequence[Bool], tolerance: float = TOLERANCE) -> EdgeCounts:
-    """Each annotator of an image scored against the others, summed: one count each (the benchmark's own way)."""
-    rows = [_count(thin(mine), [other for other in annotators if other is not mine], tolerance) for mine in annotators]
-    return EdgeCounts(*np.array(rows, np.int64).sum(0)[:, None])
+    """Each annotator of an image scored against the others: one entry per annotator, in place of thresholds.
+
+    All maps are thinned, as by the benchmark's boundaryBenchHuman and boundaryPR.
+    """
+    maps = [thin(one) for one in annotators]
+    rows = [_count(mine, [other for other in maps if other is not mine], tolerance) for mine in maps]
+    return EdgeCounts(*np.array(rows, np.int64).T)
 
 
 def read_annotators(path: Path) -> list[Bool]:
@@ -163,21 +171,23 @@ def evaluate_edges(
     if not 0 < tolerance < 1:
         raise UsageError(f"the tolerance is {tolerance:g}, but must be a share of the diagonal, such as {TOLERANCE}")
     if edges is None:
-        counts = score_humans(truth, tolerance=tolerance, workers=workers)
+        per_annotator = score_humans(truth, tolerance=tolerance, workers=workers)
+        counts = [one.pooled() for one in per_annotator]
         recall, precision, f = sum_counts(counts).curve()
-        own = float(np.mean([one.curve()[2][0] for one in counts]))
         metrics = {
             "F": float(f[0]),
             "precision": float(precision[0]),
             "recall": float(recall[0]),
-            "mean F of images": own,
+            "median F of annotators": float(np.median(np.concatenate([one.curve()[2] for one in per_annotator]))),
+            "mean F of images": float(np.mean([one.curve()[2][0] for one in counts])),
+            "images": len(counts),
         }
-        metrics["images"] = len(counts)
     else:
         counts = score_edges(truth, edges, tolerance=tolerance, workers=workers)
         metrics = summarise(counts)
         recall, precision, f = sum_counts(counts).curve()
-    rules = {"name": "bsds500", "tolerance": tolerance, "thresholds": len(recall), "thinned": "truth is not, maps are"}
+    thinned = "all maps" if edges is None else "the maps that are scored, not the truth"
+    rules = {"name": "bsds500", "tolerance": tolerance, "thresholds": len(recall), "thinned": thinned}
     document = {
         "metrics": metrics,
         "curve": {"recall": recall.tolist(), "precision": precision.tolist(), "F": f.tolist()},
