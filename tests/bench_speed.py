@@ -1,0 +1,166 @@
+"""What the fast paths gain, and what half precision costs. The tables of docs/benchmarks/speed.md come from here.
+
+python tests/bench_speed.py speed                      plain torch beside every back end: encoder; 50 boxes, end to end
+python tests/bench_speed.py agree IMAGES ANNOTATIONS   masks of every back end against torch in fp32, on annotated boxes
+
+Plain is `tests/plain_sam.py` after an encoder as it is trained: norms unfolded, NCHW, fp32; every prompt carries its
+own image tokens, all three masks are upscaled in two full resizes, the best is picked and encoded by pycocotools. End to
+end is from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios are taken round by
+round.
+
+Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on seeded ones, whose masks are ragged
+and fill the picture: the worst case for what is done to masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plain_sam
+import torch
+from bench_boxes import boxes_for
+from PIL import Image as Pil
+from seeded import weights_for
+
+from pipelines import run_info
+from pipelines.benchmark import works
+from pipelines.benchmark.timing import Times, in_turn
+from pipelines.errors import EvsamError
+from pipelines.evaluation.miou import iou
+from pipelines.sam import SAMS, build_sam
+from pipelines.sam.frame import preprocess
+from pipelines.sam.model import Sam, load
+from pipelines.sam.network import Source
+from pipelines.sam.predictor import SamPredictor
+from pipelines.types import Rle, UInt8
+from weights import store
+
+SUBJECTS = "torch:fp32,torch:bf16,onnx:fp32,openvino:fp32,openvino:bf16"
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    speed_parser = verbs.add_parser("speed")
+    speed_parser.add_argument("--rounds", type=int, default=5)
+    speed_parser.add_argument("--boxes", type=int, default=50)
+    speed_parser.set_defaults(run=speed)
+    agree_parser = verbs.add_parser("agree")
+    agree_parser.add_argument("images", type=Path)
+    agree_parser.add_argument("annotations", type=Path)
+    agree_parser.add_argument("--photos", type=int, help="only so many")
+    agree_parser.set_defaults(run=agree)
+    for each in (speed_parser, agree_parser):
+        each.add_argument("--model", default="efficientvit-sam-l0", choices=list(SAMS))
+        each.add_argument("--subjects", default=SUBJECTS, help="back end:precision,...")
+    options = parser.parse_args()
+    machine = run_info.machine("cpu")
+    print(f"{machine['processor']}, {machine['threads']} threads, {json.dumps(run_info.versions())}")
+    print(f"{options.model}{' (seeded weights)' if state_of(options.model) else ''}")
+    options.run(options)
+
+
+def state_of(name: str) -> dict[str, torch.Tensor] | None:
+    """Seeded weights for a model that has none here."""
+    return None if store.locate(SAMS[name].weights or name) else weights_for(Source(name).build())
+
+
+def build(options: argparse.Namespace) -> dict[str, SamPredictor]:
+    """The subjects that can be had here, by name."""
+    sams = {}
+    for subject in options.subjects.split(","):
+        backend, precision = subject.split(":")
+        try:
+            sams[f"{backend} {precision}"] = build_sam(
+                options.model, state_of(options.model), precision=precision, backend=backend
+            )
+        except EvsamError as error:
+            print(f"left out: {subject}: {error}")
+    return sams
+
+
+# Speed
+
+
+def speed(options: argparse.Namespace) -> None:
+    photo = works.open_scene(None, 0).image.pixels
+    pixels = np.asarray(Pil.fromarray(photo).resize((640, 853)))[200:680].copy()
+    boxes = boxes_for(options.boxes, 480, 640)
+    plain, sams = plain_model(options.model), build(options)
+    noise = torch.randn(1, 3, plain.input_size, plain.input_size, generator=torch.Generator().manual_seed(0))
+
+    encoders: dict[str, Callable[[], Any]] = {"plain": torch.inference_mode()(lambda: plain.image_encoder(noise))}
+    encoders |= {name: works.encode(sam, 1) for name, sam in sams.items()}
+    show("encoder", in_turn(encoders, rounds=options.rounds, device=CPU))
+
+    ends: dict[str, Callable[[], list[Rle]]] = {"plain": lambda: end_to_end_plain(plain, pixels, boxes)}
+    ends |= {name: lambda sam=sam: end_to_end(sam, pixels, boxes) for name, sam in sams.items()}
+    show(f"{options.boxes} boxes, end to end", in_turn(ends, rounds=options.rounds, device=CPU), masks=True)
+
+
+def plain_model(name: str) -> Sam:
+    source = Source(name, state_of(name))
+    return load(source.build(), source.state(), name).eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def end_to_end_plain(model: Sam, pixels: UInt8, boxes: np.ndarray) -> list[Rle]:
+    embedding = model.image_encoder(preprocess(pixels, model.input_size).contiguous())
+    _, _, rles = plain_sam.segment_boxes(model, embedding, boxes, *pixels.shape[:2])
+    return [Rle(size=rle["size"], counts=rle["counts"].decode()) for rle in rles]
+
+
+def end_to_end(sam: SamPredictor, pixels: UInt8, boxes: np.ndarray) -> list[Rle]:
+    sam.set_image(pixels)
+    return list(sam.segment_boxes(boxes).rles)
+
+
+def show(title: str, times: dict[str, Times[Any]], masks: bool = False) -> None:
+    """As a Markdown table; masks: results are masks, to be compared with the first's."""
+    first = next(iter(times.values()))
+    print(f"\n| {title} | ms | range | times as fast as plain |{' mask IoU, mean | worst |' if masks else ''}")
+    print(f"| --- | ---: | --- | ---: |{' ---: | ---: |' if masks else ''}")
+    for name, one in times.items():
+        least, most = (1000 * bound for bound in (min(one.seconds), max(one.seconds)))
+        cells = [name, f"{1000 * one.median:.0f}", f"{least:.0f} to {most:.0f}", f"{one.faster_than(first):.2f}"]
+        if masks:
+            ious = [iou(a, b) for a, b in zip(one.result, first.result, strict=True)]
+            cells += [f"{np.mean(ious):.4f}", f"{min(ious):.4f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+# Agreement
+
+
+def agree(options: argparse.Namespace) -> None:
+    """IoU of every subject's masks with the first's, over all annotated boxes of things that are no crowd."""
+    content = json.loads(options.annotations.read_text())
+    boxes: dict[int, list[list[float]]] = {}
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        if not annotation.get("iscrowd") and width >= 1 and height >= 1:
+            boxes.setdefault(annotation["image_id"], []).append([x, y, x + width, y + height])
+    photos = [image for image in content["images"] if image["id"] in boxes][: options.photos]
+    sams = build(options)
+    first, *others = sams
+    ious: dict[str, list[float]] = {name: [] for name in others}
+    for photo in photos:
+        pixels = np.asarray(Pil.open(options.images / photo["file_name"]).convert("RGB"))
+        rles = {name: end_to_end(sam, pixels, np.array(boxes[photo["id"]])) for name, sam in sams.items()}
+        for name in others:
+            ious[name] += [iou(a, b) for a, b in zip(rles[name], rles[first], strict=True)]
+    print(f"\n| against {first}, {len(photos)} photos | boxes | mask IoU, mean | share above 0.98 | share below 0.9 |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, values in ious.items():
+        above, below = np.mean(np.array(values) > 0.98), np.mean(np.array(values) < 0.9)
+        print(f"| {name} | {len(values)} | {np.mean(values):.4f} | {above:.3f} | {below:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
