@@ -92,8 +92,12 @@ class EdgesConfig:
 
 @dataclass(frozen=True)
 class ObjectsConfig(DetectorConfig):
-    """The boxes of a detector, whatever their class; see DetectorConfig. iou: boxes that overlap more are one."""
+    """The boxes of a detector, whatever their class; see DetectorConfig. iou: boxes that overlap more are one.
 
+    conf is low: here a box too many costs a mask, a box too few an object.
+    """
+
+    conf: float = 0.05
     max_det: int = 320
 
     strategy: ClassVar[str] = "objects"
