@@ -31,7 +31,19 @@ from weights.manifest import WeightsFile, files, names, rows
 if TYPE_CHECKING:
     from weights.download import Progress
 
-__all__ = ["Verified", "fetch", "home", "import_file", "is_offline", "locate", "names", "rows", "state", "verify"]
+__all__ = [
+    "Verified",
+    "alone",
+    "fetch",
+    "home",
+    "import_file",
+    "is_offline",
+    "locate",
+    "names",
+    "rows",
+    "state",
+    "verify",
+]
 
 BUNDLED = Path(__file__).with_name("bundled")
 
@@ -100,7 +112,7 @@ def import_file(path: Path, name: str | None = None) -> Path:
         source = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    with source, _alone(destination.parent):
+    with source, alone(destination.parent):
         copy = destination.with_name(f"{destination.name}.import")
         try:
             with copy.open("wb") as target:
@@ -142,7 +154,7 @@ def _fetch(file: WeightsFile, offline: bool, progress: Progress | None) -> Path:
 def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
     from weights.download import Source, download
 
-    with _alone(path.parent):
+    with alone(path.parent):
         if not _exists(path):  # else another process has brought it meanwhile
             source = Source(_address(file), file.bytes, _expected(file)[0])
             digest.write_lock(path, download(source, path, progress))
@@ -220,7 +232,7 @@ def _recognise(filename: str, name: str | None) -> WeightsFile:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Make `folder` and hold it: a second process waits here until the first is done or dead.
 
     What keeps the system from writing there becomes a SetupError.

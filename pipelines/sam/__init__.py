@@ -50,7 +50,11 @@ SAMS = Registry(
 
 BACKENDS = Registry(
     "back end",
-    [Row("torch", "pipelines.sam.torch_network:Torch", "PyTorch, on any device")],
+    [
+        Row("torch", "pipelines.sam.torch_network:Torch", "on any device"),
+        Row("onnx", "pipelines.export.onnx:Onnx", "ONNX Runtime", extra="export"),
+        Row("openvino", "pipelines.export.openvino:OpenVino", "fast on x86 CPUs", extra="export"),
+    ],
 )
 """What runs a SAM's network."""
 

@@ -187,8 +187,13 @@ class AttentionBlock(nn.Module):
         return x
 
 
+def norm_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """LayerNorm over the last dimension, computed in float32; the result has the type of x."""
+    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), EPS).to(x.dtype)
+
+
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of B x C x H x W, with statistics in float32."""
+    """LayerNorm over the channels of B x C x H x W."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -196,9 +201,7 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.permute(0, 2, 3, 1).float()
-        rows = F.layer_norm(rows, rows.shape[-1:], self.weight.float(), self.bias.float(), EPS)
-        return rows.permute(0, 3, 1, 2).to(x.dtype)
+        return norm_rows(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 def fold_norms(model: nn.Module) -> nn.Module:

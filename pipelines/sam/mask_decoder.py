@@ -20,20 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.sam.layers import EPS, ChannelNorm
+from pipelines.sam.layers import EPS, ChannelNorm, norm_rows
 
 MASKS = 4
 """Mask tokens: 0 for a single mask, 1 to 3 for multi-mask output."""
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm over the last dimension, eps 1e-6, weights cast to the input's type."""
+    """LayerNorm over the last dimension, eps 1e-6, computed in float32."""
 
     def __init__(self) -> None:
         super().__init__(256, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return norm_rows(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         wo = self.out_proj.weight.T.unflatten(0, (self.heads, -1))  # H x D x C
         bias = self.out_proj.bias / self.heads  # each head's weights sum to one
         folded = (self.split(self.v_proj(v)) @ wo + bias).flatten(1, 2)  # N x HT x C
-        return torch.baddbmm(image.expand(len(v), -1, -1), weights.transpose(1, 2), folded)
+        return torch.baddbmm(image.expand(v.shape[0], -1, -1), weights.transpose(1, 2), folded)
 
     def query_image(self, image: Tensor, pe: Tensor, k: Tensor) -> Tensor:
         """Scores N x H x T x L of image tokens N x L x C for tokens k N x T x C; pe H x L x D: queries of positions."""
@@ -175,7 +175,7 @@ class TwoWayLayer(nn.Module):
 
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Rows of x by prompt; a single image is broadcast instead of copied."""
-    return x.expand(len(index), *x.shape[1:]) if len(x) == 1 else x[index]
+    return x.expand(index.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x[index]
 
 
 class TwoWayTransformer(nn.Module):
@@ -240,7 +240,7 @@ class MaskDecoder(nn.Module):
 
     def decode(self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor) -> Decoded:
         """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(sparse.shape[0], -1, -1)
         prompts = torch.cat([own, sparse], dim=1)
         tokens, seen = self.transformer.first.first(image, side, prompts, index)
         tokens, seen = self.transformer.second(tokens, seen, prompts, positions)
@@ -248,24 +248,25 @@ class MaskDecoder(nn.Module):
         tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, positions.last))
         return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
 
-    def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
-        """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3)."""
+    def masks(self, decoded: Decoded, which: Tensor | None = None) -> Tensor:
+        """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3); None: of all four."""
         tokens = decoded.tokens[:, 1 : 1 + MASKS]
         hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
+        if which is not None:
+            hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
         up1, norm, act, up2, _ = self.output_upscaling
-        x = act(_norm_rows(norm, _upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64
+        assert isinstance(norm, ChannelNorm)
+        x = act(norm_rows(_upscale_rows(up1, decoded.image), norm.weight, norm.bias))  # N x (L, 2x2) x 64
         x = act(_upscale_rows(up2, x))  # N x (L, 2x2, 2x2) x 32
         rows = hyper @ x.transpose(1, 2)  # N x K x (L, 2x2, 2x2)
         grid = int(decoded.image.shape[1] ** 0.5)
         rows = rows.unflatten(-1, (grid, grid, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
-        return rows.reshape(*which.shape, 4 * grid, 4 * grid)
+        return rows.reshape(*hyper.shape[:2], 4 * grid, 4 * grid)
 
     def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """All four masks, for training: low-res logits N x 4 x 4G x 4G and predicted IoU N x 4."""
         decoded = self.decode(*self.image_side(src, pe), self.positions(pe), sparse, index)
-        which = torch.arange(MASKS, device=sparse.device).expand(len(sparse), -1)
-        return self.masks(decoded, which), decoded.iou
+        return self.masks(decoded), decoded.iou
 
 
 def _upscale_rows(conv: nn.Module, rows: Tensor) -> Tensor:
@@ -273,9 +274,4 @@ def _upscale_rows(conv: nn.Module, rows: Tensor) -> Tensor:
     assert isinstance(conv, nn.ConvTranspose2d) and conv.bias is not None
     weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # I x (2, 2, O)
     out = F.linear(rows, weight.T, conv.bias.repeat(4))
-    return out.reshape(len(rows), -1, conv.out_channels)
-
-
-def _norm_rows(norm: nn.Module, rows: Tensor) -> Tensor:
-    assert isinstance(norm, ChannelNorm)
-    return F.layer_norm(rows, rows.shape[-1:], norm.weight.to(rows.dtype), norm.bias.to(rows.dtype), EPS)
+    return out.reshape(rows.shape[0], -1, conv.out_channels)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import torch
+from torch import Tensor
+
+from pipelines.errors import WeightsError
 from pipelines.sam.model import Sam, load
-from weights import loading, store
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from weights import digest, loading, store
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,28 @@ class Source:
         """The weights, in the official layout."""
         if isinstance(self.weights, Mapping):
             return dict(self.weights)
-        return loading.load_state_dict(self.weights or self.file())
+        return loading.load_state_dict(self.file())
+
+    def sha256(self) -> str:
+        """The fingerprint of the weights."""
+        if not isinstance(self.weights, Mapping):
+            return digest.fingerprint(self.file())
+        total = hashlib.sha256()
+        for key, value in sorted(self.weights.items()):
+            total.update(f"{key} {value.dtype} {list(value.shape)}".encode())
+            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
 
     def file(self) -> Path:
-        """The checkpoint's file, fetched if need be."""
+        """The checkpoint's file, fetched if need be. Raises WeightsError when it is missing."""
         from pipelines.sam import SAMS
 
         assert not isinstance(self.weights, Mapping)
-        return self.weights or store.fetch(SAMS[self.name].weights or self.name, offline=self.offline)
+        if self.weights is None:
+            return store.fetch(SAMS[self.name].weights or self.name, offline=self.offline)
+        if not self.weights.is_file():
+            raise WeightsError(f"there is no checkpoint {self.weights}")
+        return self.weights
 
 
 class Backend(Protocol):

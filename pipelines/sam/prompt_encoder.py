@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.layers import ChannelNorm
@@ -88,7 +89,7 @@ class PromptEncoder(nn.Module):
             if boxes is None:
                 points = torch.cat([points, points.new_zeros(len(points), 1, 2)], dim=1)
                 labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
-            tokens.append(self._embed_points(points, labels))
+            tokens.append(self.embed_points(points, labels))
         if boxes is not None:
             tokens.append(self._embed_boxes(boxes))
         if masks is not None:
@@ -97,12 +98,13 @@ class PromptEncoder(nn.Module):
             dense = self.no_mask_embed.weight.reshape(1, 256, 1, 1)
         return EncodedPrompts(torch.cat(tokens, dim=1), dense)
 
-    def _embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
+    def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
+        """points: N x P x 2, labels: N x P, box corners and padding among them -> N x P x 256."""
         position = self.pe_layer((points + 0.5) / FRAME).to(self.dtype)
         padding = (labels == -1)[..., None]
         position = position.masked_fill(padding, 0.0)
         kinds = torch.cat([self.not_a_point_embed.weight, *self._point_kinds])
-        return position + kinds[labels.long() + 1]
+        return position + F.embedding(labels.long() + 1, kinds)
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self.pe_layer((boxes.reshape(-1, 2, 2) + 0.5) / FRAME).to(self.dtype)

@@ -1,0 +1,164 @@
+"""What every format of exported networks shares: making the files, checking them, and finding them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from pipelines.device import PRECISIONS, check_device, check_precision
+from pipelines.errors import SetupError, UsageError
+from pipelines.export import folder as folders
+from pipelines.export import gate
+from pipelines.export.graphs import DECODER, ENCODER, write_graphs
+from pipelines.export.network import Graph, GraphNetwork
+from pipelines.sam.network import Source
+from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.torch_network import Torch, inference_form
+from pipelines.types import UInt8
+from weights import store
+
+
+class Format(ABC):
+    """A kind of exported file, and a back end that runs it. One file and one row of `pipelines.sam.BACKENDS` add one.
+
+    precisions: those it can run in. suffixes: of its files, the one to open first. packages: whose versions its files
+    depend on.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+    suffixes: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
+        """Turn an ONNX file into this format's, at `target` with its first suffix."""
+
+    @abstractmethod
+    def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
+        """Load a file of this format."""
+
+    def check(self, device: torch.device) -> None:
+        """Raises UsageError or SetupError when this back end cannot run on `device`, before anything is done."""
+        if device.type != "cpu":
+            raise UsageError(f"the {self.name} back end runs on the CPU here, not on {device}: use --device cpu")
+
+    def machine(self, device: torch.device) -> dict[str, str]:
+        """What its files are bound to, beside the versions that made them."""
+        return {}
+
+    def build(self, source: Source, *, device: str, precision: str) -> GraphNetwork:
+        """The network of an exported folder, or of one made now in the cache, if the gate lets it pass."""
+        where = self._checked(precision, device)
+        folder = source.weights
+        if not (isinstance(folder, Path) and folder.is_dir()):
+            made = self._made(source, precision, where)
+            key = hashlib.sha256(json.dumps(asdict(made), sort_keys=True).encode()).hexdigest()
+            folder = store.home() / "exports" / f"{source.name}-{self.name}-{precision}-{key[:16]}"
+            with store.alone(folder.parent):
+                if not folders.is_export(folder):
+                    self.export(source, folder, device=device, precision=precision)
+        return self.load(folder, source.name, device=where, precision=precision)
+
+    def export(
+        self,
+        source: Source,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        photos: Sequence[UInt8] = (),
+        calibration: Sequence[UInt8] = (),
+    ) -> gate.Parity:
+        """Write the network's files into `folder` if the gate lets them pass, and the gate's report in any case.
+
+        photos: what the gate looks at, by default the two photographs of ultralytics. calibration: photos for int8.
+        Raises SetupError when the gate stays shut.
+        """
+        where = self._checked(precision, device)
+        if precision == "int8" and not calibration:
+            raise UsageError(
+                "int8 needs photos like those it will see: `evsam export --precision int8 --calibrate FOLDER`, "
+                "then give the exported folder as --weights"
+            )
+        made = self._made(source, precision, where)
+        reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
+        folders.clear(folder, self.files)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
+            scratch = Path(name)
+            self._write(source, scratch, precision, where, calibration)
+            candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
+            parity = gate.compare(reference, candidate, photos or gate.photographs(), gate.LIMITS[precision])
+            folders.write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
+            if parity.faults:
+                raise SetupError(
+                    f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
+                    f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}"
+                )
+            del candidate
+            folders.keep(folder, scratch, self.files, made)
+        return parity
+
+    def load(self, folder: Path, name: str, *, device: torch.device, precision: str) -> GraphNetwork:
+        """The network in `folder`. Raises EvsamError, before anything is loaded, when it is not the one asked for."""
+        made = folders.read(folder, self.files)
+        found = f"{made.model} as {made.format} in {made.precision}"
+        if found != (wanted := f"{name} as {self.name} in {precision}"):
+            raise UsageError(f"{folder} holds {found}, but {wanted} is asked for")
+        if made.machine != (here := self.machine(device)):
+            bound = ", ".join(f"{key} {value} (here {here.get(key)})" for key, value in made.machine.items())
+            raise SetupError(
+                f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
+            )
+        return self._open(folder, made.input_size, precision, device)
+
+    @property
+    def files(self) -> list[str]:
+        return [f"{part}{suffix}" for part in (ENCODER, DECODER) for suffix in self.suffixes]
+
+    def _checked(self, precision: str, device: str) -> torch.device:
+        where = check_device(device)
+        if precision not in self.precisions:
+            choices = ", ".join(self.precisions)
+            raise UsageError(f"the {self.name} back end has no precision {precision!r}; choose one of: {choices}")
+        if precision in PRECISIONS:
+            check_precision(precision, where)
+        self.check(where)
+        return where
+
+    def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
+        with torch.device("meta"):
+            input_size = source.build().input_size
+        versions = {package: metadata.version(package) for package in ("evsam", "torch", "onnx", *self.packages)}
+        return folders.Made(
+            source.name, input_size, source.sha256(), self.name, precision, versions, self.machine(device)
+        )
+
+    def graph_precision(self, precision: str) -> str:
+        """The precision that the ONNX file is written in; the rest is up to what runs it."""
+        return "fp16" if precision == "fp16" else "fp32"
+
+    def _write(
+        self, source: Source, folder: Path, precision: str, device: torch.device, calibration: Sequence[UInt8]
+    ) -> None:
+        model = inference_form(source.load(), PRECISIONS[self.graph_precision(precision)])
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            graphs = Path(name)
+            write_graphs(model, graphs)
+            for part in (ENCODER, DECODER):
+                target = folder / f"{part}{self.suffixes[0]}"
+                self.convert(graphs / f"{part}.onnx", target, precision=precision, device=device)
+
+    def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
+        paths = [folder / f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]
+        encoder, decoder = (self.open(path, precision=precision, device=device) for path in paths)
+        return GraphNetwork(encoder, decoder, input_size, device)

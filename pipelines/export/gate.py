@@ -1,0 +1,118 @@
+"""The parity gate: an exported network is used only when its masks are those of torch in fp32, on real photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.images import load
+from pipelines.sam.predictor import SamPredictor
+from pipelines.sources import resolve
+from pipelines.types import Bool, Float32, UInt8
+
+TIE = 0.01
+"""Of three masks another may be chosen only if torch predicts IoUs for both that differ by less."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The least mask IoU on average, and for any one prompt."""
+
+    mean: float = 0.99
+    worst: float = 0.97
+
+
+LIMITS = {"fp32": Limits(), "fp16": Limits(), "bf16": Limits(0.98, 0.9)}
+"""By precision. bf16 keeps 8 bits of a number: torch itself, in bf16, is that far from torch in fp32."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """encoder_error: the largest over photos of |theirs - torch's| / |torch's|, Euclidean. mean_iou, worst_iou: of the
+    masks that torch chooses. same_choice: the share of prompts for which the same of three masks is chosen, or one
+    that torch holds as good. faults: why the gate stays shut; empty when it opens.
+    """
+
+    photos: int
+    prompts: int
+    encoder_error: float
+    mean_iou: float
+    worst_iou: float
+    same_choice: float
+    limits: Limits
+    faults: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"the embedding is off by {self.encoder_error:.3g} of its length": np.isfinite(self.encoder_error),
+            f"mean mask IoU {self.mean_iou:.4f} < {self.limits.mean}": self.mean_iou >= self.limits.mean,
+            f"worst mask IoU {self.worst_iou:.4f} < {self.limits.worst}": self.worst_iou >= self.limits.worst,
+            f"the same mask is chosen for {self.same_choice:.1%} of prompts only": self.same_choice == 1,
+        }
+        object.__setattr__(self, "faults", tuple(fault for fault, fine in checks.items() if not fine))
+
+    def record(self) -> dict[str, Any]:
+        """What the report's file holds."""
+        return {"passed": not self.faults, **asdict(self)}
+
+
+def photographs(folder: Path | None = None) -> list[UInt8]:
+    """The images in `folder`, or the two that ultralytics ships. Raises EvsamError when one cannot be read."""
+    if folder is None:
+        package = find_spec("ultralytics")
+        assert package is not None and package.origin is not None
+        folder = Path(package.origin).parent / "assets"
+    return [load(source).pixels for source in resolve([str(folder)])]
+
+
+def compare(
+    reference: SamPredictor, candidate: SamPredictor, photos: Sequence[UInt8], limits: Limits = LIMITS["fp32"]
+) -> Parity:
+    """Run both on every photo, with boxes and clicks all over it. reference: torch in fp32."""
+    errors: list[float] = []
+    ious: list[Float32] = []
+    same: list[Bool] = []
+    for photo in photos:
+        boxes, clicks = prompts_on(*photo.shape[:2])
+        reference.set_image(photo)
+        candidate.set_image(photo)
+        errors.append(_relative_error(candidate.image_embedding, reference.image_embedding))
+        for prompts in ({"boxes": boxes}, {"points": clicks, "labels": np.ones(clicks.shape[:2])}):
+            wanted, got = reference.predict(**prompts), candidate.predict(**prompts)
+            every = np.arange(len(wanted.masks))
+            best, other = wanted.predicted_iou.argmax(1), got.predicted_iou.argmax(1)
+            ious.append(_iou(wanted.masks[every, best], got.masks[every, best]))
+            lost = wanted.predicted_iou[every, best] - wanted.predicted_iou[every, other]
+            same.append(lost < TIE)
+    iou, chosen = np.concatenate(ious), np.concatenate(same)
+    return Parity(len(photos), len(iou), max(errors), float(iou.mean()), float(iou.min()), float(chosen.mean()), limits)
+
+
+def prompts_on(height: int, width: int) -> tuple[Float32, Float32]:
+    """Boxes N x 4: the whole image, its quarters and the cells of a 3 x 3 grid; clicks 9 x 1 x 2 on those cells."""
+    boxes = [_cells(count) for count in (1, 2, 3)]
+    clicks = boxes[-1].reshape(-1, 2, 2).mean(1, keepdims=True)
+    size = np.array([width, height], np.float32)
+    return np.concatenate(boxes) * np.tile(size, 2), clicks * size
+
+
+def _cells(count: int) -> Float32:
+    y, x = np.divmod(np.arange(count * count), count)
+    return (np.stack([x, y, x + 1, y + 1], 1) / count).astype(np.float32)
+
+
+def _iou(a: Bool, b: Bool) -> Float32:
+    """N x H x W twice -> N; 1 where both are empty."""
+    union = (a | b).sum((1, 2))
+    return np.where(union, (a & b).sum((1, 2)) / np.maximum(union, 1), 1).astype(np.float32)
+
+
+def _relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    got, wanted = got.float().cpu(), wanted.float().cpu()
+    return float((got - wanted).norm() / wanted.norm())

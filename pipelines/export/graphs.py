@@ -1,0 +1,105 @@
+"""The encoder and the decoder as ONNX graphs, with the names of EfficientViT-SAM's own exports.
+
+encoder: input_image B x 3 x S x S -> image_embeddings B x 256 x 64 x 64.
+decoder: image_embeddings 1 x 256 x 64 x 64, point_coords N x P x 2 (x, y in the 1024 frame), point_labels N x P
+    (1 on, 0 off, 2 and 3 a box's corners, -1 padding) -> masks N x 4 x 256 x 256 logits, iou_predictions N x 4.
+
+Inputs and outputs are float32. In half precision everything between is half, except the norms and the linear attention,
+whose sums leave float16's range.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.sam.model import Sam
+
+OPSET = 20
+"""The first with GELU as one operator."""
+ENCODER, DECODER = "encoder", "decoder"
+
+
+class EncoderGraph(nn.Module):
+    """What becomes the encoder's graph."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.encoder = model.image_encoder
+        self.dtype = model.prompt_encoder.dtype
+
+    def forward(self, input_image: Tensor) -> Tensor:
+        embeddings: Tensor = self.encoder(input_image.to(self.dtype))
+        return embeddings.float()
+
+
+class DecoderGraph(nn.Module):
+    """What becomes the decoder's graph. What depends on no input is computed here, once."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.prompts = model.prompt_encoder
+        self.decoder = model.mask_decoder
+        self.pe = model.prompt_encoder.dense_pe(64)
+        self.positions = model.mask_decoder.positions(self.pe)
+
+    def forward(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
+        no_mask = self.prompts.no_mask_embed.weight.reshape(1, 256, 1, 1)
+        tokens, side = self.decoder.image_side(image_embeddings.to(self.prompts.dtype) + no_mask, self.pe)
+        sparse = self.prompts.embed_points(point_coords, point_labels)
+        index = torch.zeros_like(point_labels[:, 0], dtype=torch.long)
+        decoded = self.decoder.decode(tokens, side, self.positions, sparse, index)
+        return self.decoder.masks(decoded).float(), decoded.iou.float()
+
+
+@torch.no_grad()
+def write_graphs(model: Sam, folder: Path) -> None:
+    """Write encoder.onnx and decoder.onnx. model: in inference form, on the CPU; its precision is the graphs'."""
+    batch, points = torch.export.Dim("batch_size"), torch.export.Dim("num_points")
+    side = model.input_size
+    _write(
+        EncoderGraph(model),
+        {"input_image": torch.randn(2, 3, side, side)},
+        {"input_image": {0: batch}},
+        ["image_embeddings"],
+        folder / f"{ENCODER}.onnx",
+    )
+    _write(
+        DecoderGraph(model),
+        {
+            "image_embeddings": torch.randn(1, 256, 64, 64),
+            "point_coords": torch.rand(3, 2, 2) * 1024,
+            "point_labels": torch.ones(3, 2),
+        },
+        {
+            "image_embeddings": None,
+            "point_coords": {0: batch, 1: points},
+            "point_labels": {0: batch, 1: points},
+        },
+        ["masks", "iou_predictions"],
+        folder / f"{DECODER}.onnx",
+    )
+
+
+def _write(
+    graph: nn.Module, inputs: Mapping[str, Tensor], shapes: Mapping[str, Any], outputs: list[str], path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about itself
+        torch.onnx.export(
+            graph.eval(),
+            kwargs=dict(inputs),
+            f=path,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=dict(shapes),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )

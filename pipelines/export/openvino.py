@@ -1,0 +1,40 @@
+"""OpenVINO's files, run by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino
+import torch
+from torch import Tensor
+
+from pipelines.export.format import Format
+from pipelines.export.network import Graph
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVino(Format):
+    """The fastest on x86 CPUs. In bf16 the files are those of fp32: OpenVINO rounds as it loads them."""
+
+    name = "openvino"
+    precisions = ("fp32", "bf16")
+    suffixes = (".xml", ".bin")
+    packages = ("openvino",)
+
+    def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
+        openvino.save_model(openvino.convert_model(graph), target, compress_to_fp16=False)
+
+    def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+        def run(*inputs: Tensor) -> list[Tensor]:
+            outputs = request.infer([value.numpy() for value in inputs], share_inputs=True)
+            return [torch.from_numpy(output) for output in outputs.values()]
+
+        return run
