@@ -4,8 +4,8 @@ python tests/bench_speed.py speed                      plain torch beside every 
 python tests/bench_speed.py agree IMAGES ANNOTATIONS   masks of every back end against torch in fp32, on annotated boxes
 
 Plain is `tests/plain_sam.py` after an encoder as it is trained: norms unfolded, NCHW, fp32; every prompt carries its
-own image tokens, all three masks are upscaled in two full resizes, the best is picked and encoded by pycocotools. End to
-end is from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios are taken round by
+own image tokens, all three masks are upscaled in two full resizes, the best is picked and encoded by pycocotools. End
+to end: from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios are taken round by
 round.
 
 Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on seeded ones, whose masks are ragged

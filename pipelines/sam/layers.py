@@ -187,9 +187,9 @@ class AttentionBlock(nn.Module):
         return x
 
 
-def norm_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def norm_rows(x: Tensor, weight: Tensor, bias: Tensor, eps: float = EPS) -> Tensor:
     """LayerNorm over the last dimension, computed in float32; the result has the type of x."""
-    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), EPS).to(x.dtype)
+    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
 
 
 class ChannelNorm(nn.Module):

@@ -27,13 +27,13 @@ MASKS = 4
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm over the last dimension, eps 1e-6, computed in float32."""
+    """LayerNorm over the last dimension, computed in float32; eps 1e-6, but for the original SAM."""
 
     def __init__(self) -> None:
         super().__init__(256, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm_rows(x, self.weight, self.bias)
+        return norm_rows(x, self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.layers import EPS, ChannelNorm
+from pipelines.sam.mask_decoder import Norm
 from pipelines.sam.model import Sam
 
 
@@ -42,7 +43,11 @@ class Architecture:
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
         config = CONFIGS[self.config]
-        return Sam(VitEncoder(config), config.grid * config.patch)
+        sam = Sam(VitEncoder(config), config.grid * config.patch)
+        for module in sam.mask_decoder.modules():
+            if isinstance(module, Norm):
+                module.eps = 1e-5  # torch's default, with which SAM was trained; EfficientViT-SAM changed it
+        return sam
 
 
 class VitEncoder(nn.Module):
