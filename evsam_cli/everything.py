@@ -96,6 +96,8 @@ def everything(
     weights: options.SamWeights = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    backend: options.Backend = "torch",
+    max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     flatten: Annotated[
@@ -168,7 +170,8 @@ def everything(
         overwrite=overwrite,
         offline=offline or None,
     )
-    config = EverythingConfig(images, configure(prompts, preset, given), sam, weights, pick_device(device), precision)
+    strategy, memory = configure(prompts, preset, given), options.size(max_memory)
+    config = EverythingConfig(images, strategy, sam, weights, pick_device(device), precision, backend, memory)
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
         summary = run(config, watch)
     report(summary, output, quiet=quiet or as_json)

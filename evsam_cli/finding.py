@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from evsam_cli.options import option
-from pipelines.detectors.text import NMS, TEXT_DETECTORS
+from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS
 from pipelines.errors import UsageError
 
 DEFAULT = "grounding-dino-swint"
@@ -69,6 +69,11 @@ MaxBoxArea = Annotated[
         max=1,
     ),
 ]
+
+
+def precision_of_reader(precision: str) -> str:
+    """The SAM's precision, where a detector that reads has it too, else fp32."""
+    return precision if precision in PRECISIONS else "fp32"
 
 
 def reads(detector: str, texts: list[str] | None, ontology: str | None, classes: list[str] | None) -> bool:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import benchmark, compare, detect, doctor, evaluate, everything, merge, segment, text, train, weights
+from evsam_cli import (
+    benchmark,
+    compare,
+    detect,
+    doctor,
+    evaluate,
+    everything,
+    export,
+    merge,
+    segment,
+    text,
+    train,
+    weights,
+)
 
 app = typer.Typer(
     name="evsam",
@@ -29,6 +42,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("compare")(compare.compare)
 app.command("benchmark")(benchmark.benchmark)
+app.command("export")(export.export)
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")
 

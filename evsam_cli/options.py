@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,14 +10,25 @@ import typer
 
 from pipelines.detectors import DETECTORS
 from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.errors import UsageError
 from pipelines.outputs import OUTPUTS
-from pipelines.sam import SAMS
+from pipelines.sam import BACKENDS, SAMS
 
 
 def split(values: list[str] | None) -> tuple[str, ...]:
     """Comma-separated and repeated values as one tuple, in order, each once."""
     parts = (part.strip() for value in values or () for part in value.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def size(text: str | None) -> int | None:
+    """Bytes, of `512MB` or `4GB`. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"{text!r} is no amount of memory: say 512MB or 4GB")
+    return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2].upper())))
 
 
 def option(panel: str, *names: str, help: str, **settings: Any) -> Any:
@@ -101,12 +113,41 @@ Points = Annotated[
 Sam = Annotated[str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.")]
 SamWeights = Annotated[
     Path | None,
-    option("Models", "--weights", metavar="FILE", help="A .pt or .safetensors checkpoint for --sam, not its own."),
+    option(
+        "Models", "--weights", metavar="PATH", help="A .pt or .safetensors checkpoint for --sam, or an exported folder."
+    ),
 ]
 Device = Annotated[
     str, option("Models", "--device", help="auto, cpu, cuda, cuda:1 or mps. auto: CUDA where there is one.")
 ]
-Precision = Annotated[str, option("Models", "--precision", help="fp32, or bf16 where the CPU or GPU has it: faster.")]
+Precision = Annotated[
+    str,
+    option(
+        "Models",
+        "--precision",
+        help="fp32; faster where the machine has it: bf16, fp16 on a GPU; int8 with an exported --weights folder.",
+    ),
+]
+Backend = Annotated[
+    str,
+    option(
+        "Models",
+        "--backend",
+        metavar="NAME",
+        help="What runs the SAM: "
+        + "; ".join(f"{row.name}, {row.summary}" for row in BACKENDS.values())
+        + ". What is not exported yet is exported and checked first.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    option(
+        "Models",
+        "--max-memory",
+        metavar="SIZE",
+        help="Decode fewer prompts at once to stay below, such as 4GB, on the device. Default: what is free.",
+    ),
+]
 Offline = Annotated[
     bool, option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
 ]

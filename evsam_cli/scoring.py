@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options
+from evsam_cli import finding, options
 from pipelines.detectors import DETECTORS
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.errors import UsageError
@@ -90,7 +90,7 @@ def detectors(
     from pipelines.evaluation.text_prompts import CategoryNames
 
     return [
-        CategoryNames(name, max_det or 100, precision)
+        CategoryNames(name, max_det or 100, finding.precision_of_reader(precision))
         if name in TEXT_DETECTORS
         else DetectorConfig(name, conf, iou, max_det or 300, imgsz)
         for name in options.split(names)

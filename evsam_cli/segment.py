@@ -42,6 +42,8 @@ def segment(
     weights: options.SamWeights = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    backend: options.Backend = "torch",
+    max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     resume: options.Resume = False,
@@ -94,7 +96,7 @@ def segment(
             iou,
             max_box_area,
             max_det,
-            precision,
+            finding.precision_of_reader(precision),
         )
     else:
         prompts = DetectorConfig(detector, conf, iou, max_det, imgsz, options.split(classes))
@@ -109,7 +111,9 @@ def segment(
         overwrite=overwrite,
         offline=offline or None,
     )
-    config = SegmentConfig(images, prompts, sam, weights, pick_device(device), precision)
+    config = SegmentConfig(
+        images, prompts, sam, weights, pick_device(device), precision, backend, options.size(max_memory)
+    )
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
         summary = run(config, watch)
     report(summary, output, quiet=quiet or as_json)

@@ -39,6 +39,8 @@ def text(
     weights: options.SamWeights = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
+    backend: options.Backend = "torch",
+    max_memory: options.MaxMemory = None,
     offline: options.Offline = False,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     resume: options.Resume = False,
@@ -75,7 +77,7 @@ def text(
         iou,
         max_box_area,
         max_det,
-        precision,
+        finding.precision_of_reader(precision),
     )
     images = RunConfig(
         sources=sources,
@@ -88,7 +90,9 @@ def text(
         overwrite=overwrite,
         offline=offline or None,
     )
-    config = SegmentConfig(images, prompts, sam, weights, pick_device(device), precision)
+    config = SegmentConfig(
+        images, prompts, sam, weights, pick_device(device), precision, backend, options.size(max_memory)
+    )
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
         summary = segment(config, watch)
     report(summary, output, quiet=quiet or as_json)

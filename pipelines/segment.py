@@ -14,7 +14,7 @@ from pipelines import rle
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig
-from pipelines.errors import ImageError, WeightsError
+from pipelines.errors import ImageError
 from pipelines.prompts import (
     PromptConfig,
     Prompter,
@@ -24,11 +24,11 @@ from pipelines.prompts import (
     prompt_settings,
 )
 from pipelines.run import RunConfig, Summary, Watcher, run
-from pipelines.sam import SAMS, build_sam
+from pipelines.sam import build_sam
+from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
-from weights import digest, store
 
 NOTHING = Instances(Detections.empty(), Masks((), np.zeros(0, np.float32), np.zeros(0, np.float32)))
 """The result of an image that was searched and holds nothing."""
@@ -37,7 +37,7 @@ NOTHING = Instances(Detections.empty(), Masks((), np.zeros(0, np.float32), np.ze
 @dataclass(frozen=True)
 class SegmentConfig:
     """run: images and outputs. prompts: where boxes come from. sam: a name of `SAMS`; weights: a checkpoint of the
-    user's instead of its own. device, precision: see `pipelines.sam.build_sam`.
+    user's instead of its own. The rest: see `pipelines.sam.build_sam`.
     """
 
     run: RunConfig
@@ -46,6 +46,8 @@ class SegmentConfig:
     weights: Path | None = None
     device: str = "cpu"
     precision: str = "fp32"
+    backend: str = "torch"
+    max_memory: int | None = None
 
 
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
@@ -53,7 +55,15 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     offline = config.run.offline
 
     def make_job(image_ids: Mapping[str, int]) -> SegmentJob:
-        sam = build_sam(config.sam, config.weights, config.device, config.precision, offline=offline)
+        sam = build_sam(
+            config.sam,
+            config.weights,
+            config.device,
+            config.precision,
+            backend=config.backend,
+            max_memory=config.max_memory,
+            offline=offline,
+        )
         return SegmentJob(sam, build_prompter(config.prompts, image_ids, device=config.device, offline=offline))
 
     return run(config.run, _settings(config), make_job, device=config.device, watch=watch)
@@ -65,15 +75,14 @@ def _settings(config: SegmentConfig) -> dict[str, Any]:
         "sam": config.sam,
         "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
         "precision": config.precision,
+        "backend": config.backend,
         **prompt_settings(config.prompts, offline=offline),
     }
 
 
 def sam_sha256(name: str, weights: Path | None, *, offline: bool | None = None) -> str:
     """The fingerprint of the weights that a SAM will run with. Raises WeightsError when they are missing."""
-    if weights is not None and not weights.is_file():
-        raise WeightsError(f"there is no checkpoint {weights}")
-    return digest.fingerprint(weights or store.fetch(SAMS[name].weights or name, offline=offline))
+    return Source(name, weights, offline).sha256()
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class EvaluationConfig:
     limit: int | None = None
     device: str = "cpu"
     precision: str = "fp32"
+    backend: str = "torch"
+    max_memory: int | None = None
     resume: bool = False
     overwrite: bool = False
     offline: bool | None = None
@@ -114,8 +116,17 @@ def build_models(config: EvaluationConfig) -> list[Model]:
     models = []
     for name in config.sams if config.prompts else ():
         sha256 = sam_sha256(name, config.weights, offline=config.offline)
-        sam = build_sam(name, config.weights, config.device, config.precision, offline=config.offline)
-        models.append(Model(sam, {"name": name, "sha256": sha256, "precision": config.precision}))
+        sam = build_sam(
+            name,
+            config.weights,
+            config.device,
+            config.precision,
+            backend=config.backend,
+            max_memory=config.max_memory,
+            offline=config.offline,
+        )
+        identity = {"name": name, "sha256": sha256, "precision": config.precision, "backend": config.backend}
+        models.append(Model(sam, identity))
     return models
 
 

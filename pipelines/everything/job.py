@@ -33,6 +33,8 @@ class EverythingConfig:
     weights: Path | None = None
     device: str = "cpu"
     precision: str = "fp32"
+    backend: str = "torch"
+    max_memory: int | None = None
 
 
 def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
@@ -45,7 +47,15 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
     offline = config.run.offline
 
     def make_job(_: Mapping[str, int]) -> Job:
-        sam = build_sam(config.sam, config.weights, config.device, config.precision, offline=offline)
+        sam = build_sam(
+            config.sam,
+            config.weights,
+            config.device,
+            config.precision,
+            backend=config.backend,
+            max_memory=config.max_memory,
+            offline=offline,
+        )
         build = STRATEGIES[config.prompts.strategy].load()
         job: Job = build(sam, config.prompts, device=config.device, offline=offline)
         return job
@@ -59,6 +69,7 @@ def _settings(config: EverythingConfig) -> dict[str, Any]:
         "sam": config.sam,
         "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
         "precision": config.precision,
+        "backend": config.backend,
         "prompts": {"kind": config.prompts.strategy, **asdict(config.prompts)},
     }
     if isinstance(config.prompts, ObjectsConfig):

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipelines.errors import WeightsError
+from pipelines.errors import UsageError, WeightsError
+from pipelines.export.folder import MANIFEST
 from pipelines.sam.model import Sam, load
 from weights import digest, loading, store
 
@@ -98,10 +99,12 @@ class Source:
         """The weights, in the official layout."""
         if isinstance(self.weights, Mapping):
             return dict(self.weights)
+        if self.weights is not None and self.weights.is_dir():
+            raise UsageError(f"{self.weights} is a folder: if `evsam export` made it, name its --backend")
         return loading.load_state_dict(self.file())
 
     def sha256(self) -> str:
-        """The fingerprint of the weights."""
+        """The fingerprint of the weights, or of what says what an exported folder holds."""
         if not isinstance(self.weights, Mapping):
             return digest.fingerprint(self.file())
         total = hashlib.sha256()
@@ -117,9 +120,10 @@ class Source:
         assert not isinstance(self.weights, Mapping)
         if self.weights is None:
             return store.fetch(SAMS[self.name].weights or self.name, offline=self.offline)
-        if not self.weights.is_file():
-            raise WeightsError(f"there is no checkpoint {self.weights}")
-        return self.weights
+        path = self.weights / MANIFEST if self.weights.is_dir() else self.weights
+        if not path.is_file():
+            raise WeightsError(f"there is no checkpoint {path}")
+        return path
 
 
 class Backend(Protocol):

@@ -1,0 +1,73 @@
+"""`evsam export`: a SAM as files for another back end, kept only if its masks are torch's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evsam_cli import options
+from pipelines.errors import UsageError
+from pipelines.sam import BACKENDS, SAMS
+
+FORMATS = [name for name in BACKENDS if name != "torch"]
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(SAMS)}.", show_default=False)],
+    output: options.Output,
+    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".")] = "onnx",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16, fp16 or int8, as the format has it.")] = (
+        "fp32"
+    ),
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Where the files will run: auto, cpu, cuda, cuda:1.")
+    ] = "auto",
+    photos: Annotated[
+        Path | None,
+        typer.Option("--photos", metavar="FOLDER", help="Photos for the check. Default: two of ultralytics."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="FOLDER", help="Photos from which int8 learns the range of values."),
+    ] = None,
+    offline: options.Offline = False,
+) -> None:
+    """Export a SAM as encoder and decoder, with the names of the published exports, and check it against torch.
+
+    The files are deleted again if their masks on photos are not torch's; OUT/parity.json says how close they are.
+
+    evsam export efficientvit-sam-l0 -o l0-openvino --format openvino --precision bf16
+
+    evsam segment photos/ -o out --sam efficientvit-sam-l0 --backend openvino --precision bf16 --weights l0-openvino
+    """
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
+    SAMS[model]
+
+    from pipelines.device import pick_device
+    from pipelines.export.gate import photographs
+    from pipelines.sam.network import Source
+
+    parity = (
+        BACKENDS[format]
+        .load()()
+        .export(
+            Source(model, weights, offline or None),
+            output,
+            device=pick_device(device),
+            precision=precision,
+            photos=photographs(photos),
+            calibration=photographs(calibrate) if calibrate else (),
+        )
+    )
+    typer.echo(
+        f"The same masks as torch: IoU {parity.mean_iou:.4f} on average, {parity.worst_iou:.4f} at worst, over "
+        f"{parity.prompts} prompts on {parity.photos} photos; the embedding differs by {parity.encoder_error:.1e} of "
+        f"its length. Files are in {output}",
+        err=True,
+    )
