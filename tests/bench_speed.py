@@ -6,7 +6,7 @@ python tests/bench_speed.py agree IMAGES ANNOTATIONS   masks of every back end a
 Plain is `tests/plain_sam.py` after an encoder as it is trained: norms unfolded, NCHW, fp32; every prompt carries its
 own image tokens, all three masks are upscaled in two full resizes, the best is picked and encoded by pycocotools. End
 to end: from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios are taken round by
-round.
+round. Seconds are of the processor (of all threads together), which other work on the machine disturbs least.
 
 Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on seeded ones, whose masks are ragged
 and fill the picture: the worst case for what is done to masks.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,15 @@ def speed(options: argparse.Namespace) -> None:
 
     encoders: dict[str, Callable[[], Any]] = {"plain": torch.inference_mode()(lambda: plain.image_encoder(noise))}
     encoders |= {name: works.encode(sam, 1) for name, sam in sams.items()}
-    show("encoder", in_turn(encoders, rounds=options.rounds, device=CPU))
+    show("encoder", in_turn(encoders, rounds=options.rounds, device=CPU, clock=time.process_time))
 
     ends: dict[str, Callable[[], list[Rle]]] = {"plain": lambda: end_to_end_plain(plain, pixels, boxes)}
     ends |= {name: lambda sam=sam: end_to_end(sam, pixels, boxes) for name, sam in sams.items()}
-    show(f"{options.boxes} boxes, end to end", in_turn(ends, rounds=options.rounds, device=CPU), masks=True)
+    show(
+        f"{options.boxes} boxes, end to end",
+        in_turn(ends, rounds=options.rounds, device=CPU, clock=time.process_time),
+        masks=True,
+    )
 
 
 def plain_model(name: str) -> Sam:

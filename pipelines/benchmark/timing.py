@@ -37,25 +37,29 @@ def in_turn(
     warm_up: int = 1,
     device: torch.device,
     done: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Key, Times[Result]]:
-    """Run every work once in each round, after `warm_up` rounds that do not count. done: called after every run."""
+    """Run every work once in each round, after `warm_up` rounds that do not count.
+
+    done: called after every run. clock: what counts seconds, except on a GPU.
+    """
     seconds: dict[Key, list[float]] = {key: [] for key in works}
     results: dict[Key, Result] = {}
     for number in range(-warm_up, rounds):
         for key, work in works.items():
-            taken, results[key] = timed(work, device)
+            taken, results[key] = timed(work, device, clock)
             if number >= 0:
                 seconds[key].append(taken)
             done()
     return {key: Times(tuple(values), results[key]) for key, values in seconds.items()}
 
 
-def timed(work: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
+def timed(work: Callable[[], Result], device: torch.device, clock: Callable[[], float]) -> tuple[float, Result]:
     """Seconds of one run: by the clock, or on a GPU between two events, with the device idle before and after."""
     if device.type != "cuda":
-        start = time.perf_counter()
+        start = clock()
         result = work()
-        return time.perf_counter() - start, result
+        return clock() - start, result
     first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize(device)
     first.record(torch.cuda.current_stream(device))
