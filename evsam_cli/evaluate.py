@@ -282,14 +282,12 @@ def saliency(
 
 
 def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quiet: bool) -> None:
-    from pipelines.evaluation.matrix import text_rows
+    from pipelines.evaluation.matrix import tables, text_rows
 
     if as_json:
         typer.echo((config.output / "matrix.json").read_text("utf-8"), nl=False)
     elif not quiet:
-        for of_detections in (False, True):
-            mine = [cell for cell in cells if cell.scored.of_detections == of_detections]
-            if mine:
-                scoring.print_table(text_rows(mine), names=2)
+        for group in tables(cells):
+            scoring.print_table(text_rows(group), names=2)
         if config.report:
             typer.echo(f"Report: {config.output / 'report.html'}", err=True)

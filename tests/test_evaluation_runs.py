@@ -172,7 +172,7 @@ def test_every_score_is_stamped(data: Path, run: Path) -> None:
 
 def test_tables(run: Path) -> None:
     rows = list(csv.DictReader((run / "matrix.csv").read_text().splitlines()))
-    assert [row["prompt"] for row in rows] == ["gt-box", "clicks-1", "clicks-2", "objects", "vitdet"]
+    assert [row["prompt"] for row in rows] == ["gt-box", "clicks-1", "clicks-2", "objects (any class)", "vitdet"]
     by_prompt = {row["prompt"]: row for row in rows}
     for name in ("gt-box", "clicks-1"):
         value = score(run / f"{name}+evsam-starter")["metrics"]["mIoU"]["all"]

@@ -16,7 +16,10 @@ from pipelines.evaluation.evaluate import DETAILS, SCORES
 
 @dataclass(frozen=True)
 class Comparison:
-    """first, second: names of the runs; draws, seed, confidence: of the bootstrap."""
+    """first, second: names of the runs, or their folders if both have one name.
+
+    draws, seed, confidence: of the bootstrap.
+    """
 
     first: str
     second: str
@@ -44,7 +47,9 @@ def compare_runs(
             raise UsageError(f"the runs were not scored alike: {what} {value} and {other[what]}")
     details = [load_details(folder / DETAILS) for folder in folders]
     found = differences(details[0], details[1], draws=draws, seed=seed, confidence=confidence)
-    return Comparison(scores[0]["name"], scores[1]["name"], found, draws, seed, confidence)
+    names = [score["name"] for score in scores]
+    names = [str(folder) for folder in folders] if names[0] == names[1] else names
+    return Comparison(names[0], names[1], found, draws, seed, confidence)
 
 
 def _rules(stamp: Mapping[str, Any]) -> dict[str, str]:

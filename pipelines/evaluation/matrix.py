@@ -24,6 +24,14 @@ PERCENT = ("mIoU", "boundary mIoU")
 """Families that are from 0 to 100 already; the others, from 0 to 1, are shown times 100."""
 
 
+def tables(scores: Sequence[CellScore]) -> list[list[CellScore]]:
+    """Scores that can be compared, together: of prompted objects, of detections by class, and of any class."""
+    groups: dict[tuple[bool, bool], list[CellScore]] = {}
+    for score in scores:
+        groups.setdefault((score.scored.of_detections, score.any_class), []).append(score)
+    return [groups[kind] for kind in sorted(groups)]
+
+
 def shown_columns(scores: Sequence[CellScore]) -> list[tuple[str, str]]:
     """(family, name) of the columns in which at least one row has something, in the order of `COLUMNS`."""
     return [
@@ -48,7 +56,8 @@ def text_rows(scores: Sequence[CellScore], digits: int = 1) -> list[list[str]]:
         values = [percent(score, *column) for column in columns]
         cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
         speed = score.speed.get("per_second")
-        rows.append([score.prompt, score.sam or "-", *cells, "-" if speed is None else f"{speed:.2f}"])
+        prompt = f"{score.prompt} (any class)" if score.any_class else score.prompt
+        rows.append([prompt, score.sam or "-", *cells, "-" if speed is None else f"{speed:.2f}"])
     return rows
 
 

@@ -46,7 +46,8 @@ def line_chart(
 
 def bar_chart(bars: Sequence[tuple[str, float, str]], *, most: float | None = None, width: int = 420) -> str:
     """Horizontal bars. bars: (name, value, text beside it); most: the value of a full bar, None for the largest."""
-    row, left, right = 20, 130, 62
+    row, left = 20, 130
+    right = 12 + 6.5 * max([len(text) for *_, text in bars], default=0)  # room for the texts in an 11-pixel font
     full = max([value for _, value, _ in bars] if most is None else [most], default=0) or 1
     parts = []
     for index, (name, value, text) in enumerate(bars):

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from pipelines.evaluation import plots
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.detection import RECALLS
-from pipelines.evaluation.matrix import percent, text_rows
+from pipelines.evaluation.matrix import percent, tables, text_rows
 from pipelines.evaluation.miou import ObjectScore
 from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
 from pipelines.evaluation.runner import STAGES
@@ -88,18 +88,17 @@ class Table:
 
 
 def _tables(scores: Sequence[CellScore], sections: Sequence[Section]) -> list[Table]:
-    """One table of prompted objects and one of detections, whichever there are: they share no column."""
-    tables = []
-    for of_detections in (False, True):
-        places = [place for place, score in enumerate(scores) if score.scored.of_detections == of_detections]
-        if places:
-            header, *body = text_rows([scores[place] for place in places])
-            columns = list(zip(*body, strict=True))
-            marked = [
-                [(cell, index > 1 and _is_best(cell, columns[index])) for index, cell in enumerate(row)] for row in body
-            ]
-            tables.append(Table(header, [(sections[p].key, row) for p, row in zip(places, marked, strict=True)]))
-    return tables
+    """One table per group of `matrix.tables`."""
+    keys = {score.name: section.key for score, section in zip(scores, sections, strict=True)}
+    found = []
+    for group in tables(scores):
+        header, *body = text_rows(group)
+        columns = list(zip(*body, strict=True))
+        marked = [
+            [(cell, index > 1 and _is_best(cell, columns[index])) for index, cell in enumerate(row)] for row in body
+        ]
+        found.append(Table(header, [(keys[score.name], row) for score, row in zip(group, marked, strict=True)]))
+    return found
 
 
 def _is_best(cell: str, column: Sequence[str]) -> bool:

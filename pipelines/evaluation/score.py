@@ -16,6 +16,7 @@ from pipelines.evaluation.matching import EVERYTHING, Matches, Scene, match, sce
 from pipelines.evaluation.miou import SIZES, ObjectScore, mean_iou, score_objects
 from pipelines.evaluation.predictions import Float64, Predictions
 from pipelines.evaluation.protocols import LARGE, SMALL, Protocol
+from pipelines.evaluation.stamp import ONE_CLASS
 from pipelines.evaluation.weighted_ap import mean_ap, weighted_ap
 from pipelines.records import Record
 
@@ -53,6 +54,11 @@ class CellScore:
     scored: Scored
     stamp: Mapping[str, Any]
     speed: Mapping[str, float]
+
+    @property
+    def any_class(self) -> bool:
+        """Whether it is of detections with all classes taken as one: no AP to be compared with that of classes."""
+        return self.scored.of_detections and bool(self.stamp["classes"] == ONE_CLASS)
 
 
 def score_prompted(truth: GroundTruth, records: Iterable[Record], protocol: Protocol) -> Scored:

@@ -14,6 +14,7 @@ from pipelines.evaluation.protocols import Protocol
 from weights import digest
 
 SCORERS = ("hotcoco", "scipy")
+ONE_CLASS = "taken as one"
 
 
 def stamp(
@@ -35,7 +36,7 @@ def stamp(
     """
     return {
         "protocol": protocol.rules(),
-        "classes": "taken as one" if agnostic else "told apart",
+        "classes": ONE_CLASS if agnostic else "told apart",
         "data_set": {
             "kind": data_set,
             "annotations": truth.path.name,
