@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pipelines.benchmark.cost import REFERENCE, Cost, cost_of
 from pipelines.benchmark.subjects import Subject, random_weights
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
+from pipelines.sam import SAMS
 
 CPU = torch.device("cpu")
 QUICK = ("--device", "cpu", "--rounds", 1, "--boxes", 1, "--images", 0, "--no-memory")
@@ -45,6 +47,20 @@ def test_cost_of_the_reference() -> None:
     assert cost.macs / 1e9 == pytest.approx(2973, rel=0.005)
     assert cost.error_rate(cost) == 1
     assert Cost(cost.parameters // 2, cost.macs // 4).error_rate(cost) == pytest.approx(0.375)
+
+
+def test_the_documented_costs_and_commands_are_true() -> None:
+    text = (Path(__file__).parents[1] / "docs/benchmarks/models.md").read_text("utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:3] == "| `"]
+    named = {row[0]: row for row in rows}
+    for name in SAMS:
+        cost = cost_of(name)
+        parameters, macs, rate = (named[name][column].split()[0] for column in (2, 3, 4))
+        assert (parameters, macs) == (f"{cost.parameters / 1e6:.1f}", f"{cost.macs / 1e9:.1f}")
+        assert float(rate) == round(cost.error_rate(cost_of(REFERENCE)), 3)
+    known = " ".join(evsam("benchmark", "--help")[0].split())
+    options = re.findall(r"--[a-z][a-z-]*", text)
+    assert len(options) > 10 and all(option in known for option in options)
 
 
 def test_works_take_turns_and_the_warm_up_does_not_count() -> None:
