@@ -26,7 +26,9 @@ _BACKENDS = " ".join(f"{row.name}: {row.summary}." for row in BACKENDS.values())
 
 def benchmark(
     output: options.Output,
-    sams: Annotated[list[str], typer.Argument(metavar="SAM...", help=f"{', '.join(SAMS)}.")] = ["evsam-starter"],  # noqa: B006
+    sams: Annotated[
+        list[str], typer.Argument(metavar="SAM...", help=f"{', '.join(SAMS)}; or a folder of evsam export.")
+    ] = ["evsam-starter"],  # noqa: B006
     backend: Annotated[
         list[str], options.option(WHAT, "--backend", metavar="NAME,...", help=f"What runs the SAMs. {_BACKENDS}")
     ] = ["torch"],  # noqa: B006
@@ -79,15 +81,15 @@ def benchmark(
 ) -> None:
     """Measure SAMs on this machine: parameters, MACs, time, memory, agreement of masks.
 
-    Every SAM is measured on every back end in every precision. All take turns, round after round, so that whatever else
-    the machine does slows all alike; what a back end or the device does not have is left out, and named. OUT gets
-    benchmark.json, benchmark.md and plots.
+    Every SAM is measured on every back end in every precision; what cannot be had here is left out, and named.
+
+    All take turns, round after round, so that a busy machine slows all alike. OUT gets JSON, a table and plots.
 
     evsam benchmark efficientvit-sam-l0 efficientvit-sam-l2 -o speed --precision fp32,bf16
 
     evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights --batch 1,16 --boxes 50
 
-    evsam benchmark efficientvit-sam-l0 evsam-starter -o speed --accuracy efficientvit-sam-l0=78.5
+    evsam benchmark efficientvit-sam-l0 l0-int8/ -o speed --backend torch,openvino    # l0-int8: of evsam export
 
     On a CPU, OMP_NUM_THREADS=4 evsam benchmark ... uses four threads.
     """

@@ -14,10 +14,12 @@ from PIL import Image as Pil
 from runs import evsam
 from seeded import picture
 
+from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import REFERENCE, Cost, cost_of
-from pipelines.benchmark.subjects import Subject, random_weights
+from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
+from pipelines.export import folder
 from pipelines.sam import SAMS
 
 CPU = torch.device("cpu")
@@ -96,6 +98,17 @@ def test_random_weights_are_the_same_each_time_and_keep_numbers_in_range() -> No
     assert torch.isfinite(embeddings[0]).all() and 0.1 < embeddings[0].std() < 10
 
 
+def test_an_exported_folder_is_measured_as_it_is(tmp_path: Path) -> None:
+    made = folder.Made("efficientvit-sam-l0", 512, "", "openvino", "int8", {}, {})
+    folder.keep(tmp_path, tmp_path, [], made)
+    names = ("evsam-starter", str(tmp_path))
+    config = BenchmarkConfig(names, backends=("torch", "onnx"), random_weights=True)
+    *built, exported = subjects_of(config, {"evsam-starter": Path("drawn")})
+    assert [subject.name for subject in built] == ["evsam-starter torch fp32", "evsam-starter onnx fp32"]
+    assert {(subject.weights, subject.kind) for subject in built} == {(Path("drawn"), "random")}
+    assert (exported.name, exported.weights) == ("efficientvit-sam-l0 openvino int8", tmp_path)
+
+
 def test_boxes_are_fixed_and_inside_the_photo(tmp_path: Path) -> None:
     first, again = open_scene(None, 50), open_scene(None, 50)
     assert (first.boxes == again.boxes).all()
@@ -159,6 +172,7 @@ def test_random_weights_are_named_and_masks_compared(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["sam-9000"], "evsam-starter"),
+        ([str(Path(__file__).parent)], "no folder that `evsam export` made"),
         (["--backend", "abacus"], "torch"),
         (["--precision", "int3"], "fp32"),
         (["--device", "toaster"], "toaster"),

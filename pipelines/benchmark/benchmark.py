@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Protocol, TypeVar
 
 import torch
@@ -16,11 +15,12 @@ from pipelines.benchmark.cost import cost_of
 from pipelines.benchmark.measured import Agreement, Measured
 from pipelines.benchmark.memory import peak_memory
 from pipelines.benchmark.report import Report
-from pipelines.benchmark.subjects import Subject, random_weights
+from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.evaluation.miou import iou
+from pipelines.sam import SAMS
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Masks
 
@@ -49,11 +49,8 @@ def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
     """
     device = check_device(config.device)
     scene = works.open_scene(config.photo, config.most_boxes)
-    with random_weights(config.sams if config.random_weights else ()) as drawn:
-        subjects = [
-            Subject(sam, backend, precision, config.device, drawn.get(sam), config.offline)
-            for sam, backend, precision in product(config.sams, config.backends, config.precisions)
-        ]
+    with random_weights([name for name in config.sams if name in SAMS and config.random_weights]) as drawn:
+        subjects = subjects_of(config, drawn)
         try:
             sams, left_out = _build(subjects, watch)
             return Report(config, list(_Bench(config, scene, sams, device, watch).measure()), left_out)

@@ -12,7 +12,8 @@ from pipelines.sam import BACKENDS, SAMS
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """sams, backends, precisions: every combination is measured; see `pipelines.sam.build_sam`.
+    """sams, backends, precisions: every combination is measured; see `pipelines.sam.build_sam`. A folder that `evsam
+    export` made may stand for a SAM, and is measured as it is.
 
     random_weights: drawn instead of fetched. accuracy: SAM -> whatever the user goes by, higher is better. photo: see
     `works.open_scene`. batches: images at once in the encoder; boxes: numbers of boxes; grids: clicks on a side for
@@ -37,7 +38,8 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         for name in self.sams:
-            SAMS[name]
+            if not Path(name).is_dir():
+                SAMS[name]
         for name in self.backends:
             BACKENDS[name]
         for name in self.accuracy:

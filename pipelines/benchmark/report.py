@@ -72,7 +72,7 @@ class Report:
             "sam": subject.sam,
             "backend": subject.backend,
             "precision": subject.precision,
-            "weights": "random" if subject.weights else "its own",
+            "weights": subject.kind,
             "parameters": one.cost.parameters,
             "macs": one.cost.macs,
             "efficient_error_rate": one.cost.error_rate(cost_of(REFERENCE)),

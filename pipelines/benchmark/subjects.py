@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from pipelines.benchmark.config import BenchmarkConfig
+from pipelines.export import folder
 from pipelines.sam import SAMS, build_sam
 
 if TYPE_CHECKING:
@@ -19,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing to measure. weights: a checkpoint, or None for the model's own; see `pipelines.sam.build_sam`."""
+    """One thing to measure. weights: see `pipelines.sam.build_sam`; kind: what they are, in words."""
 
     sam: str
     backend: str
     precision: str
-    device: str
+    device: str = "cpu"
     weights: Path | None = None
+    kind: str = "its own"
     offline: bool | None = None
 
     @property
@@ -39,13 +43,32 @@ class Subject:
         )
 
 
+def subjects_of(config: BenchmarkConfig, drawn: Mapping[str, Path]) -> list[Subject]:
+    """Every SAM on every back end in every precision, and exported folders as they are; drawn: weights, by SAM.
+
+    Raises UsageError for a folder that is no export.
+    """
+    found = []
+    for name in config.sams:
+        if name in SAMS:
+            kind = "random" if name in drawn else "its own"
+            found += [
+                Subject(name, backend, precision, config.device, drawn.get(name), kind, config.offline)
+                for backend, precision in product(config.backends, config.precisions)
+            ]
+        else:
+            made = folder.read(Path(name), ())
+            found.append(Subject(made.model, made.format, made.precision, config.device, Path(name), "exported"))
+    return found
+
+
 @contextmanager
 def random_weights(sams: Sequence[str]) -> Iterator[dict[str, Path]]:
     """A checkpoint of random numbers, the same each time, for each SAM by name; deleted on leaving."""
     from safetensors.torch import save_file
 
-    with TemporaryDirectory(prefix="evsam-benchmark-") as folder:
-        paths = {name: Path(folder) / f"{name}.safetensors" for name in sams}
+    with TemporaryDirectory(prefix="evsam-benchmark-") as scratch:
+        paths = {name: Path(scratch) / f"{name}.safetensors" for name in sams}
         for name, path in paths.items():
             save_file(_random_state(name), path)
         yield paths
