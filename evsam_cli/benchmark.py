@@ -95,6 +95,7 @@ def benchmark(
     """
     from pipelines.benchmark.benchmark import benchmark as run
     from pipelines.benchmark.config import BenchmarkConfig
+    from pipelines.benchmark.report import make_folder
     from pipelines.benchmark.table import NAMES
     from pipelines.device import pick_device
 
@@ -114,6 +115,7 @@ def benchmark(
         rounds=rounds,
         memory=memory,
     )
+    make_folder(output)
     with _progress(quiet or as_json) as watch:
         report = run(config, watch)
     report.write(output)

@@ -8,8 +8,9 @@ own image tokens, all three masks are upscaled in two full resizes, the best is 
 to end: from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios are taken round by
 round. Seconds are of the processor (of all threads together), which other work on the machine disturbs least.
 
-Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on seeded ones, whose masks are ragged
-and fill the picture: the worst case for what is done to masks.
+Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on drawn ones, whose masks are ragged
+and fill the picture: the worst case for what is done to masks. --draw seeded: those of the tests; --draw random: those
+of `evsam benchmark --random-weights`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from seeded import weights_for
 
 from pipelines import run_info
 from pipelines.benchmark import works
+from pipelines.benchmark.subjects import random_weights
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.errors import EvsamError
 from pipelines.evaluation.miou import iou
 from pipelines.sam import SAMS, build_sam
 from pipelines.sam.frame import preprocess
-from pipelines.sam.model import Sam, load
+from pipelines.sam.model import Sam
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Rle, UInt8
@@ -60,16 +62,16 @@ def main() -> None:
     for each in (speed_parser, agree_parser):
         each.add_argument("--model", default="efficientvit-sam-l0", choices=list(SAMS))
         each.add_argument("--subjects", default=SUBJECTS, help="back end:precision,...")
+        each.add_argument("--draw", default="seeded", choices=["seeded", "random"])
     options = parser.parse_args()
+    here = store.locate(SAMS[options.model].weights or options.model) is not None
     machine = run_info.machine("cpu")
     print(f"{machine['processor']}, {machine['threads']} threads, {json.dumps(run_info.versions())}")
-    print(f"{options.model}{' (seeded weights)' if state_of(options.model) else ''}")
-    options.run(options)
-
-
-def state_of(name: str) -> dict[str, torch.Tensor] | None:
-    """Seeded weights for a model that has none here."""
-    return None if store.locate(SAMS[name].weights or name) else weights_for(Source(name).build())
+    print(f"{options.model}{'' if here else f' ({options.draw} weights)'}")
+    with random_weights([options.model]) as drawn:
+        seeded = weights_for(Source(options.model).build())
+        options.weights = None if here else drawn[options.model] if options.draw == "random" else seeded
+        options.run(options)
 
 
 def build(options: argparse.Namespace) -> dict[str, SamPredictor]:
@@ -78,11 +80,11 @@ def build(options: argparse.Namespace) -> dict[str, SamPredictor]:
     for subject in options.subjects.split(","):
         backend, precision = subject.split(":")
         try:
-            sams[f"{backend} {precision}"] = build_sam(
-                options.model, state_of(options.model), precision=precision, backend=backend
-            )
+            sam = build_sam(options.model, options.weights, precision=precision, backend=backend)
         except EvsamError as error:
             print(f"left out: {subject}: {error}")
+        else:
+            sams[f"{backend} {precision}"] = sam
     return sams
 
 
@@ -93,7 +95,7 @@ def speed(options: argparse.Namespace) -> None:
     photo = works.open_scene(None, 0).image.pixels
     pixels = np.asarray(Pil.fromarray(photo).resize((640, 853)))[200:680].copy()
     boxes = boxes_for(options.boxes, 480, 640)
-    plain, sams = plain_model(options.model), build(options)
+    plain, sams = Source(options.model, options.weights).load().eval().requires_grad_(False), build(options)
     noise = torch.randn(1, 3, plain.input_size, plain.input_size, generator=torch.Generator().manual_seed(0))
 
     encoders: dict[str, Callable[[], Any]] = {"plain": torch.inference_mode()(lambda: plain.image_encoder(noise))}
@@ -107,11 +109,6 @@ def speed(options: argparse.Namespace) -> None:
         in_turn(ends, rounds=options.rounds, device=CPU, clock=time.process_time),
         masks=True,
     )
-
-
-def plain_model(name: str) -> Sam:
-    source = Source(name, state_of(name))
-    return load(source.build(), source.state(), name).eval().requires_grad_(False)
 
 
 @torch.inference_mode()

@@ -175,7 +175,9 @@ def test_random_weights_are_named_and_masks_compared(tmp_path: Path) -> None:
         ([str(Path(__file__).parent)], "no folder that `evsam export` made"),
         (["--backend", "abacus"], "torch"),
         (["--precision", "int3"], "fp32"),
+        (["--precision", ""], "precision"),
         (["--device", "toaster"], "toaster"),
+        (["-o", __file__], "cannot write to"),
         (["--batch", "one"], "--batch takes whole numbers"),
         (["--boxes", "0"], "from 1 on"),
         (["--boxes", ""], "--images 0"),
@@ -189,4 +191,4 @@ def test_wrong_requests_get_one_line(arguments: list[str], message: str, tmp_pat
     out, err = evsam("benchmark", "-o", tmp_path / "out", "--device", "cpu", *arguments, code=2)
     (line,) = [line for line in err.splitlines() if line.startswith("evsam: ")]
     assert message in line and not out
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("*.*"))

@@ -13,7 +13,7 @@ from pipelines.benchmark import works
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import cost_of
 from pipelines.benchmark.measured import Agreement, Measured
-from pipelines.benchmark.memory import peak_memory
+from pipelines.benchmark.memory import Memory, peak_memory
 from pipelines.benchmark.report import Report
 from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
 from pipelines.benchmark.timing import Times, in_turn
@@ -67,7 +67,9 @@ def _build(subjects: Sequence[Subject], watch: Watcher) -> tuple[dict[Subject, S
         try:
             sams[subject] = subject.build()
         except WeightsError as error:
-            raise WeightsError(f"{error}; or measure it without them: --random-weights") from error
+            if subject.weights is None:
+                raise WeightsError(f"{error}; or measure without them: --random-weights") from error
+            raise
         except EvsamError as error:
             left_out[subject] = str(error)
             if len(left_out) == len(subjects):
@@ -86,6 +88,7 @@ class _Bench:
 
     def measure(self) -> Iterator[Measured]:
         config, scene = self.config, self.scene
+        memory = self._memory() if config.memory else {}
         encoder = self._times("encoder", config.batches, works.encode)
         for sam in self.sams.values():
             sam.set_image(scene.image.pixels)
@@ -96,7 +99,6 @@ class _Bench:
         folder = self._times(
             "folder", config.folders, lambda sam, images: works.segment_folder(sam, scene, images), warm_up=0
         )
-        self.watch.stage("memory", len(self.sams) * config.memory)
         for subject in self.sams:
             yield Measured(
                 subject,
@@ -106,9 +108,16 @@ class _Bench:
                 everything[subject],
                 folder[subject],
                 self._agreement(subject, boxes),
-                peak_memory(subject, config.photo, config.most_boxes) if config.memory else None,
+                memory.get(subject),
             )
+
+    def _memory(self) -> dict[Subject, Memory]:
+        self.watch.stage("memory", len(self.sams))
+        found = {}
+        for subject in self.sams:
+            found[subject] = peak_memory(subject, self.config.photo, self.config.most_boxes)
             self.watch.step()
+        return found
 
     def _times(
         self,

@@ -37,6 +37,8 @@ class BenchmarkConfig:
     memory: bool = True
 
     def __post_init__(self) -> None:
+        if not (self.sams and self.backends and self.precisions):
+            raise UsageError("name a SAM, a back end and a precision at least")
         for name in self.sams:
             if not Path(name).is_dir():
                 SAMS[name]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from pipelines.benchmark.subjects import Subject
+from pipelines.errors import SetupError
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,15 @@ class Memory:
 
 
 def peak_memory(subject: Subject, photo: Path | None, boxes: int) -> Memory:
-    """Of building the subject and segmenting that many boxes in the photograph (see `works.open_scene`)."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, subject, photo, boxes).result()
+    """Of building the subject and segmenting that many boxes in the photograph (see `works.open_scene`).
+
+    Raises SetupError when the process is killed.
+    """
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(_measure, subject, photo, boxes).result()
+    except BrokenProcessPool as error:
+        raise SetupError(f"{subject.name} was killed, as happens when memory runs out: try --no-memory") from error
 
 
 def _measure(subject: Subject, photo: Path | None, boxes: int) -> Memory:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pipelines import run_info
@@ -16,12 +18,30 @@ from pipelines.benchmark.measured import Measured
 from pipelines.benchmark.subjects import Subject
 from pipelines.benchmark.table import LEGEND, NAMES, text_rows
 from pipelines.benchmark.timing import Times
+from pipelines.errors import SetupError
 from pipelines.files import write_text
 
 RANDOM = (
     "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
     "ragged and fill the picture, so cutting them out costs the most it can; segment everything keeps next to none."
 )
+
+
+def make_folder(folder: Path) -> None:
+    """Find out early whether the folder can be written to. Raises SetupError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the faults of a disk into a SetupError."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -44,15 +64,16 @@ class Report:
         return [LEGEND, *([RANDOM] if self.config.random_weights else []), *left_out]
 
     def write(self, folder: Path) -> None:
-        """`benchmark.json`, `benchmark.md` and plots."""
+        """`benchmark.json`, `benchmark.md` and plots. Raises SetupError when the folder cannot be written to."""
         from pipelines.benchmark.plots import plot_accuracy, plot_boxes
 
-        write_text(folder / "benchmark.json", json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
-        write_text(folder / "benchmark.md", self.as_markdown())
-        if self.config.boxes:
-            plot_boxes(self.measured, folder / "boxes")
-        if self.config.accuracy and self.config.batches:
-            plot_accuracy(self.measured, self.config.accuracy, folder / "accuracy")
+        with writing(folder):
+            write_text(folder / "benchmark.json", json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
+            write_text(folder / "benchmark.md", self.as_markdown())
+            if self.config.boxes:
+                plot_boxes(self.measured, folder / "boxes")
+            if self.config.accuracy and self.config.batches:
+                plot_accuracy(self.measured, self.config.accuracy, folder / "accuracy")
 
     def as_json(self) -> dict[str, Any]:
         """All there is, every single time included, in seconds and MiB."""

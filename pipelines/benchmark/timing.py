@@ -55,15 +55,22 @@ def in_turn(
 
 
 def timed(work: Callable[[], Result], device: torch.device, clock: Callable[[], float]) -> tuple[float, Result]:
-    """Seconds of one run: by the clock, or on a GPU between two events, with the device idle before and after."""
-    if device.type != "cuda":
-        start = clock()
+    """Seconds of one run, the device idle before and after: by the clock, or on a GPU between two of its events."""
+    finish(device)
+    if device.type == "cuda":
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record(torch.cuda.current_stream(device))
         result = work()
-        return clock() - start, result
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    first.record(torch.cuda.current_stream(device))
+        last.record(torch.cuda.current_stream(device))
+        finish(device)
+        return first.elapsed_time(last) / 1000, result
+    start = clock()
     result = work()
-    last.record(torch.cuda.current_stream(device))
-    torch.cuda.synchronize(device)
-    return first.elapsed_time(last) / 1000, result
+    finish(device)
+    return clock() - start, result
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
