@@ -183,5 +183,5 @@ def _progress(quiet: bool) -> Iterator[Watcher]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Console(stderr=True), refresh_per_second=1) as progress:  # drawing takes time, too
         yield _Bars(progress)

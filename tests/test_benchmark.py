@@ -168,6 +168,17 @@ def test_random_weights_are_named_and_masks_compared(tmp_path: Path) -> None:
     assert len(report["measured"]) == 2 or "bf16" in report["notes"][-1]
 
 
+@pytest.mark.gpu
+def test_on_a_gpu(tmp_path: Path) -> None:
+    options = ("--device", "cuda", "--precision", "fp32,fp16", "--batch", "1,16", "--boxes", "1,50", "--rounds", 3)
+    evsam("benchmark", "-o", tmp_path, *options, "--grid", 8)
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    for row in report["measured"]:
+        assert row["encoder"]["16"]["images_per_second"] > row["encoder"]["1"]["images_per_second"] > 10
+        assert 100 < row["peak_memory_mib"]["gpu"] < row["peak_memory_mib"]["process"] * 10
+    assert report["measured"][1]["agreement"]["mean"] > 0.98
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
