@@ -26,6 +26,9 @@ from pipelines.sam.torch_network import Torch, inference_form
 from pipelines.types import UInt8
 from weights import store
 
+PACKAGES = ("evsam", "torch", "onnx", "onnxscript")
+"""What writes the ONNX files that every format starts from."""
+
 
 class Format(ABC):
     """A kind of exported file, and a back end that runs it. One file and one row of `pipelines.sam.BACKENDS` add one.
@@ -38,6 +41,7 @@ class Format(ABC):
     precisions: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]]
+    most_prompts: ClassVar[int | None] = None
 
     @abstractmethod
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
@@ -138,7 +142,12 @@ class Format(ABC):
     def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
         with torch.device("meta"):
             input_size = source.build().input_size
-        versions = {package: metadata.version(package) for package in ("evsam", "torch", "onnx", *self.packages)}
+        try:
+            versions = {package: metadata.version(package) for package in (*PACKAGES, *self.packages)}
+        except metadata.PackageNotFoundError as error:
+            raise SetupError(
+                f"exporting needs the package {error.name!r}: install it with `pip install 'evsam[export]'`"
+            ) from error
         return folders.Made(
             source.name, input_size, source.sha256(), self.name, precision, versions, self.machine(device)
         )
@@ -161,4 +170,4 @@ class Format(ABC):
     def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
         paths = [folder / f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]
         encoder, decoder = (self.open(path, precision=precision, device=device) for path in paths)
-        return GraphNetwork(encoder, decoder, input_size, device)
+        return GraphNetwork(encoder, decoder, input_size, device, self.most_prompts)

@@ -26,6 +26,7 @@ class GraphNetwork:
     decoder: Graph
     input_size: int
     device: torch.device
+    most_prompts: int | None = None
 
     def encode(self, pixels: Tensor) -> Tensor:
         (embeddings,) = self.encoder(pixels.contiguous().to(self.device))

@@ -54,6 +54,7 @@ BACKENDS = Registry(
         Row("torch", "pipelines.sam.torch_network:Torch", "on any device"),
         Row("onnx", "pipelines.export.onnx:Onnx", "ONNX Runtime", extra="export"),
         Row("openvino", "pipelines.export.openvino:OpenVino", "fast on x86 CPUs", extra="export"),
+        Row("tensorrt", "pipelines.export.tensorrt:TensorRt", "fast on NVIDIA GPUs", extra="tensorrt"),
     ],
 )
 """What runs a SAM's network."""

@@ -21,13 +21,13 @@ BYTES = 48 << 20
 class Chunks:
     """Splits work on N prompts. max_memory: bytes that the process should not exceed on the device; None: what is free.
 
-    What has once been too many is not tried again.
+    most: prompts at once at most. What has once been too many is not tried again.
     """
 
-    def __init__(self, device: torch.device, max_memory: int | None = None) -> None:
+    def __init__(self, device: torch.device, max_memory: int | None = None, most: int | None = None) -> None:
         self.device = device
         self.max_memory = max_memory
-        self.most = MOST.get(device.type, sys.maxsize)
+        self.most = min(MOST.get(device.type, sys.maxsize), most or sys.maxsize)
 
     def __call__(self, count: int, work: Callable[[int, int], R], at_once: int | None = None) -> Iterator[R]:
         """work(start, size) for consecutive parts of `count` prompts, at most `at_once` together."""

@@ -60,10 +60,16 @@ class EncodedImage(Protocol):
 
 
 class Network(Protocol):
-    """A SAM's encoder and decoder on a device. input_size: side of the encoder's input in pixels."""
+    """A SAM's encoder and decoder on a device. input_size: side of the encoder's input in pixels.
+
+    most_prompts: the decoder's limit in one call; None: memory alone.
+    """
 
     @property
     def input_size(self) -> int: ...
+
+    @property
+    def most_prompts(self) -> int | None: ...
 
     @property
     def device(self) -> torch.device: ...

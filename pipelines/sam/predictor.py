@@ -59,7 +59,7 @@ class SamPredictor:
         self.name = name
         self.network = network
         self.device = network.device
-        self._chunks = Chunks(network.device, max_memory)
+        self._chunks = Chunks(network.device, max_memory, network.most_prompts)
         self._image: _Encoded | None = None
 
     @torch.inference_mode()

@@ -40,6 +40,8 @@ def inference_form(model: Sam, dtype: torch.dtype) -> Sam:
 class TorchNetwork:
     """A network whose `model` is in inference form, on `device`."""
 
+    most_prompts = None
+
     def __init__(self, model: Sam, device: torch.device) -> None:
         self.model = model
         self.device = device

@@ -1,0 +1,125 @@
+"""TensorRT engines, built and run through its Python API, of TensorRT 10 and 11 alike.
+
+The network is strongly typed, the only kind that TensorRT 11 has: every layer computes in the type that the ONNX file
+gives it, so what has to stay in float32 does. An engine runs only under the TensorRT that built it, on such a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipelines.errors import SetupError, UsageError
+from pipelines.export.format import Format
+from pipelines.export.network import Graph
+from weights import store
+
+try:
+    import tensorrt as trt
+except ModuleNotFoundError:
+    raise
+except (ImportError, OSError) as error:
+    raise SetupError(
+        f"TensorRT is installed but cannot be loaded ({error}): repeat `pip install 'evsam[tensorrt]'`"
+    ) from error
+
+BATCH, PROMPTS, POINTS = (1, 8, 16), (1, 16, 64), (1, 2, 16)
+"""Least, usual and most: images in the encoder; prompts, and points of each, in the decoder."""
+WORKSPACE = 4 << 30
+"""Bytes that a layer may use while it is tried out."""
+
+
+class TensorRt(Format):
+    """The fastest on NVIDIA GPUs. Building takes minutes; the cache keeps engines and the timings behind them."""
+
+    name = "tensorrt"
+    precisions = ("fp32", "bf16", "fp16")
+    suffixes = (".engine",)
+    packages = ()
+    most_prompts = PROMPTS[-1]
+
+    def check(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            raise UsageError(f"TensorRT runs on NVIDIA GPUs, not on {device}: use --device cuda")
+
+    def machine(self, device: torch.device) -> dict[str, str]:
+        major, minor = torch.cuda.get_device_capability(device)
+        return {
+            "tensorrt": trt.__version__,
+            "gpu": torch.cuda.get_device_name(device),
+            "compute_capability": f"{major}.{minor}",
+        }
+
+    def graph_precision(self, precision: str) -> str:
+        return precision
+
+    def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
+        with torch.cuda.device(device):
+            _build(graph, target, store.home() / "exports" / f"timings-{trt.__version__}")
+
+    def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
+        with torch.cuda.device(device):
+            runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+            engine = runtime.deserialize_cuda_engine(path.read_bytes())
+            if engine is None:
+                raise SetupError(f"TensorRT {trt.__version__} cannot load {path}: export it again on this machine")
+            context = engine.create_execution_context()
+        inputs, outputs = (
+            [name for name in _tensors(engine) if engine.get_tensor_mode(name) == mode]
+            for mode in (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
+        )
+
+        def run(*values: Tensor) -> list[Tensor]:
+            for name, value in zip(inputs, values, strict=True):
+                if not context.set_input_shape(name, tuple(value.shape)):
+                    raise UsageError(f"{path} was not built for {name} of shape {tuple(value.shape)}")
+                context.set_tensor_address(name, value.data_ptr())
+            results = [torch.empty(tuple(context.get_tensor_shape(name)), device=device) for name in outputs]
+            for name, result in zip(outputs, results, strict=True):
+                context.set_tensor_address(name, result.data_ptr())
+            with torch.cuda.device(device):
+                if not context.execute_async_v3(torch.cuda.current_stream(device).cuda_stream):
+                    raise RuntimeError(f"TensorRT could not run {path}")
+            return results
+
+        return run
+
+
+def _build(graph: Path, target: Path, timings: Path) -> None:
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph.read_bytes()):
+        faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise SetupError(f"TensorRT {trt.__version__} cannot read the exported graph: {faults}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
+    config.set_timing_cache(cache, False)
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        profile.set_shape(tensor.name, *_shapes(tensor.name, tuple(tensor.shape)))
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise SetupError(f"TensorRT {trt.__version__} cannot build {target.name} on this GPU")
+    target.write_bytes(engine)
+    timings.parent.mkdir(parents=True, exist_ok=True)
+    timings.write_bytes(cache.serialize())
+
+
+def _shapes(name: str, shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Least, usual and most: the graph's shape with its open dimensions, which are -1, filled in."""
+    open_ones = (BATCH,) if name == "input_image" else (PROMPTS, POINTS)
+    for level in range(3):
+        sizes = iter(open_ones)
+        yield tuple(next(sizes)[level] if size == -1 else size for size in shape)
+
+
+def _tensors(engine: trt.ICudaEngine) -> list[str]:
+    return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
