@@ -584,8 +584,9 @@ def test_clicks_need_rounds() -> None:
 
 
 def test_the_documented_commands_exist() -> None:
-    """Every command of docs/evaluation.md is one of the command line's, with options that it has."""
-    text = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")
+    """Every command of the pages on evaluation is one of the command line's, with options that it has."""
+    docs = Path(__file__).parents[1] / "docs"
+    text = "".join((docs / page).read_text("utf-8") for page in ("evaluation.md", "benchmarks/evaluation.md"))
     commands = set(re.findall(r"^(?:\| `)?(evsam [^`\n]+)", text, re.MULTILINE))
     assert len(commands) > 25
     helps: dict[tuple[str, ...], str] = {}
