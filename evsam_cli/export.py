@@ -18,9 +18,7 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(SAMS)}.", show_default=False)],
     output: options.Output,
     format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".")] = "onnx",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16, fp16 or int8, as the format has it.")] = (
-        "fp32"
-    ),
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16, as the format has it.")] = ("fp32"),
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.")
     ] = None,
@@ -30,10 +28,6 @@ def export(
     photos: Annotated[
         Path | None,
         typer.Option("--photos", metavar="FOLDER", help="Photos for the check. Default: two of ultralytics."),
-    ] = None,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option("--calibrate", metavar="FOLDER", help="Photos from which int8 learns the range of values."),
     ] = None,
     offline: options.Offline = False,
 ) -> None:
@@ -62,7 +56,6 @@ def export(
             device=pick_device(device),
             precision=precision,
             photos=photographs(photos),
-            calibration=photographs(calibrate) if calibrate else (),
         )
     )
     typer.echo(

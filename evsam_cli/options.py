@@ -125,7 +125,7 @@ Precision = Annotated[
     option(
         "Models",
         "--precision",
-        help="fp32; faster where the machine has it: bf16, fp16 on a GPU; int8 with an exported --weights folder.",
+        help="fp32; or, faster where the machine has it, bf16, and on a GPU fp16.",
     ),
 ]
 Backend = Annotated[

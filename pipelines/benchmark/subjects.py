@@ -57,7 +57,7 @@ def subjects_of(config: BenchmarkConfig, drawn: Mapping[str, Path]) -> list[Subj
                 for backend, precision in product(config.backends, config.precisions)
             ]
         else:
-            made = folder.read(Path(name), ())
+            made = folder.read(Path(name))
             found.append(Subject(made.model, made.format, made.precision, config.device, Path(name), "exported"))
     return found
 

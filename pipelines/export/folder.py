@@ -54,19 +54,25 @@ def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
     write_json(folder / MANIFEST, {**asdict(made), "files": digests})
 
 
-def read(folder: Path, files: Sequence[str]) -> Made:
-    """What the folder holds. Raises UsageError when it is no export, WeightsError when a file is not what it was."""
+def read(folder: Path) -> Made:
+    """What the folder holds. Raises UsageError when it is no export."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        digests = content.pop("files")
-        made = Made(**content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        del content["files"]
+        return Made(**content)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {MANIFEST} that fits") from error
+
+
+def verify(folder: Path, files: Sequence[str]) -> None:
+    """Raises WeightsError unless the files are there, as they were when they were checked."""
+    digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     for name in files:
         path = folder / name
         if not path.is_file() or digest.sha256(path) != digests.get(name):
-            raise WeightsError(f"{path} is missing, damaged or not the one that was checked: export it again")
-    return made
+            raise WeightsError(
+                f"{path} is missing, damaged or not the one that was checked: delete {folder} and export it again"
+            )
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -81,25 +81,19 @@ class Format(ABC):
         device: str = "cpu",
         precision: str = "fp32",
         photos: Sequence[UInt8] = (),
-        calibration: Sequence[UInt8] = (),
     ) -> gate.Parity:
         """Write the network's files into `folder` if the gate lets them pass, and the gate's report in any case.
 
-        photos: what the gate looks at, by default the two photographs of ultralytics. calibration: photos for int8.
-        Raises SetupError when the gate stays shut.
+        photos: what the gate looks at, by default the two photographs of ultralytics. Raises SetupError when the gate
+        stays shut.
         """
         where = self._checked(precision, device)
-        if precision == "int8" and not calibration:
-            raise UsageError(
-                "int8 needs photos like those it will see: `evsam export --precision int8 --calibrate FOLDER`, "
-                "then give the exported folder as --weights"
-            )
         made = self._made(source, precision, where)
         reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
             scratch = Path(name)
-            self._write(source, scratch, precision, where, calibration)
+            self._write(source, scratch, precision, where)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
             parity = gate.compare(reference, candidate, photos or gate.photographs(), gate.LIMITS[precision])
             folders.write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
@@ -114,7 +108,7 @@ class Format(ABC):
 
     def load(self, folder: Path, name: str, *, device: torch.device, precision: str) -> GraphNetwork:
         """The network in `folder`. Raises EvsamError, before anything is loaded, when it is not the one asked for."""
-        made = folders.read(folder, self.files)
+        made = folders.read(folder)
         found = f"{made.model} as {made.format} in {made.precision}"
         if found != (wanted := f"{name} as {self.name} in {precision}"):
             raise UsageError(f"{folder} holds {found}, but {wanted} is asked for")
@@ -123,6 +117,7 @@ class Format(ABC):
             raise SetupError(
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
+        folders.verify(folder, self.files)
         return self._open(folder, made.input_size, precision, device)
 
     @property
@@ -156,9 +151,7 @@ class Format(ABC):
         """The precision that the ONNX file is written in; the rest is up to what runs it."""
         return "fp16" if precision == "fp16" else "fp32"
 
-    def _write(
-        self, source: Source, folder: Path, precision: str, device: torch.device, calibration: Sequence[UInt8]
-    ) -> None:
+    def _write(self, source: Source, folder: Path, precision: str, device: torch.device) -> None:
         model = inference_form(source.load(), PRECISIONS[self.graph_precision(precision)])
         with tempfile.TemporaryDirectory(dir=folder) as name:
             graphs = Path(name)

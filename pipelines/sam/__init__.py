@@ -78,9 +78,13 @@ def build_sam(
     """A predictor ready for images.
 
     name: one of `list_sams()`. weights: None for the model's own (bundled, cached or downloaded; `offline=True` forbids
-    the download), a checkpoint file, or a state dict in the official layout. device: "cpu", "cuda", "cuda:1", "mps".
-    precision: "fp32" or "bf16". backend: one of `BACKENDS`. Raises UsageError for an unknown name, device, precision
-    or backend and WeightsError when the weights are missing or are not this model's.
+    the download), a checkpoint file, a state dict in the official layout, or a folder that `evsam export` made.
+    device: "cpu", "cuda", "cuda:1", "mps". precision: "fp32", "bf16" or "fp16", as device and back end have it.
+    backend: one of `BACKENDS`; what is not exported for it yet is exported into the cache and checked first.
+    max_memory: bytes of the device that the process should not exceed; None: what is free.
+
+    Raises UsageError for an unknown name, device, precision or backend, WeightsError when the weights are missing or
+    are not this model's, SetupError when a back end is not installed or its masks are not torch's.
     """
     from pipelines.sam.network import Source
     from pipelines.sam.predictor import SamPredictor
