@@ -1,0 +1,312 @@
+"""Exported SAMs: the graphs' form, the parity gate that opens and stays shut, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image as Pil
+from runs import evsam
+from seeded import weights_for
+
+from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
+from pipelines.export import format as formats
+from pipelines.export import gate
+from pipelines.export.graphs import OPSET, write_graphs
+from pipelines.export.network import Graph
+from pipelines.export.onnx import Onnx
+from pipelines.sam import BACKENDS, SAMS, build_sam
+from pipelines.sam.network import Prompts, Source
+from pipelines.sam.torch_network import Torch, inference_form
+from weights import store
+
+STARTER = "evsam-starter"
+CPU = torch.device("cpu")
+FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+
+
+@pytest.fixture(scope="module")
+def photos(photograph: np.ndarray) -> list[np.ndarray]:
+    return [photograph[::2, ::2].copy()]
+
+
+@pytest.fixture(scope="module")
+def exported(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter SAM as ONNX files in fp32."""
+    folder = tmp_path_factory.mktemp("onnx")
+    Onnx().export(Source(STARTER), folder, photos=photos)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter SAM's graphs in fp16."""
+    folder = tmp_path_factory.mktemp("half")
+    write_graphs(inference_form(Source(STARTER).load(), torch.float16), folder)
+    return folder
+
+
+@pytest.fixture
+def quick(exported: Path, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports take the fp32 graphs that are there already, and the gate looks at one photograph."""
+
+    def copy(_: torch.nn.Module, folder: Path) -> None:
+        for name in ("encoder.onnx", "decoder.onnx"):
+            shutil.copy(exported / name, folder / name)
+
+    read = gate.photographs
+    monkeypatch.setattr(formats, "write_graphs", copy)
+    monkeypatch.setattr(gate, "photographs", lambda folder=None: read(folder) if folder else photos)
+
+
+def shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
+def test_graphs_have_the_published_names_and_open_sizes(exported: Path) -> None:
+    encoder, decoder = (onnx.load(exported / f"{part}.onnx") for part in ("encoder", "decoder"))
+    assert [(v.name, shape(v)) for v in (*encoder.graph.input, *encoder.graph.output)] == [
+        ("input_image", ["batch_size", 3, 512, 512]),
+        ("image_embeddings", ["batch_size", 256, 64, 64]),
+    ]
+    assert [(v.name, shape(v)) for v in (*decoder.graph.input, *decoder.graph.output)] == [
+        ("image_embeddings", [1, 256, 64, 64]),
+        ("point_coords", ["batch_size", "num_points", 2]),
+        ("point_labels", ["batch_size", "num_points"]),
+        ("masks", ["batch_size", 4, 256, 256]),
+        ("iou_predictions", ["batch_size", 4]),
+    ]
+    for model in (encoder, decoder):
+        onnx.checker.check_model(model)
+        kinds = Counter(node.op_type for node in model.graph.node)
+        assert not kinds.keys() & {"OneHot", "Loop", "If", "NonZero", "Tile", "ScatterND"}, kinds
+        assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+
+
+@pytest.mark.parametrize("count", [1, 7, pytest.param(300, marks=pytest.mark.slow)])
+def test_decoder_takes_any_number_of_prompts(exported: Path, count: int) -> None:
+    graph, network = Onnx().load(exported, STARTER, device=CPU, precision="fp32"), starter()
+    embedding = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(0))
+    corners = torch.rand(count, 2, 2, generator=torch.Generator().manual_seed(1)) * 1024
+    prompts = Prompts(boxes=torch.cat([corners.amin(1), corners.amax(1)], 1))
+    decoded = graph.image(embedding).decode(prompts)
+    assert decoded.iou.shape == (count, 4)
+    with torch.inference_mode():
+        plain = network.image(embedding).decode(prompts.part(count - 1, 1))
+        which = torch.arange(4)[None]
+        wanted, got = plain.masks(which), decoded.take(torch.tensor([count - 1])).masks(which)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    torch.testing.assert_close(decoded.iou[-1:], plain.iou, rtol=1e-4, atol=1e-5)
+
+
+def test_points_boxes_and_padding_mean_what_they_mean_in_torch(exported: Path, photograph: np.ndarray) -> None:
+    sams = [build_sam(STARTER), build_sam(STARTER, exported, backend="onnx")]
+    box, click = [[60, 40, 420, 300]], [[[200, 150], [300, 200]]]
+    for prompts in (
+        {"boxes": box},
+        {"points": click, "labels": [[1, 0]]},
+        {"points": click, "labels": [[1, -1]]},
+        {"boxes": box, "points": click, "labels": [[1, 0]]},
+    ):
+        torch_one, onnx_one = (predict(sam, photograph, prompts) for sam in sams)
+        assert np.abs(torch_one - onnx_one).max() < 1e-3 * np.abs(torch_one).max()
+    with pytest.raises(UsageError, match="no mask prompts"):
+        sams[1].predict(boxes=box, mask_input=np.zeros((1, 1, 256, 256)))
+    with pytest.raises(UsageError, match="backend='torch'"):
+        _ = sams[1].model
+
+
+def test_encoder_takes_batches(exported: Path, photograph: np.ndarray) -> None:
+    graph = Onnx().load(exported, STARTER, device=CPU, precision="fp32")
+    pixels = torch.randn(2, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    together = graph.encode(pixels)
+    torch.testing.assert_close(together[1:], graph.encode(pixels[1:]), rtol=1e-4, atol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(together, starter().encode(pixels), rtol=1e-3, atol=1e-3)
+
+
+def test_half_graphs_keep_norms_and_linear_attention_in_float32(half: Path) -> None:
+    encoder, decoder = (typed(half / f"{part}.onnx") for part in ("encoder", "decoder"))
+    assert types(encoder, "LayerNormalization") == types(decoder, "LayerNormalization") == {FLOAT}
+    # the encoder has no other products and quotients than the linear attention's
+    assert types(encoder, "MatMul") == types(encoder, "Div") == {FLOAT}
+    assert types(encoder, "Conv") == {HALF}
+    assert types(decoder, "MatMul") | types(decoder, "Gemm") == {HALF, FLOAT}  # float: coordinates are encoded so
+    assert types(decoder, "Softmax") == {HALF}
+    for model in (encoder, decoder):
+        ends = [*model.graph.input, *model.graph.output]
+        assert {value.type.tensor_type.elem_type for value in ends} == {FLOAT}
+
+
+class AllHalf(Onnx):
+    """A back end whose encoder computes in fp16 throughout: what a careless half-precision engine does."""
+
+    def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
+        if path.stem == "decoder":
+            return super().open(path, precision=precision, device=device)
+        network = Torch().build(Source(STARTER), device="cpu", precision="fp16")
+
+        def run(pixels: torch.Tensor) -> list[torch.Tensor]:
+            with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+                patch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # no way out of fp16
+                embedding = network.encode(pixels)
+            assert embedding.dtype == torch.float16
+            return [embedding.float()]
+
+        return run
+
+
+@pytest.mark.usefixtures("quick")
+def test_gate_rejects_an_encoder_all_in_fp16(exported: Path, tmp_path: Path) -> None:
+    """With the starter's own weights the linear attention's sums pass 65504, the largest float16."""
+    folder = tmp_path / "engine"
+    shutil.copytree(exported, folder)  # an earlier export, which must not survive either
+    with pytest.raises(SetupError, match=r"fails the parity gate and is not kept: .*mask IoU"):
+        AllHalf().export(Source(STARTER), folder, precision="fp16")
+    assert [path.name for path in folder.iterdir()] == ["parity.json"]
+    report = json.loads((folder / "parity.json").read_text())
+    assert report["passed"] is False and report["faults"] and report["precision"] == "fp16"
+
+
+@pytest.mark.slow
+def test_gate_lets_the_careful_half_graphs_pass(
+    half: Path, photos: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "write_graphs", lambda _, folder: shutil.copytree(half, folder, dirs_exist_ok=True))
+    parity = Onnx().export(Source(STARTER), tmp_path, precision="fp16", photos=photos)
+    assert parity.faults == () and 1e-5 < parity.encoder_error < 1e-2
+
+
+def test_what_the_report_and_the_manifest_say(exported: Path) -> None:
+    report, manifest = (json.loads((exported / name).read_text()) for name in ("parity.json", "export.json"))
+    assert report["passed"] is True and report["faults"] == []
+    assert report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
+    assert report["encoder_error"] < 1e-4 and report["worst_iou"] > 0.999
+    assert manifest["files"].keys() == {path.name for path in exported.iterdir()} - {"parity.json", "export.json"}
+    assert manifest["weights"] == Source(STARTER).sha256()
+
+
+def test_a_tie_may_be_decided_either_way_but_a_worse_mask_not(exported: Path, photos: list[np.ndarray]) -> None:
+    reference = build_sam(STARTER)
+
+    class Turned:
+        """The exported network, its predicted IoUs in another order."""
+
+        def __init__(self) -> None:
+            self.inner = Onnx().load(exported, STARTER, device=CPU, precision="fp32")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+        def image(self, embedding: torch.Tensor) -> object:
+            image = self.inner.image(embedding)
+            decode = image.decode
+
+            class Image:
+                def decode(self, prompts: Prompts) -> object:
+                    decoded = decode(prompts)
+                    return type(decoded)(decoded.low_res, -decoded.iou)
+
+            return Image()
+
+    parity = gate.compare(reference, type(reference)(STARTER, Turned()), photos)
+    assert parity.mean_iou > 0.999 and parity.same_choice < 1
+    assert parity.faults == (f"the same mask is chosen for {parity.same_choice:.1%} of prompts only",)
+
+
+@pytest.mark.usefixtures("quick")
+def test_exported_on_demand_once_and_checked_when_loaded(photograph: np.ndarray) -> None:
+    box = {"boxes": [[60, 40, 420, 300]]}
+    first = predict(build_sam(STARTER, backend="openvino"), photograph, box)
+    again = build_sam(STARTER, backend="openvino")
+    np.testing.assert_array_equal(predict(again, photograph, box), first)
+    (folder,) = (store.home() / "exports").glob(f"{STARTER}-openvino-fp32-*")
+    (folder / "decoder.bin").write_bytes(b"not what was checked")
+    with pytest.raises(WeightsError, match=r"decoder\.bin is missing, damaged"):
+        build_sam(STARTER, backend="openvino")
+    shutil.rmtree(folder)
+
+
+def test_folders_that_do_not_fit_are_refused(exported: Path, tmp_path: Path) -> None:
+    for arguments, match in (
+        ({"backend": "onnx", "precision": "fp16"}, "in fp32, but .* in fp16 is asked for"),
+        ({"backend": "openvino"}, "as onnx in fp32, but .* as openvino"),
+        ({"backend": "torch"}, "name its --backend"),
+        ({"backend": "onnx", "precision": "bf16"}, "has no precision 'bf16'; choose one of: fp32"),
+        ({"backend": "tpu"}, "unknown back end 'tpu'; choose one of: torch, onnx"),
+    ):
+        with pytest.raises(EvsamError, match=match):
+            build_sam(STARTER, exported, **arguments)
+    with pytest.raises(UsageError, match="is no folder that `evsam export` made"):
+        build_sam(STARTER, tmp_path, backend="onnx")
+    with pytest.raises(UsageError, match="efficientvit-sam-l0 as onnx"):
+        build_sam("efficientvit-sam-l0", exported, backend="onnx")
+
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(exported, elsewhere)
+    manifest = json.loads((elsewhere / "export.json").read_text())
+    manifest["machine"] = {"tensorrt": "10.3.0", "gpu": "NVIDIA A100", "compute_capability": "8.0"}
+    (elsewhere / "export.json").write_text(json.dumps(manifest))
+    with pytest.raises(SetupError, match=r"bound to tensorrt 10\.3\.0 .* export it again"):
+        build_sam(STARTER, elsewhere, backend="onnx")
+
+
+@pytest.mark.usefixtures("quick")
+def test_export_and_segment_on_the_command_line(photograph: np.ndarray, tmp_path: Path) -> None:
+    photo = tmp_path / "street.png"
+    Pil.fromarray(photograph).save(photo)
+    _, err = evsam("export", STARTER, "-o", tmp_path / "ov", "--format", "openvino", "--photos", photo)
+    assert "The same masks as torch: IoU 1.0000 on average" in err
+    results = {}
+    for backend, extra in (("torch", ()), ("openvino", ("--weights", tmp_path / "ov"))):
+        out = tmp_path / backend
+        command = ("segment", photo, "-o", out, "--box", "60,40,420,300", "--save", "coco")
+        evsam(*command, "--backend", backend, "--device", "cpu", *extra)
+        results[backend] = json.loads((out / "coco_results.json").read_text())
+        assert json.loads((out / "run.json").read_text())["settings"]["backend"] == backend
+    (a,), (b,) = results.values()
+    assert a["predicted_iou"] == pytest.approx(b["predicted_iou"], abs=1e-4)
+    assert a["segmentation"]["size"] == b["segmentation"]["size"]
+    _, err = evsam("export", STARTER, "-o", tmp_path / "x", "--format", "pdf", code=2)
+    assert "unknown format 'pdf'; choose one of: onnx, openvino, tensorrt" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [name for name in SAMS if name.startswith("efficientvit-sam")])
+def test_all_models_pass_the_gate(name: str, tmp_path: Path) -> None:
+    """Seeded weights, ultralytics' two photographs."""
+    source = Source(name, weights_for(Source(name).build()))
+    for backend in ("onnx", "openvino"):
+        parity = BACKENDS[backend].load()().export(source, tmp_path / backend)
+        print(name, backend, parity)
+        assert parity.faults == ()
+
+
+def starter():
+    return Torch().build(Source(STARTER), device="cpu", precision="fp32")
+
+
+def predict(sam, photo: np.ndarray, prompts: dict) -> np.ndarray:
+    sam.set_image(photo)
+    return sam.predict(**prompts).low_res_masks
+
+
+def typed(path: Path) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(onnx.load(path))
+
+
+def types(model: onnx.ModelProto, kind: str) -> set[int]:
+    """Element types of the first inputs of all nodes of a kind."""
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    known = {value.name: value.type.tensor_type.elem_type for value in values}
+    known |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == kind]
+    assert nodes, kind
+    return {known[node.input[0]] for node in nodes}
