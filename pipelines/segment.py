@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipelines import rle
 from pipelines.boxes import to_xyxy
@@ -25,6 +24,7 @@ from pipelines.prompts import (
 )
 from pipelines.run import RunConfig, Summary, Watcher, run
 from pipelines.sam import build_sam
+from pipelines.sam.memory import out_of_memory
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
@@ -121,7 +121,9 @@ def segment_image(
             if isinstance(prompts, Detections):
                 return Instances(prompts, sam.segment_boxes(prompts.boxes))
             masks = sam.segment_points(prompts.points[None], prompts.labels[None])
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         return ImageError(f"out of memory at {image.width} x {image.height} pixels")
     if not rle.area(masks.rles[0]):
         return NOTHING

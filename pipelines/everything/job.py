@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipelines.categories import OBJECT
 from pipelines.detectors import find_weights
 from pipelines.errors import ImageError, UsageError
@@ -16,6 +14,7 @@ from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher, run
 from pipelines.sam import build_sam
+from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import sam_sha256
 from pipelines.stages import StageClock
@@ -99,6 +98,8 @@ class SearchJob:
             return self.search(self.sam, image, clock)
         except ImageError as error:
             return error
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             size = f"{image.width} x {image.height}"
             return ImageError(f"out of memory at {size} pixels: fewer --points-per-batch need less")

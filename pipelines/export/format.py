@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -80,7 +80,7 @@ class Format(ABC):
         *,
         device: str = "cpu",
         precision: str = "fp32",
-        photos: Sequence[UInt8] = (),
+        photos: Iterable[UInt8] | None = None,
     ) -> gate.Parity:
         """Write the network's files into `folder` if the gate lets them pass, and the gate's report in any case.
 
@@ -95,7 +95,9 @@ class Format(ABC):
             scratch = Path(name)
             self._write(source, scratch, precision, where)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
-            parity = gate.compare(reference, candidate, photos or gate.photographs(), gate.LIMITS[precision])
+            parity = gate.compare(
+                reference, candidate, gate.photographs() if photos is None else photos, gate.LIMITS[precision]
+            )
             folders.write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
                 raise SetupError(

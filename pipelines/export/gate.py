@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,21 +58,26 @@ class Parity:
         object.__setattr__(self, "faults", tuple(fault for fault, fine in checks.items() if not fine))
 
     def record(self) -> dict[str, Any]:
-        """What the report's file holds."""
-        return {"passed": not self.faults, **asdict(self)}
+        """What the report's file holds. JSON has no NaN: an error without a number is null."""
+        error = self.encoder_error if np.isfinite(self.encoder_error) else None
+        return {"passed": not self.faults, **asdict(self), "encoder_error": error}
 
 
-def photographs(folder: Path | None = None) -> list[UInt8]:
-    """The images in `folder`, or the two that ultralytics ships. Raises EvsamError when one cannot be read."""
+def photographs(folder: Path | None = None) -> Iterator[UInt8]:
+    """The images in `folder`, or the two that ultralytics ships, read one by one.
+
+    Raises UsageError when there are none, and ImageError when it comes to one that cannot be read.
+    """
     if folder is None:
         package = find_spec("ultralytics")
         assert package is not None and package.origin is not None
         folder = Path(package.origin).parent / "assets"
-    return [load(source).pixels for source in resolve([str(folder)])]
+    sources = resolve([str(folder)])
+    return (load(source).pixels for source in sources)
 
 
 def compare(
-    reference: SamPredictor, candidate: SamPredictor, photos: Sequence[UInt8], limits: Limits = LIMITS["fp32"]
+    reference: SamPredictor, candidate: SamPredictor, photos: Iterable[UInt8], limits: Limits = LIMITS["fp32"]
 ) -> Parity:
     """Run both on every photo, with boxes and clicks all over it. reference: torch in fp32."""
     errors: list[float] = []
@@ -91,7 +96,8 @@ def compare(
             lost = wanted.predicted_iou[every, best] - wanted.predicted_iou[every, other]
             same.append(lost < TIE)
     iou, chosen = np.concatenate(ious), np.concatenate(same)
-    return Parity(len(photos), len(iou), max(errors), float(iou.mean()), float(iou.min()), float(chosen.mean()), limits)
+    error = float(np.max(errors))  # NaN where one is
+    return Parity(len(errors), len(iou), error, float(iou.mean()), float(iou.min()), float(chosen.mean()), limits)
 
 
 def prompts_on(height: int, width: int) -> tuple[Float32, Float32]:
