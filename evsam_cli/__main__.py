@@ -20,7 +20,10 @@ def main() -> None:
         run_command()
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:
-            print("evsam: interrupted; nothing finished is lost, a run goes on with --resume", file=sys.stderr)
+            print(
+                "evsam: interrupted; a command that has --resume goes on with it, and nothing finished is lost",
+                file=sys.stderr,
+            )
         raise
 
 
