@@ -16,6 +16,7 @@ from pipelines.errors import UsageError
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.model import load
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.torch_network import TorchNetwork
 from pipelines.training import distill, finetune
 from pipelines.training.config import (
     AugmentConfig,
@@ -59,7 +60,7 @@ def short(photos: Path, **changes: object) -> FinetuneConfig:
 def test_distil_and_finetune_overfit_eight_photos(tmp_path: Path, photos: Path) -> None:
     torch.manual_seed(0)
     teacher = fold_norms(tiny_sam())
-    predictor = SamPredictor("tiny-teacher", teacher, torch.device("cpu"), torch.float32)
+    predictor = SamPredictor("tiny-teacher", TorchNetwork(teacher, torch.device("cpu")))
     student = tiny_sam()
     distilling = DistillConfig(
         model="tiny",
@@ -198,7 +199,7 @@ def test_validation_agrees_with_the_predictor(photos: Path) -> None:
     model = tiny_sam().eval()
     source = open_source(photos)
     figures = mean_ious(model, source, 3, 512)
-    predictor = SamPredictor("tiny", model, torch.device("cpu"), torch.float32)
+    predictor = SamPredictor("tiny", TorchNetwork(model, torch.device("cpu")))
     ious = []
     for i in range(3):
         predictor.set_image(source[i].pixels())
