@@ -23,7 +23,7 @@ class OpenVino(Format):
     packages = ("openvino",)
 
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
-        openvino.save_model(openvino.convert_model(graph), target, compress_to_fp16=False)
+        openvino.save_model(openvino.Core().read_model(graph), target, compress_to_fp16=False)
 
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         settings = {
