@@ -42,6 +42,7 @@ class StageConfig:
 
     focal, bce, near, dice: weights of the terms of `losses.mask_loss`; rate: multiplies the run's learning rate.
     zoom: multiplies `AugmentConfig.scale`; 2 at half the input size shows objects as large as 1 at the whole.
+    window: a crop smaller than the network's input stands for a part of it, see `window.py`, and not for all of it.
     """
 
     size: int
@@ -55,6 +56,7 @@ class StageConfig:
     dice: float = 1.0
     rate: float = 1.0
     zoom: float = 1.0
+    window: bool = False
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

@@ -22,6 +22,7 @@ from pipelines.training.losses import mask_iou, mask_loss
 from pipelines.training.prompts import correction_points
 from pipelines.training.sources import Source, open_source
 from pipelines.training.validation import mean_ious
+from pipelines.training.window import CELLS, Window, draw_window
 
 
 def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sam | None = None) -> dict[str, float]:
@@ -97,12 +98,13 @@ class Learner(nn.Module):
             embedding = self.model.image_encoder(normalise(batch.pixels, batch.sizes, self.mean, self.std))
         target = batch.masks.float() / 255
         generator = torch.Generator(target.device).manual_seed(batch.seed)
+        window = draw_window(embedding.shape[-1], generator) if self._stage(batch.step).window else None
         sums: dict[str, Tensor] = {}
         for name, rows in (("box", batch.is_box.nonzero()[:, 0]), ("point", (~batch.is_box).nonzero()[:, 0])):
             if not len(rows):
                 continue
             prompts = {"boxes": batch.boxes[rows]} if name == "box" else {"points": batch.points[rows]}
-            mask, iou, reached = self._rounds(embedding, batch, rows, target[rows], generator, **prompts)
+            mask, iou, reached = self._rounds(embedding, window, batch, rows, target[rows], generator, **prompts)
             share = len(rows) / len(target)
             sums["mask"] = sums.get("mask", 0) + share * mask
             sums["iou"] = sums.get("iou", 0) + share * iou
@@ -112,6 +114,7 @@ class Learner(nn.Module):
     def _rounds(
         self,
         embedding: Tensor,
+        window: Window | None,
         batch: Batch,
         rows: Tensor,
         target: Tensor,
@@ -128,7 +131,7 @@ class Learner(nn.Module):
                 point, label = correction_points(previous[:, 0] > 0, target > 0.5, generator)
                 points = point if points is None else torch.cat([points, point], dim=1)
                 labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
-            low, scores = self._decode(embedding, batch.photo[rows], points, labels, boxes, previous)
+            low, scores = self._decode(embedding, window, batch.photo[rows], points, labels, boxes, previous)
             actual = mask_iou(low, target)
             mask, iou = self._losses(mask_loss(low, target, self._stage(batch.step)), scores, actual, batch.step)
             mask_losses.append(mask)
@@ -142,6 +145,7 @@ class Learner(nn.Module):
     def _decode(
         self,
         embedding: Tensor,
+        window: Window | None,
         index: Tensor,
         points: Tensor | None,
         labels: Tensor | None,
@@ -149,7 +153,11 @@ class Learner(nn.Module):
         previous: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Low-res logits n x 4 x L x L and predicted IoU n x 4, float32."""
-        pe = self.model.prompt_encoder.dense_pe(embedding.shape[-1])
+        if window is None:
+            pe = self.model.prompt_encoder.dense_pe(embedding.shape[-1])
+        else:
+            pe = window.positions(self.model.prompt_encoder.dense_pe(CELLS))
+            points, boxes = (None if given is None else window.place(given) for given in (points, boxes))
         sparse, dense = self.model.prompt_encoder(points, labels, boxes, previous)
         if previous is not None:
             embedding, index = embedding[index], torch.arange(len(index), device=index.device)
