@@ -57,7 +57,6 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         as_json: scoring.AsJson = False,
         quiet: options.Quiet = False,
     ) -> None:
-        from pipelines.device import pick_device
         from pipelines.evaluation.box_prompts import FileOfBoxes
         from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
         from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
@@ -72,18 +71,13 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
             output=output,
             images=images,
             prompts=tuple(prompts),
-            sams=options.split(sam),
-            weights=weights,
+            sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
             results=tuple(results or ()),
             data_set=data_set,
             protocol=protocol,
             class_agnostic=class_agnostic,
             boundary=boundary,
             limit=limit,
-            device=pick_device(device),
-            precision=precision,
-            backend=backend,
-            max_memory=options.size(max_memory),
             resume=resume,
             overwrite=overwrite,
             offline=offline or None,
@@ -152,7 +146,6 @@ def sginw(
 
     evsam evaluate sginw seginw/ -o eval --detector grounding-dino-swinb --sam efficientvit-sam-xl1
     """
-    from pipelines.device import pick_device
     from pipelines.evaluation.evaluate import EvaluationConfig
     from pipelines.evaluation.sginw import evaluate_wild, wild_rows
 
@@ -160,13 +153,8 @@ def sginw(
         annotations=folder,
         output=output,
         prompts=tuple(scoring.detectors(detector, conf, iou, max_det, imgsz, precision)),
-        sams=options.split(sam),
-        weights=weights,
+        sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
         class_agnostic=class_agnostic,
-        device=pick_device(device),
-        precision=precision,
-        backend=backend,
-        max_memory=options.size(max_memory),
         resume=resume,
         overwrite=overwrite,
         offline=offline or None,
@@ -246,7 +234,6 @@ def saliency(
 
     evsam evaluate saliency DUTS-TE-Mask --images DUTS-TE-Image -o eval --sam efficientvit-sam-l0
     """
-    from pipelines.device import pick_device
     from pipelines.evaluation.saliency import evaluate_maps, evaluate_prompted
 
     if (maps is None) == (images is None):
@@ -265,12 +252,7 @@ def saliency(
         output=output,
         images=images,
         prompts=(TruthBoxes(),),
-        sams=options.split(sam),
-        weights=weights,
-        device=pick_device(device),
-        precision=precision,
-        backend=backend,
-        max_memory=options.size(max_memory),
+        sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
         resume=resume,
         overwrite=overwrite,
         offline=offline or None,

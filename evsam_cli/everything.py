@@ -134,6 +134,7 @@ def everything(
     from pipelines.everything.job import EverythingConfig
     from pipelines.everything.job import everything as run
     from pipelines.run import RunConfig
+    from pipelines.sam import SamConfig
     from pipelines.sources import parse_shard
 
     given = {
@@ -170,10 +171,10 @@ def everything(
         overwrite=overwrite,
         offline=offline or None,
     )
-    strategy, memory = configure(prompts, preset, given), options.size(max_memory)
-    config = EverythingConfig(images, strategy, sam, weights, pick_device(device), precision, backend, memory)
+    strategy = configure(prompts, preset, given)
+    model = SamConfig(sam, weights, pick_device(device), precision, backend, options.size(max_memory))
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        summary = run(config, watch)
+        summary = run(EverythingConfig(images, strategy, model), watch)
     report(summary, output, quiet=quiet or as_json)
 
 

@@ -17,6 +17,7 @@ from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
     from pipelines.evaluation.prompts import Prompting
+    from pipelines.sam import SamConfig
 
 SHOWN_FAILURES = 20
 
@@ -95,6 +96,19 @@ def detectors(
         else DetectorConfig(name, conf, iou, max_det or 300, imgsz)
         for name in options.split(names)
     ]
+
+
+def models(
+    names: Sequence[str], weights: Path | None, device: str, precision: str, backend: str, max_memory: str | None
+) -> tuple[SamConfig, ...]:
+    """The SAMs of --sam. Raises UsageError when several are to share --weights."""
+    from pipelines.device import pick_device
+    from pipelines.sam import SamConfig
+
+    if weights and len(names) > 1:
+        raise UsageError("--weights is for one SAM, but several were named")
+    memory, where = options.size(max_memory), pick_device(device)
+    return tuple(SamConfig(name, weights, where, precision, backend, memory) for name in names)
 
 
 def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:

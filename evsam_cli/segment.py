@@ -71,6 +71,7 @@ def segment(
     from pipelines.device import pick_device
     from pipelines.prompts import BoxFileConfig, GivenBoxes, GivenPoints
     from pipelines.run import RunConfig
+    from pipelines.sam import SamConfig
     from pipelines.segment import SegmentConfig
     from pipelines.segment import segment as run
     from pipelines.sources import parse_shard
@@ -111,11 +112,9 @@ def segment(
         overwrite=overwrite,
         offline=offline or None,
     )
-    config = SegmentConfig(
-        images, prompts, sam, weights, pick_device(device), precision, backend, options.size(max_memory)
-    )
+    model = SamConfig(sam, weights, pick_device(device), precision, backend, options.size(max_memory))
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        summary = run(config, watch)
+        summary = run(SegmentConfig(images, prompts, model), watch)
     report(summary, output, quiet=quiet or as_json)
 
 

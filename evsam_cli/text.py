@@ -63,6 +63,7 @@ def text(
     from pipelines.detectors.text.phrases import parse_phrases
     from pipelines.device import pick_device
     from pipelines.run import RunConfig
+    from pipelines.sam import SamConfig
     from pipelines.segment import SegmentConfig, segment
     from pipelines.sources import parse_shard
 
@@ -90,11 +91,9 @@ def text(
         overwrite=overwrite,
         offline=offline or None,
     )
-    config = SegmentConfig(
-        images, prompts, sam, weights, pick_device(device), precision, backend, options.size(max_memory)
-    )
+    model = SamConfig(sam, weights, pick_device(device), precision, backend, options.size(max_memory))
     with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        summary = segment(config, watch)
+        summary = segment(SegmentConfig(images, prompts, model), watch)
     report(summary, output, quiet=quiet or as_json)
 
 

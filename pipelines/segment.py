@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,8 @@ from pipelines.prompts import (
     prompt_settings,
 )
 from pipelines.run import RunConfig, Summary, Watcher, run
-from pipelines.sam import build_sam
+from pipelines.sam import SamConfig
 from pipelines.sam.memory import out_of_memory
-from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
@@ -36,53 +34,23 @@ NOTHING = Instances(Detections.empty(), Masks((), np.zeros(0, np.float32), np.ze
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """run: images and outputs. prompts: where boxes come from. sam: a name of `SAMS`; weights: a checkpoint of the
-    user's instead of its own. The rest: see `pipelines.sam.build_sam`.
-    """
+    """run: images and outputs. prompts: where boxes come from. sam: what makes the masks, on whose device all runs."""
 
     run: RunConfig
     prompts: PromptConfig = field(default_factory=DetectorConfig)
-    sam: str = "evsam-starter"
-    weights: Path | None = None
-    device: str = "cpu"
-    precision: str = "fp32"
-    backend: str = "torch"
-    max_memory: int | None = None
+    sam: SamConfig = field(default_factory=SamConfig)
 
 
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     """Segment all images and write the outputs; see `pipelines.run.run` for how it ends."""
-    offline = config.run.offline
+    device, offline = config.sam.device, config.run.offline
+    settings = {**config.sam.settings(offline=offline), **prompt_settings(config.prompts, offline=offline)}
 
     def make_job(image_ids: Mapping[str, int]) -> SegmentJob:
-        sam = build_sam(
-            config.sam,
-            config.weights,
-            config.device,
-            config.precision,
-            backend=config.backend,
-            max_memory=config.max_memory,
-            offline=offline,
-        )
-        return SegmentJob(sam, build_prompter(config.prompts, image_ids, device=config.device, offline=offline))
+        sam = config.sam.build(offline=offline)
+        return SegmentJob(sam, build_prompter(config.prompts, image_ids, device=device, offline=offline))
 
-    return run(config.run, _settings(config), make_job, device=config.device, watch=watch)
-
-
-def _settings(config: SegmentConfig) -> dict[str, Any]:
-    offline = config.run.offline
-    return {
-        "sam": config.sam,
-        "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
-        "precision": config.precision,
-        "backend": config.backend,
-        **prompt_settings(config.prompts, offline=offline),
-    }
-
-
-def sam_sha256(name: str, weights: Path | None, *, offline: bool | None = None) -> str:
-    """The fingerprint of the weights that a SAM will run with. Raises WeightsError when they are missing."""
-    return Source(name, weights, offline).sha256()
+    return run(config.run, settings, make_job, device=device, watch=watch)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from pipelines.journal import scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
-from pipelines.sam import build_sam
-from pipelines.segment import sam_sha256
+from pipelines.sam import SamConfig
 
 DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"
@@ -41,31 +40,34 @@ class EvaluationConfig:
     """What is scored, on what, and how.
 
     annotations: a COCO or LVIS file; images: the folder that its file names are below (needed for prompts, and for the
-    report's pictures). prompts x sams are the cells; weights: a checkpoint for the only SAM instead of its own.
-    results: COCO results lists to be scored as they are. data_set: one of `DATA_SETS`. class_agnostic: take all classes
-    as one. boundary: boundary AP of detections, too. limit: only the first images of the file.
+    report's pictures). prompts x sams are the cells; all runs on the device of the SAMs. results: COCO results lists to
+    be scored as they are. data_set: one of `DATA_SETS`. class_agnostic: take all classes as one. boundary: boundary AP
+    of detections, too. limit: only the first images of the file. Raises UsageError unless the SAMs are on one device.
     """
 
     annotations: Path
     output: Path
     images: Path | None = None
     prompts: tuple[Prompting, ...] = ()
-    sams: tuple[str, ...] = ("evsam-starter",)
-    weights: Path | None = None
+    sams: tuple[SamConfig, ...] = (SamConfig(),)
     results: tuple[Path, ...] = ()
     data_set: str = "coco"
     protocol: str = "efficientvit-sam"
     class_agnostic: bool = False
     boundary: bool = False
     limit: int | None = None
-    device: str = "cpu"
-    precision: str = "fp32"
-    backend: str = "torch"
-    max_memory: int | None = None
     resume: bool = False
     overwrite: bool = False
     offline: bool | None = None
     report: bool = True
+
+    def __post_init__(self) -> None:
+        if len({sam.device for sam in self.sams}) != 1:
+            raise UsageError("name a SAM at least, and one device for all")
+
+    @property
+    def device(self) -> str:
+        return self.sams[0].device
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,15 @@ def evaluate(
 
 def build_models(config: EvaluationConfig) -> list[Model]:
     """The SAMs of `config`, none when it has nothing to prompt."""
-    if config.weights and len(config.sams) > 1:
-        raise UsageError("--weights is for one SAM, but several were named")
     models = []
-    for name in config.sams if config.prompts else ():
-        sha256 = sam_sha256(name, config.weights, offline=config.offline)
-        sam = build_sam(
-            name,
-            config.weights,
-            config.device,
-            config.precision,
-            backend=config.backend,
-            max_memory=config.max_memory,
-            offline=config.offline,
-        )
-        identity = {"name": name, "sha256": sha256, "precision": config.precision, "backend": config.backend}
-        models.append(Model(sam, identity))
+    for sam in config.sams if config.prompts else ():
+        identity = {
+            "name": sam.name,
+            "sha256": sam.sha256(offline=config.offline),
+            "precision": sam.precision,
+            "backend": sam.backend,
+        }
+        models.append(Model(sam.build(offline=config.offline), identity))
     return models
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipelines.categories import OBJECT
@@ -13,10 +12,9 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher, run
-from pipelines.sam import build_sam
+from pipelines.sam import SamConfig
 from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
-from pipelines.segment import sam_sha256
 from pipelines.stages import StageClock
 from pipelines.types import Category, Image, Instances
 from weights import digest
@@ -24,16 +22,11 @@ from weights import digest
 
 @dataclass(frozen=True)
 class EverythingConfig:
-    """prompts: the strategy, by its configuration. The rest is as in `pipelines.segment.SegmentConfig`."""
+    """run: images and outputs. prompts: the strategy, by its configuration. sam: what makes the masks."""
 
     run: RunConfig
     prompts: StrategyConfig = field(default_factory=GridConfig)
-    sam: str = "evsam-starter"
-    weights: Path | None = None
-    device: str = "cpu"
-    precision: str = "fp32"
-    backend: str = "torch"
-    max_memory: int | None = None
+    sam: SamConfig = field(default_factory=SamConfig)
 
 
 def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
@@ -43,32 +36,21 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
     """
     if "edges" in config.run.save and not isinstance(config.prompts, EdgesConfig):
         raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
-    offline = config.run.offline
+    device, offline = config.sam.device, config.run.offline
 
     def make_job(_: Mapping[str, int]) -> Job:
-        sam = build_sam(
-            config.sam,
-            config.weights,
-            config.device,
-            config.precision,
-            backend=config.backend,
-            max_memory=config.max_memory,
-            offline=offline,
-        )
+        sam = config.sam.build(offline=offline)
         build = STRATEGIES[config.prompts.strategy].load()
-        job: Job = build(sam, config.prompts, device=config.device, offline=offline)
+        job: Job = build(sam, config.prompts, device=device, offline=offline)
         return job
 
-    return run(config.run, _settings(config), make_job, device=config.device, watch=watch)
+    return run(config.run, _settings(config), make_job, device=device, watch=watch)
 
 
 def _settings(config: EverythingConfig) -> dict[str, Any]:
     offline = config.run.offline
     settings = {
-        "sam": config.sam,
-        "sam_sha256": sam_sha256(config.sam, config.weights, offline=offline),
-        "precision": config.precision,
-        "backend": config.backend,
+        **config.sam.settings(offline=offline),
         "prompts": {"kind": config.prompts.strategy, **asdict(config.prompts)},
     }
     if isinstance(config.prompts, ObjectsConfig):

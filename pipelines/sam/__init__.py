@@ -8,8 +8,9 @@ masks, predicted_iou, low_res_masks = sam.predict(boxes=[[60, 40, 420, 300]])
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.registry import Registry, Row
 
@@ -92,3 +93,42 @@ def build_sam(
     source = Source(SAMS[name].name, Path(weights) if isinstance(weights, str) else weights, offline)
     network = BACKENDS[backend].load()().build(source, device=device, precision=precision)
     return SamPredictor(name, network, max_memory=max_memory)
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """A SAM and what runs it, as `build_sam` takes them. weights: a checkpoint file or an exported folder."""
+
+    name: str = "evsam-starter"
+    weights: Path | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    backend: str = "torch"
+    max_memory: int | None = None
+
+    def build(self, *, offline: bool | None = None) -> SamPredictor:
+        """The predictor. Raises as `build_sam` does."""
+        return build_sam(
+            self.name,
+            self.weights,
+            self.device,
+            self.precision,
+            backend=self.backend,
+            max_memory=self.max_memory,
+            offline=offline,
+        )
+
+    def sha256(self, *, offline: bool | None = None) -> str:
+        """The fingerprint of the weights, fetched if need be. Raises WeightsError when they are missing."""
+        from pipelines.sam.network import Source
+
+        return Source(self.name, self.weights, offline).sha256()
+
+    def settings(self, *, offline: bool | None = None) -> dict[str, Any]:
+        """What decides the masks, for `run.json`: a resumed run must agree on it. Raises as `sha256` does."""
+        return {
+            "sam": self.name,
+            "sam_sha256": self.sha256(offline=offline),
+            "precision": self.precision,
+            "backend": self.backend,
+        }
