@@ -64,6 +64,9 @@ class DetectJob:
     def report(self) -> Mapping[str, Any]:
         return prompt_report(self.detector)
 
+    def prepare(self, image: Image) -> Image:
+        return image
+
     def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
         for image, found in zip(images, prompt_images(self.detector, images, clock), strict=True):
             assert not isinstance(found, Points), "detectors give boxes"

@@ -2,6 +2,9 @@
 
     image -> job -> Instances -> every output -> journal
 
+Each has threads of its own: images are read and prepared ahead, and what a job leaves to be finished is finished, and
+written, while it is at the next images.
+
 What an image is given depends on the image and the settings alone, so a run that was killed and resumed writes the same
 files as one that was not: images are handled in fixed units of `batch`, and a unit that is only partly finished is
 given to the job again as a whole.
@@ -12,9 +15,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 from pipelines import rle, run_info
 from pipelines.errors import ImageError, UsageError
@@ -27,6 +31,11 @@ from pipelines.sources import Source, image_ids, is_url, resolve, shard
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
 from pipelines.types import Category, Image, Instances
 from weights import store
+
+FINISHERS = 2
+"""Threads that finish what jobs leave."""
+DEPTH = 4
+"""Images waiting to be written at most, or as many as a job handles together."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,14 @@ class RunConfig:
     offline: bool | None = None
 
 
-class Job(Protocol):
+Prepared = TypeVar("Prepared")
+Result = Instances | ImageError
+"""An image's instances, or the reason why it has none."""
+Finish = Callable[[], Result]
+"""The rest of the work on an image, which another thread may do."""
+
+
+class Job(Protocol[Prepared]):
     """What is done to the images."""
 
     @property
@@ -61,8 +77,11 @@ class Job(Protocol):
     def batch(self) -> int:
         """How many images it likes to see at once."""
 
-    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        """One result per image, in order; an ImageError is the reason why that image has none."""
+    def prepare(self, image: Image) -> Prepared:
+        """What can be done to an image alone, without the device; called in several threads. Raises ImageError."""
+
+    def __call__(self, images: Sequence[Prepared], clock: StageClock) -> Iterator[Result | Finish]:
+        """One result per image, in order, or what gives it."""
 
     def report(self) -> Mapping[str, Any]:
         """What `run.json` should say of its work."""
@@ -98,7 +117,7 @@ class Summary:
 def run(
     config: RunConfig,
     settings: Mapping[str, Any],
-    make_job: Callable[[Mapping[str, int]], Job],
+    make_job: Callable[[Mapping[str, int]], Job[Any]],
     *,
     device: str,
     watch: Watcher | None = None,
@@ -188,9 +207,16 @@ def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
 
 
 @dataclass(frozen=True)
+class _Loaded:
+    source: Source
+    image: Image | ImageError
+    prepared: Any = None
+
+
+@dataclass(frozen=True)
 class _Loop:
     config: RunConfig
-    job: Job
+    job: Job[Any]
     outputs: Sequence[Output]
     journal: Journal
     ids: Mapping[str, int]
@@ -198,31 +224,36 @@ class _Loop:
     clock: StageClock
 
     def run(self, sources: Sequence[Source]) -> None:
-        with WriteBehind() as writer:
-            for unit in read_ahead(self._units(sources), self._load):
-                results = self.job([image for _, image in unit if isinstance(image, Image)], self.clock)
-                for source, image in unit:
-                    result = next(results) if isinstance(image, Image) else image
-                    if not self.journal.finished(source.name):
-                        writer.put(self._write, source, image, result)
-
-    def _units(self, sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
         size = self.config.batch or self.job.batch
+        with ThreadPoolExecutor(FINISHERS, "finish") as pool, WriteBehind(max(size, DEPTH)) as writer:
+            for unit in read_ahead(self._units(sources, size), self._load):
+                results = self.job([each.prepared for each in unit if isinstance(each.image, Image)], self.clock)
+                for each in unit:
+                    result = next(results) if isinstance(each.image, Image) else each.image
+                    if not self.journal.finished(each.source.name):
+                        writer.put(self._write, each, pool.submit(result) if callable(result) else result)
+
+    def _units(self, sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
         for start in range(0, len(sources), size):
             unit = sources[start : start + size]
             if not all(self.journal.finished(source.name) for source in unit):
                 yield unit
 
-    def _load(self, source: Source) -> tuple[Source, Image | ImageError]:
-        with self.clock("load"):
-            try:
-                return source, load(source, max_pixels=self.config.max_pixels)
-            except ImageError as error:
-                return source, error
+    def _load(self, source: Source) -> _Loaded:
+        try:
+            with self.clock("load"):
+                image = load(source, max_pixels=self.config.max_pixels)
+            with self.clock("prepare"):
+                return _Loaded(source, image, self.job.prepare(image))
+        except ImageError as error:
+            return _Loaded(source, error)
 
-    def _write(self, source: Source, image: Image | ImageError, result: Instances | ImageError) -> None:
-        name, image_id = source.name, self.ids[source.name]
+    def _write(self, loaded: _Loaded, result: Result | Future[Result]) -> None:
+        name, image_id = loaded.source.name, self.ids[loaded.source.name]
+        image = loaded.image
         width, height = (image.width, image.height) if isinstance(image, Image) else (0, 0)
+        if isinstance(result, Future):
+            result = result.result()
         with self.clock("write"):
             try:
                 if isinstance(result, ImageError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipelines import rle
 from pipelines.boxes import to_xyxy
@@ -21,10 +23,11 @@ from pipelines.prompts import (
     prompt_report,
     prompt_settings,
 )
-from pipelines.run import RunConfig, Summary, Watcher, run
+from pipelines.run import Finish, Result, RunConfig, Summary, Watcher, run
 from pipelines.sam import SamConfig
+from pipelines.sam.masks import LowResMasks
 from pipelines.sam.memory import out_of_memory
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
 
@@ -54,8 +57,16 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """An image, and what the SAM's encoder reads of it."""
+
+    image: Image
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
 class SegmentJob:
-    """Prompts for the images together, then masks image by image."""
+    """Prompts for the images, then masks for all prompts of all images together."""
 
     sam: SamPredictor
     prompter: Prompter
@@ -66,34 +77,80 @@ class SegmentJob:
 
     @property
     def batch(self) -> int:
-        return self.prompter.batch
+        return max(self.prompter.batch, self.sam.batch)
 
     def report(self) -> Mapping[str, Any]:
         return prompt_report(self.prompter)
 
-    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        for image, prompt in zip(images, prompt_images(self.prompter, images, clock), strict=True):
-            yield prompt if isinstance(prompt, ImageError) else segment_image(self.sam, image, prompt, clock)
+    def prepare(self, image: Image) -> Ready:
+        try:
+            return Ready(image, self.sam.prepare(image.pixels))
+        except (RuntimeError, MemoryError) as error:
+            raise _too_large(image, error) from error
+
+    def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
+        found: list[Detections | Points | ImageError] = []
+        for start in range(0, len(images), self.prompter.batch):
+            together = images[start : start + self.prompter.batch]
+            found += prompt_images(self.prompter, [ready.image for ready in together], clock)
+        asked = {i: prompts for i, prompts in enumerate(found) if isinstance(prompts, Detections | Points) and prompts}
+        masks = segment_images(self.sam, [images[i] for i in asked], list(asked.values()), clock)
+        results = dict(zip(asked, masks, strict=True))
+        for i, prompts in enumerate(found):
+            yield results.get(i, prompts if isinstance(prompts, ImageError) else NOTHING)
 
 
-def segment_image(
-    sam: SamPredictor, image: Image, prompts: Detections | Points, clock: StageClock
-) -> Instances | ImageError:
-    """One image's instances. Clicks give one instance, whose box is its mask's and whose score is 1."""
-    if isinstance(prompts, Detections) and not len(prompts):
-        return NOTHING
+def segment_images(
+    sam: SamPredictor, images: Sequence[Ready], prompts: Sequence[Detections | Points], clock: StageClock
+) -> Sequence[Finish | ImageError]:
+    """What gives each image's instances. When they do not fit into memory together, each is tried alone."""
+    if not images:
+        return []
     try:
-        with clock("encode"):
-            sam.set_image(image.pixels)
-        with clock("decode"):
-            if isinstance(prompts, Detections):
-                return Instances(prompts, sam.segment_boxes(prompts.boxes))
-            masks = sam.segment_points(prompts.points[None], prompts.labels[None])
+        return _segment_together(sam, images, prompts, clock)
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        return ImageError(f"out of memory at {image.width} x {image.height} pixels")
+        failure = _too_large(images[0].image, error)
+    if len(images) == 1:
+        return [failure]
+    return [segment_images(sam, [ready], [each], clock)[0] for ready, each in zip(images, prompts, strict=True)]
+
+
+def _segment_together(
+    sam: SamPredictor, images: Sequence[Ready], prompts: Sequence[Detections | Points], clock: StageClock
+) -> Sequence[Finish]:
+    asked: list[dict[str, ArrayLike]] = [
+        {"boxes": each.boxes}
+        if isinstance(each, Detections)
+        else {"points": each.points[None], "labels": each.labels[None]}
+        for each in prompts
+    ]
+    with clock("encode"):
+        encoded = sam.encode([ready.prepared for ready in images])
+    with clock("decode"):
+        masks = sam.segment_batch(encoded, asked)
+    return [
+        partial(_finish, ready.image, each, low_res, clock)
+        for ready, each, low_res in zip(images, prompts, masks, strict=True)
+    ]
+
+
+def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, clock: StageClock) -> Result:
+    """One image's instances. Clicks give one instance, whose box is its mask's and whose score is 1."""
+    try:
+        with clock("upscale"):
+            masks = low_res.upscale()
+    except (RuntimeError, MemoryError) as error:
+        return _too_large(image, error)
+    if isinstance(prompts, Detections):
+        return Instances(prompts, masks)
     if not rle.area(masks.rles[0]):
         return NOTHING
     box = to_xyxy([rle.bbox(masks.rles[0])], "xywh", width=image.width, height=image.height)
     return Instances(Detections(box, np.ones(1, np.float32), np.full(1, OBJECT.id, np.int64)), masks)
+
+
+def _too_large(image: Image, error: Exception) -> ImageError:
+    """Why the image failed. Raises `error` when it is not that memory ran out."""
+    if not out_of_memory(error):
+        raise error
+    return ImageError(f"out of memory at {image.width} x {image.height} pixels")

@@ -16,7 +16,7 @@ from seeded import picture
 from evsam_cli import options
 from pipelines.errors import UsageError
 from pipelines.sam import BACKENDS, build_sam
-from pipelines.sam.memory import BYTES, Chunks, free_bytes, out_of_memory
+from pipelines.sam.memory import PROMPTS, Chunks, free_bytes, out_of_memory
 from pipelines.sam.network import Prompts
 from pipelines.sam.predictor import SamPredictor
 
@@ -28,7 +28,7 @@ BOXES = np.array([[40, 30, 260, 200], [200, 100, 390, 290], [5, 5, 60, 50], [0, 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "tensorrt"])
 def test_every_back_end_builds_and_exports_as_its_row_says(name: str) -> None:
     backend = BACKENDS[name].load()()
-    assert callable(backend.build) and (name == "torch") != callable(getattr(backend, "export", None))
+    assert callable(backend.build) and name.startswith("torch") != callable(getattr(backend, "export", None))
     with pytest.raises(UsageError, match="precision"):
         build_sam(STARTER, backend=name, precision="fp3")
 
@@ -43,17 +43,17 @@ class Tight:
     def __getattr__(self, name: str) -> object:
         return getattr(self.network, name)
 
-    def image(self, embedding: torch.Tensor) -> object:
-        image, tight = self.network.image(embedding), self
+    def images(self, embeddings: torch.Tensor) -> object:
+        images, tight = self.network.images(embeddings), self
 
-        class Image:
+        class Images:
             def decode(self, prompts: Prompts) -> object:
                 tight.sizes.append(len(prompts))
                 if len(prompts) > tight.room:
                     raise tight.error
-                return image.decode(prompts)
+                return images.decode(prompts)
 
-        return Image()
+        return Images()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_allocator_s_own_message_is_recognised() -> None:
 
 @given(st.integers(0, 200), st.integers(1, 70), st.integers(1, 70))
 def test_chunks_cover_every_prompt_once_in_order(count: int, room: int, at_once: int) -> None:
-    chunks = Chunks(CPU)
+    chunks = Chunks(PROMPTS, CPU)
     chunks.most = 64
     seen: list[int] = []
 
@@ -121,7 +121,7 @@ def test_max_memory_makes_chunks_smaller() -> None:
     assert free_bytes(CPU, None) > 0 > free_bytes(CPU, 1 << 20)
     assert free_bytes(CPU, held) == pytest.approx(free_bytes(CPU, None), rel=0.5)
     sizes: list[int] = []
-    list(Chunks(CPU, max_memory=BYTES)(3, lambda _, size: sizes.append(size)))
+    list(Chunks(PROMPTS, CPU, max_memory=PROMPTS.bytes)(3, lambda _, size: sizes.append(size)))
     assert sizes == [1, 1, 1]
     assert options.size("512MB") == 512 << 20 and options.size("1.5g") == 3 << 29 and options.size(None) is None
     for text in ("much", "4", "-1GB", "4GBs"):

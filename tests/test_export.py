@@ -95,10 +95,10 @@ def test_decoder_takes_any_number_of_prompts(exported: Path, count: int) -> None
     embedding = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(0))
     corners = torch.rand(count, 2, 2, generator=torch.Generator().manual_seed(1)) * 1024
     prompts = Prompts(boxes=torch.cat([corners.amin(1), corners.amax(1)], 1))
-    decoded = graph.image(embedding).decode(prompts)
+    decoded = graph.images(embedding).decode(prompts)
     assert decoded.iou.shape == (count, 4)
     with torch.inference_mode():
-        plain = network.image(embedding).decode(prompts.part(count - 1, 1))
+        plain = network.images(embedding).decode(prompts.part(count - 1, 1))
         which = torch.arange(4)[None]
         wanted, got = plain.masks(which), decoded.take(torch.tensor([count - 1])).masks(which)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
@@ -204,16 +204,15 @@ def test_a_tie_may_be_decided_either_way_but_a_worse_mask_not(exported: Path, ph
         def __getattr__(self, name: str) -> object:
             return getattr(self.inner, name)
 
-        def image(self, embedding: torch.Tensor) -> object:
-            image = self.inner.image(embedding)
-            decode = image.decode
+        def images(self, embeddings: torch.Tensor) -> object:
+            decode = self.inner.images(embeddings).decode
 
-            class Image:
+            class Images:
                 def decode(self, prompts: Prompts) -> object:
                     decoded = decode(prompts)
                     return type(decoded)(decoded.low_res, -decoded.iou)
 
-            return Image()
+            return Images()
 
     parity = gate.compare(reference, type(reference)(STARTER, Turned()), photos)
     assert parity.mean_iou > 0.999 and parity.same_choice < 1

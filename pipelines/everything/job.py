@@ -38,10 +38,10 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
         raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
     device, offline = config.sam.device, config.run.offline
 
-    def make_job(_: Mapping[str, int]) -> Job:
+    def make_job(_: Mapping[str, int]) -> Job[Image]:
         sam = config.sam.build(offline=offline)
         build = STRATEGIES[config.prompts.strategy].load()
-        job: Job = build(sam, config.prompts, device=device, offline=offline)
+        job: Job[Image] = build(sam, config.prompts, device=device, offline=offline)
         return job
 
     return run(config.run, _settings(config), make_job, device=device, watch=watch)
@@ -70,6 +70,9 @@ class SearchJob:
 
     def report(self) -> Mapping[str, Any]:
         return {}
+
+    def prepare(self, image: Image) -> Image:
+        return image
 
     def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
         for image in images:

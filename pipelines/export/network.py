@@ -32,19 +32,20 @@ class GraphNetwork:
         (embeddings,) = self.encoder(pixels.contiguous().to(self.device))
         return embeddings
 
-    def image(self, embedding: Tensor) -> GraphImage:
-        return GraphImage(self.decoder, embedding)
+    def images(self, embeddings: Tensor) -> GraphImages:
+        return GraphImages(self.decoder, embeddings)
 
 
 @dataclass(frozen=True)
-class GraphImage:
-    """An embedding and the graph that reads it."""
+class GraphImages:
+    """Embeddings and the graph that reads one of them at a time."""
 
     decoder: Graph
-    embedding: Tensor
+    embeddings: Tensor
 
     def decode(self, prompts: Prompts) -> GraphDecoded:
-        return GraphDecoded(*self.decoder(self.embedding, *as_points(prompts)))
+        parts = [self.decoder(self.embeddings[i][None], *as_points(part)) for i, part in prompts.by_image()]
+        return GraphDecoded(*map(torch.cat, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)

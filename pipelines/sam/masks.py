@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -20,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.rle import from_runs
-from pipelines.sam.frame import resized
+from pipelines.sam.frame import Frame, resized
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.types import Bool, Float32, Int64, Rle
+from pipelines.types import Bool, Float32, Int64, Masks, Rle
 
 LOW = 256
 """Side of the low-res masks."""
@@ -95,6 +96,38 @@ class Region:
     def rle(self, height: int, width: int, x0: int = 0, y0: int = 0) -> Rle:
         """The mask, logit > 0, in a height x width image in which this one's top left pixel is (x0, y0)."""
         return from_runs(region_runs(self.logits > 0, x0 + self.x0, y0 + self.y0, height, width), height, width)
+
+
+@dataclass(frozen=True)
+class LowResMasks:
+    """One image's masks, chosen but not yet of its size. low_res: N x 256 x 256 logits and predicted_iou: N, on the
+    device, where they are complete at the event `ready` (None on a CPU).
+    """
+
+    frame: Frame
+    low_res: Tensor
+    predicted_iou: Tensor
+    ready: torch.cuda.Event | None = None
+
+    @torch.inference_mode()
+    def upscale(self) -> Masks:
+        """The masks in the image's own size. In another thread it runs beside the network's next work."""
+        with _after(self.ready, self.low_res.device):
+            upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
+            rles, stabilities = upscaler.segment(self.low_res)
+            return Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), np.array(stabilities, np.float32))
+
+
+@contextmanager
+def _after(event: torch.cuda.Event | None, device: torch.device) -> Iterator[None]:
+    """On a GPU, a stream of its own, which waits for `event` and for nothing that other threads ask for later."""
+    if event is None:
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_event(event)
+    with torch.cuda.stream(stream):
+        yield
 
 
 class Upscaler:

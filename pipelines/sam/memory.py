@@ -1,38 +1,54 @@
-"""How many prompts are decoded at once: as many as fit, and fewer when memory runs out all the same."""
+"""How many images are encoded, or prompts decoded, at once: as many as fit, fewer when memory runs out all the same."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 
 R = TypeVar("R")
 
-MOST = {"cpu": 4}
-"""Prompts at once at most, by device type, whatever is asked for: a CPU's caches and allocator like few."""
-USUAL = 64
-BYTES = 48 << 20
-"""What one prompt needs at the decoder's widest point, in fp32, with room to spare."""
+
+@dataclass(frozen=True)
+class Item:
+    """What is worked on many at a time. usual: how many, unless more are asked for; bytes: what one needs in fp32, with
+    room to spare; most: how many at most, by device type, whatever is asked for.
+    """
+
+    usual: int
+    bytes: int
+    most: Mapping[str, int] = field(default_factory=dict)
+
+
+PROMPTS = Item(usual=64, bytes=48 << 20, most={"cpu": 4})
+"""At the decoder's widest point. A CPU's caches and allocator like few."""
+IMAGES = Item(usual=16, bytes=512 << 20, most={"cpu": 1})
+"""In the encoder. One alone keeps a CPU busy; 16 are the most that a TensorRT engine takes."""
 
 
 class Chunks:
-    """Splits work on N prompts. max_memory: bytes that the process should not exceed on the device; None: what is free.
+    """Splits work on N items. max_memory: bytes that the process should not exceed on the device; None: what is free.
 
-    most: prompts at once at most. What has once been too many is not tried again.
+    most: items at once at most. What has once been too many is not tried again.
     """
 
-    def __init__(self, device: torch.device, max_memory: int | None = None, most: int | None = None) -> None:
+    def __init__(
+        self, item: Item, device: torch.device, max_memory: int | None = None, most: int | None = None
+    ) -> None:
+        self.item = item
         self.device = device
         self.max_memory = max_memory
-        self.most = min(MOST.get(device.type, sys.maxsize), most or sys.maxsize)
+        self.most = min(item.most.get(device.type, sys.maxsize), most or sys.maxsize)
 
     def __call__(self, count: int, work: Callable[[int, int], R], at_once: int | None = None) -> Iterator[R]:
-        """work(start, size) for consecutive parts of `count` prompts, at most `at_once` together."""
+        """work(start, size) for consecutive parts of `count` items, at most `at_once` together."""
         start = 0
-        size = max(min(self.most, at_once or USUAL, free_bytes(self.device, self.max_memory) // BYTES), 1)
+        room = free_bytes(self.device, self.max_memory) // self.item.bytes
+        size = max(min(self.most, at_once or self.item.usual, room), 1)
         while start < count:
             try:
                 result = work(start, min(size, count - start))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -22,20 +23,42 @@ class Prompts:
     """N prompts in the 1024 frame, float32, on the network's device; prompt i is made of the i-th entry of each part.
 
     points: N x P x 2 (x, y); labels: N x P (1 on, 0 off, -1 padding); boxes: N x 4 xyxy; masks: N x 1 x 256 x 256.
+    images: N, which of the images encoded together each prompt is on, ascending; None: all on the first.
     """
 
     points: Tensor | None = None
     labels: Tensor | None = None
     boxes: Tensor | None = None
     masks: Tensor | None = None
+    images: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return next(len(x) for x in (self.boxes, self.points, self.masks) if x is not None)
 
     def part(self, start: int, size: int) -> Prompts:
         """At most `size` of them, from `start` on."""
-        fields = (self.points, self.labels, self.boxes, self.masks)
-        return Prompts(*(None if x is None else x[start : start + size] for x in fields))
+        points, labels, boxes, masks = (None if x is None else x[start : start + size] for x in self._tensors)
+        return Prompts(points, labels, boxes, masks, self.images and self.images[start : start + size])
+
+    def by_image(self) -> Iterator[tuple[int, Prompts]]:
+        """Each image that they are on, with its prompts."""
+        start = 0
+        for image, ones in groupby(self.images or (0,) * len(self)):
+            size = len(list(ones))
+            yield image, self.part(start, size)
+            start += size
+
+    @property
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.points, self.labels, self.boxes, self.masks
+
+    @staticmethod
+    def join(each: Sequence[Prompts]) -> Prompts:
+        """Those of the first image, of the second, ...: made of the same parts, and of as many points each."""
+        images = tuple(image for image, prompts in enumerate(each) for _ in range(len(prompts)))
+        columns = ([x for x in column if x is not None] for column in zip(*(p._tensors for p in each), strict=True))
+        points, labels, boxes, masks = (torch.cat(column) if column else None for column in columns)
+        return Prompts(points, labels, boxes, masks, images)
 
 
 class Decoded(Protocol):
@@ -52,8 +75,8 @@ class Decoded(Protocol):
         """Low-res logits N x K x 256 x 256, float32, of mask tokens `which` (N x K int64, 0 to 3)."""
 
 
-class EncodedImage(Protocol):
-    """One image, ready for prompts."""
+class EncodedImages(Protocol):
+    """Images, ready for prompts."""
 
     def decode(self, prompts: Prompts) -> Decoded:
         """All prompts at once. Raises UsageError for a kind of prompts that the back end cannot take."""
@@ -77,8 +100,8 @@ class Network(Protocol):
     def encode(self, pixels: Tensor) -> Tensor:
         """B x 3 x S x S float32, normalised and padded -> embeddings B x 256 x 64 x 64, on the device."""
 
-    def image(self, embedding: Tensor) -> EncodedImage:
-        """1 x 256 x 64 x 64, one image's embedding -> the image, ready for prompts."""
+    def images(self, embeddings: Tensor) -> EncodedImages:
+        """B x 256 x 64 x 64, from `encode` -> the images, ready for prompts."""
 
 
 @dataclass(frozen=True)

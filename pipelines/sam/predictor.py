@@ -1,8 +1,12 @@
-"""The predictor: one image at a time, any number of prompts (segment-anything's manner)."""
+"""The predictor: one image at a time, any number of prompts (segment-anything's manner), or several images together.
+
+sam.set_image(rgb); sam.segment_boxes(boxes)
+sam.segment_batch(sam.encode([sam.prepare(rgb), sam.prepare(other)]), [{"boxes": boxes}, {"boxes": others}])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -13,12 +17,12 @@ from torch import Tensor
 
 from pipelines.errors import UsageError
 from pipelines.sam.frame import Frame, preprocess
-from pipelines.sam.masks import LOW, Upscaler
-from pipelines.sam.memory import Chunks
+from pipelines.sam.masks import LOW, LowResMasks, Upscaler
+from pipelines.sam.memory import IMAGES, PROMPTS, Chunks
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Decoded, EncodedImage, Network, Prompts
+from pipelines.sam.network import Decoded, EncodedImages, Network, Prompts
 from pipelines.sam.torch_network import TorchNetwork
-from pipelines.types import Bool, Float32, Int64, Masks, Rle, UInt8
+from pipelines.types import Bool, Float32, Int64, Masks, UInt8
 
 R = TypeVar("R")
 
@@ -42,13 +46,20 @@ class Candidates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """One image, encoded."""
+class Prepared:
+    """One image in the network's input form. pixels: 1 x 3 x S x S float32, normalised and padded, on the CPU."""
 
     frame: Frame
-    embedding: Tensor
-    image: EncodedImage
-    upscaler: Upscaler
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """B images, ready for prompts. embeddings: B x 256 x 64 x 64, on the predictor's device."""
+
+    frames: tuple[Frame, ...]
+    embeddings: Tensor
+    images: EncodedImages
 
 
 class SamPredictor:
@@ -59,19 +70,35 @@ class SamPredictor:
         self.name = name
         self.network = network
         self.device = network.device
-        self._chunks = Chunks(network.device, max_memory, network.most_prompts)
-        self._image: _Encoded | None = None
+        self.batch = IMAGES.usual if network.device.type == "cuda" else 1
+        self._image_chunks = Chunks(IMAGES, network.device, max_memory)
+        self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts)
+        self._image: Encoded | None = None
 
-    @torch.inference_mode()
     def set_image(self, rgb: UInt8) -> None:
         """Encode an image. rgb: H x W x 3 uint8."""
+        self._image = self.encode([self.prepare(rgb)])
+
+    def prepare(self, rgb: UInt8) -> Prepared:
+        """The CPU's part of encoding an image, which other threads may do. rgb: H x W x 3 uint8."""
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-            raise UsageError(f"set_image takes an H x W x 3 uint8 RGB array, got {rgb.dtype} {rgb.shape}")
-        embedding = self.network.encode(preprocess(rgb, self.network.input_size))
-        height, width = rgb.shape[:2]
-        upscaler = Upscaler(height, width, self.device)
-        self._image = _Encoded(Frame(height, width), embedding, self.network.image(embedding), upscaler)
+            raise UsageError(f"an image is an H x W x 3 uint8 RGB array, got {rgb.dtype} {rgb.shape}")
+        pixels = preprocess(rgb, self.network.input_size)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return Prepared(Frame(*rgb.shape[:2]), pixels)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Prepared]) -> Encoded:
+        """One image or more, as many at once as fit into memory."""
+
+        def part(start: int, size: int) -> Tensor:
+            pixels = [image.pixels.to(self.device, non_blocking=True) for image in images[start : start + size]]
+            return self.network.encode(torch.cat(pixels))
+
+        embeddings = torch.cat(list(self._image_chunks(len(images), part)))
+        return Encoded(tuple(image.frame for image in images), embeddings, self.network.images(embeddings))
 
     @property
     def model(self) -> Sam:
@@ -83,7 +110,7 @@ class SamPredictor:
     @property
     def image_embedding(self) -> Tensor:
         """1 x 256 x 64 x 64, on the predictor's device."""
-        return self._encoded.embedding
+        return self._encoded.embeddings
 
     @torch.inference_mode()
     def predict(
@@ -104,23 +131,45 @@ class SamPredictor:
 
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
             low = decoded.masks(torch.tensor([which], device=self.device).expand(len(decoded.iou), -1))
-            masks = self._encoded.upscaler.full(low) > 0
+            masks = self.upscaler.full(low) > 0
             return masks.cpu().numpy(), decoded.iou[:, which].cpu().numpy(), low.cpu().numpy()
 
-        parts = list(self._decode(self._prompts(boxes, points, labels, mask_input), full))
+        frame = self._encoded.frames[0]
+        prompts = self._prompts(frame, boxes, points, labels, mask_input)
+        parts = list(self._decode(self._encoded, prompts, full))
         if not parts:
-            frame, k = self._encoded.frame, len(which)
+            k = len(which)
             shapes = ((0, k, frame.height, frame.width), (0, k), (0, k, LOW, LOW))
             return Prediction(np.zeros(shapes[0], bool), *(np.zeros(shape, np.float32) for shape in shapes[1:]))
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
 
     def segment_boxes(self, boxes: ArrayLike) -> Masks:
         """One mask per box (N x 4 xyxy pixels): the best of three by predicted IoU. The fast path."""
-        return self._segment(self._prompts(boxes, None, None, None))
+        return self.segment_batch(self._encoded, [{"boxes": boxes}])[0].upscale()
 
     def segment_points(self, points: ArrayLike, labels: ArrayLike) -> Masks:
         """One mask per prompt of clicks (points N x P x 2 pixels, labels N x P): the best of three by predicted IoU."""
-        return self._segment(self._prompts(None, points, labels, None))
+        return self.segment_batch(self._encoded, [{"points": points, "labels": labels}])[0].upscale()
+
+    @torch.inference_mode()
+    def segment_batch(self, encoded: Encoded, asked: Sequence[Mapping[str, ArrayLike]]) -> list[LowResMasks]:
+        """One mask per prompt, the best of three, for images that were encoded together.
+
+        asked: for each image boxes, or points and labels, as `predict` takes them; the same for all images, and P the
+        same. On a GPU this returns before it is done.
+        """
+        prompts = [self._prompts(frame, **given) for frame, given in zip(encoded.frames, asked, strict=True)]
+
+        def best(decoded: Decoded) -> tuple[Tensor, Tensor]:
+            iou, which = decoded.iou[:, 1:].max(1)
+            return decoded.masks(which[:, None] + 1)[:, 0], iou
+
+        none = (torch.zeros(0, LOW, LOW, device=self.device), torch.zeros(0, device=self.device))
+        parts = [none, *self._decode(encoded, Prompts.join(prompts), best)]
+        counts = [len(each) for each in prompts]
+        low_res, iou = (torch.cat(column).split(counts) for column in zip(*parts, strict=True))
+        ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
+        return [LowResMasks(*masks, ready) for masks in zip(encoded.frames, low_res, iou, strict=True)]
 
     @torch.inference_mode()
     def candidates(self, points: ArrayLike, *, min_iou: float, at_once: int) -> Iterator[Candidates]:
@@ -141,8 +190,8 @@ class SamPredictor:
             return len(good), Candidates(owners, decoded.iou[:, 1:][good].cpu().numpy(), low_res)
 
         start = 0
-        prompts = self._prompts(None, clicks, np.ones(clicks.shape[:2]), None)
-        for count, found in self._decode(prompts, likely, at_once):
+        prompts = self._prompts(self._encoded.frames[0], points=clicks, labels=np.ones(clicks.shape[:2]))
+        for count, found in self._decode(self._encoded, prompts, likely, at_once):
             if found is not None:
                 yield found._replace(prompts=found.prompts + start)
             start += count
@@ -150,38 +199,27 @@ class SamPredictor:
     @property
     def upscaler(self) -> Upscaler:
         """From low-res logits to the image's own size."""
-        return self._encoded.upscaler
+        frame = self._encoded.frames[0]
+        return Upscaler(frame.height, frame.width, self.device)
 
-    @torch.inference_mode()
-    def _segment(self, prompts: Prompts) -> Masks:
-        def best(decoded: Decoded) -> tuple[list[Rle], list[float], list[float]]:
-            iou, which = decoded.iou[:, 1:].max(1)
-            low_res = decoded.masks(which[:, None] + 1)[:, 0]
-            rles, stabilities = self._encoded.upscaler.segment(low_res)
-            return rles, iou.tolist(), stabilities
-
-        rles: list[Rle] = []
-        ious: list[float] = []
-        stabilities: list[float] = []
-        for part in self._decode(prompts, best):
-            rles += part[0]
-            ious += part[1]
-            stabilities += part[2]
-        return Masks(tuple(rles), np.array(ious, np.float32), np.array(stabilities, np.float32))
-
-    def _decode(self, prompts: Prompts, then: Callable[[Decoded], R], at_once: int | None = None) -> Iterator[R]:
+    def _decode(
+        self, encoded: Encoded, prompts: Prompts, then: Callable[[Decoded], R], at_once: int | None = None
+    ) -> Iterator[R]:
         """What `then` makes of the prompts, decoded in parts of at most `at_once`, smaller when memory runs out."""
-        image = self._encoded.image
-        return self._chunks(len(prompts), lambda start, size: then(image.decode(prompts.part(start, size))), at_once)
+
+        def part(start: int, size: int) -> R:
+            return then(encoded.images.decode(prompts.part(start, size)))
+
+        return self._chunks(len(prompts), part, at_once)
 
     def _prompts(
         self,
-        boxes: ArrayLike | None,
-        points: ArrayLike | None,
-        labels: ArrayLike | None,
-        mask_input: ArrayLike | None,
+        frame: Frame,
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
     ) -> Prompts:
-        frame = self._encoded.frame
         parts = {
             "boxes": self._tensor("boxes", boxes, "N x 4", (4,)),
             "points": self._tensor("points", points, "N x P x 2", (None, 2)),
@@ -218,7 +256,7 @@ class SamPredictor:
         return torch.from_numpy(array).to(self.device)
 
     @property
-    def _encoded(self) -> _Encoded:
+    def _encoded(self) -> Encoded:
         if self._image is None:
             raise UsageError("call set_image before asking for masks")
         return self._image

@@ -40,7 +40,7 @@ def inference_form(model: Sam, dtype: torch.dtype) -> Sam:
 class TorchNetwork:
     """A network whose `model` is in inference form, on `device`."""
 
-    most_prompts = None
+    most_prompts: int | None = None
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         self.model = model
@@ -55,30 +55,42 @@ class TorchNetwork:
         embedding: Tensor = self.model.image_encoder(pixels.to(self.device, self.dtype))
         return embedding
 
-    def image(self, embedding: Tensor) -> TorchImage:
-        src = embedding + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
-        return TorchImage(self, embedding, *self.model.mask_decoder.image_side(src, self.pe))
+    def images(self, embeddings: Tensor) -> TorchImages:
+        src = embeddings + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
+        return TorchImages(self, embeddings, *self.model.mask_decoder.image_side(src, self.pe))
+
+    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> mask_decoder.Decoded:
+        """See MaskDecoder.decode."""
+        decoded: mask_decoder.Decoded = self.model.mask_decoder.decode(image, side, self.positions, sparse, index)
+        return decoded
+
+    def masks(self, decoded: mask_decoder.Decoded, which: Tensor) -> Tensor:
+        """See MaskDecoder.masks."""
+        masks: Tensor = self.model.mask_decoder.masks(decoded, which)
+        return masks
 
 
 @dataclass(frozen=True)
-class TorchImage:
-    """tokens, side: what all prompts without a mask share of the image."""
+class TorchImages:
+    """tokens, side: what all prompts without a mask share of their image."""
 
     network: TorchNetwork
-    embedding: Tensor
+    embeddings: Tensor
     tokens: Tensor
     side: ImageSide
 
     def decode(self, prompts: Prompts) -> TorchDecoded:
         network, decoder = self.network, self.network.model.mask_decoder
         sparse, dense = network.model.prompt_encoder(prompts.points, prompts.labels, prompts.boxes, prompts.masks)
-        if prompts.masks is None:
-            tokens, side = self.tokens, self.side
-            index = torch.zeros(len(prompts), dtype=torch.long, device=network.device)
-        else:
-            tokens, side = decoder.image_side(self.embedding + dense, network.pe)
+        tokens, side = self.tokens, self.side
+        images = prompts.images or (0,) * len(prompts)
+        index = torch.tensor(images, device=network.device)
+        if images[0] == images[-1]:  # one image for all, which need not be copied for each
+            tokens, side = tokens[images[0]][None], ImageSide(*(part[images[0]][None] for part in side))
+        if prompts.masks is not None:
+            tokens, side = decoder.image_side(self.embeddings[index] + dense, network.pe)
             index = torch.arange(len(prompts), device=network.device)
-        return TorchDecoded(network, decoder.decode(tokens, side, network.positions, sparse, index))
+        return TorchDecoded(network, network.decode(tokens, side, sparse, index))
 
 
 @dataclass(frozen=True)
@@ -96,5 +108,4 @@ class TorchDecoded:
         return TorchDecoded(self.network, self.decoded.take(prompts))
 
     def masks(self, which: Tensor) -> Tensor:
-        masks: Tensor = self.network.model.mask_decoder.masks(self.decoded, which)
-        return masks.float()
+        return self.network.masks(self.decoded, which).float()
