@@ -108,9 +108,9 @@ def benchmark(
         offline=offline or None,
         accuracy=dict(map(_accuracy, accuracy or ())),
         photo=photo,
-        batches=_numbers("--batch", batch),
-        boxes=_numbers("--boxes", boxes),
-        grids=_numbers("--grid", grid),
+        batches=tuple(sorted(options.numbers("--batch", batch))),
+        boxes=tuple(sorted(options.numbers("--boxes", boxes))),
+        grids=tuple(sorted(options.numbers("--grid", grid))),
         images=images,
         rounds=rounds,
         memory=memory,
@@ -125,15 +125,6 @@ def benchmark(
         scoring.print_table(report.rows(), names=NAMES)
         for note in report.notes:
             typer.echo(note, err=True)
-
-
-def _numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
-    try:
-        return tuple(sorted(int(value) for value in options.split(values)))
-    except ValueError:
-        raise UsageError(
-            f"{flag} takes whole numbers with commas between them, not {', '.join(values or ())!r}"
-        ) from None
 
 
 def _accuracy(text: str) -> tuple[str, float]:

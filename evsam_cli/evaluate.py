@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evsam_cli import options, progress, scoring
+from evsam_cli.groups import grouped
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,23 +31,16 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
     def command(
         annotations: scoring.Annotations,
         output: options.Output,
+        *,
         images: scoring.Images = None,
         gt_boxes: scoring.GtBoxes = False,
         clicks: scoring.Clicks = None,
         detector: scoring.Detectors = None,
         boxes: scoring.BoxFiles = None,
         results: scoring.Results = None,
-        conf: scoring.Conf = 0.001,
-        iou: scoring.Iou = 0.7,
-        max_det: scoring.MaxDet = None,
-        imgsz: options.ImgSize = None,
-        sam: scoring.Sams = ["evsam-starter"],  # noqa: B006  Typer reads it, nobody writes it
-        weights: options.SamWeights = None,
-        device: options.Device = "auto",
-        precision: options.Precision = "fp32",
-        backend: options.Backend = "torch",
-        max_memory: options.MaxMemory = None,
-        offline: options.Offline = False,
+        taken: scoring.BoxOptions,
+        sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
+        models: options.ModelOptions,
         protocol: scoring.Protocol = "efficientvit-sam",
         class_agnostic: scoring.Agnostic = False,
         boundary: scoring.Boundary = False,
@@ -63,15 +57,15 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
 
         prompts: list[Prompting] = [TruthBoxes()] if gt_boxes else []
         if clicks:
-            prompts.append(SimulatedClicks(scoring.numbers(clicks)))
-        prompts += scoring.detectors(detector, conf, iou, max_det, imgsz, precision)
+            prompts.append(SimulatedClicks(options.numbers("--clicks", clicks)))
+        prompts += taken.prompts(detector, models.precision)
         prompts += [FileOfBoxes(path) for path in boxes or ()]
         config = EvaluationConfig(
             annotations=annotations,
             output=output,
             images=images,
             prompts=tuple(prompts),
-            sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
+            sams=models.configs(sam),
             results=tuple(results or ()),
             data_set=data_set,
             protocol=protocol,
@@ -80,7 +74,7 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
             limit=limit,
             resume=resume,
             overwrite=overwrite,
-            offline=offline or None,
+            offline=models.offline or None,
             report=report,
         )
         with progress.choose(quiet=quiet or as_json, as_json=False) as watch:
@@ -89,7 +83,7 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         scoring.end(evaluation.failed)
 
     command.__doc__ = text
-    return command
+    return grouped(command)
 
 
 app.command("coco")(
@@ -120,21 +114,15 @@ app.command("lvis")(
 
 
 @app.command()
+@grouped
 def sginw(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False)],
     output: options.Output,
+    *,
     detector: scoring.Detectors = ["grounding-dino-swinb"],  # noqa: B006
-    conf: scoring.Conf = 0.001,
-    iou: scoring.Iou = 0.7,
-    max_det: scoring.MaxDet = None,
-    imgsz: options.ImgSize = None,
+    taken: scoring.BoxOptions,
     sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
-    weights: options.SamWeights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    backend: options.Backend = "torch",
-    max_memory: options.MaxMemory = None,
-    offline: options.Offline = False,
+    models: options.ModelOptions,
     class_agnostic: scoring.Agnostic = False,
     report: scoring.Report = True,
     resume: options.Resume = False,
@@ -152,12 +140,12 @@ def sginw(
     config = EvaluationConfig(
         annotations=folder,
         output=output,
-        prompts=tuple(scoring.detectors(detector, conf, iou, max_det, imgsz, precision)),
-        sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
+        prompts=tuple(taken.prompts(detector, models.precision)),
+        sams=models.configs(sam),
         class_agnostic=class_agnostic,
         resume=resume,
         overwrite=overwrite,
-        offline=offline or None,
+        offline=models.offline or None,
         report=report,
     )
 
@@ -207,10 +195,12 @@ def bsds(
 
 
 @app.command()
+@grouped
 def saliency(
     masks: Annotated[
         Path, typer.Argument(metavar="MASKS", help="Folder of masks, white on black.", show_default=False)
     ],
+    *,
     maps: Annotated[Path | None, typer.Option("--maps", metavar="FOLDER", help="Maps to be scored.")] = None,
     images: Annotated[
         Path | None,
@@ -218,12 +208,7 @@ def saliency(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.")] = None,
     sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
-    weights: options.SamWeights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    backend: options.Backend = "torch",
-    max_memory: options.MaxMemory = None,
-    offline: options.Offline = False,
+    models: options.ModelOptions,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -252,10 +237,10 @@ def saliency(
         output=output,
         images=images,
         prompts=(TruthBoxes(),),
-        sams=scoring.models(options.split(sam), weights, device, precision, backend, max_memory),
+        sams=models.configs(sam),
         resume=resume,
         overwrite=overwrite,
-        offline=offline or None,
+        offline=models.offline or None,
     )
     with progress.choose(quiet=quiet, as_json=False) as watch:
         evaluation, errors = evaluate_prompted(config, watch)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evsam_cli import options, progress
-from evsam_cli.segment import report
+from evsam_cli import options, running
+from evsam_cli.groups import grouped
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
@@ -34,49 +34,44 @@ _KINDS = " ".join(f"{row.name}: {row.summary}." for row in STRATEGIES.values())
 ASK, KEEP, BOXES = "What to ask", "What to keep", "With --prompts objects"
 
 
-def everything(
-    sources: options.Sources,
-    output: options.Output,
-    prompts: Annotated[
-        str, options.option(ASK, "--prompts", metavar="NAME", help=f"How to search the image. {_KINDS}")
-    ] = "grid",
-    preset: Annotated[
-        str, options.option(ASK, "--preset", metavar="NAME", help=f"Whose values to start from: {', '.join(PRESETS)}.")
-    ] = "sam",
-    points_per_side: Annotated[int | None, _option(ASK, "points_per_side", "Clicks on a side; 16 for edges.")] = None,
+@dataclass(frozen=True)
+class SearchOptions:
+    """Fields of the strategies' configurations."""
+
+    points_per_side: Annotated[int | None, _option(ASK, "points_per_side", "Clicks on a side; 16 for edges.")] = None
     points_per_batch: Annotated[
         int | None, _option(ASK, "points_per_batch", "Most clicks decoded at once: less memory.")
-    ] = None,
+    ] = None
     crop_n_layers: Annotated[
         int | None, _option(ASK, "crop_n_layers", "Search 4 crops too, or 4 + 16, ...: small things.")
-    ] = None,
+    ] = None
     crop_overlap_ratio: Annotated[
         float | None, _option(ASK, "crop_overlap_ratio", "How far crops overlap, of the short side.")
-    ] = None,
+    ] = None
     crop_n_points_downscale_factor: Annotated[
         int | None, _option(ASK, "crop_n_points_downscale_factor", "So much fewer clicks a side in each layer.")
-    ] = None,
+    ] = None
     high_score_thresh: Annotated[
         float | None,
         _option(ASK, "high_score_thresh", "hierarchical: ask no more above this logit.", HierarchicalConfig),
-    ] = None,
+    ] = None
     pred_iou_thresh: Annotated[
         float | None, _option(KEEP, "pred_iou_thresh", "Predicted IoU to exceed; 0 for all masks.")
-    ] = None,
+    ] = None
     stability_score_thresh: Annotated[
         float | None, _option(KEEP, "stability_score_thresh", "Lowest stability score; 0 for all masks.")
-    ] = None,
+    ] = None
     stability_score_offset: Annotated[
         float | None, _option(KEEP, "stability_score_offset", "Logits by which stability shifts the threshold.")
-    ] = None,
+    ] = None
     box_nms_thresh: Annotated[
         float | None, _option(KEEP, "box_nms_thresh", "Masks whose boxes overlap more are one.")
-    ] = None,
-    crop_nms_thresh: Annotated[float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.")] = None,
+    ] = None
+    crop_nms_thresh: Annotated[float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.")] = None
     min_mask_region_area: Annotated[
         int | None, _option(KEEP, "min_mask_region_area", "Holes and islands of fewer pixels go.")
-    ] = None,
-    detector: Annotated[
+    ] = None
+    model: Annotated[
         str | None,
         _option(
             BOXES,
@@ -85,20 +80,29 @@ def everything(
             ObjectsConfig,
             metavar="NAME|FILE",
         ),
-    ] = None,
-    conf: Annotated[float | None, _option(BOXES, "conf", "Lowest detector score to keep.", ObjectsConfig)] = None,
-    iou: Annotated[float | None, _option(BOXES, "iou", "Boxes that overlap more are one.", ObjectsConfig)] = None,
-    max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig)] = None,
+    ] = None
+    conf: Annotated[float | None, _option(BOXES, "conf", "Lowest detector score to keep.", ObjectsConfig)] = None
+    iou: Annotated[float | None, _option(BOXES, "iou", "Boxes that overlap more are one.", ObjectsConfig)] = None
+    max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig)] = None
     imgsz: Annotated[
         int | None, _option(BOXES, "imgsz", "Longest side, in pixels, that the detector sees.", ObjectsConfig)
-    ] = None,
+    ] = None
+
+
+@grouped
+def everything(
+    sources: options.Sources,
+    output: options.Output,
+    *,
+    prompts: Annotated[
+        str, options.option(ASK, "--prompts", metavar="NAME", help=f"How to search the image. {_KINDS}")
+    ] = "grid",
+    preset: Annotated[
+        str, options.option(ASK, "--preset", metavar="NAME", help=f"Whose values to start from: {', '.join(PRESETS)}.")
+    ] = "sam",
+    search: SearchOptions,
     sam: options.Sam = "evsam-starter",
-    weights: options.SamWeights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    backend: options.Backend = "torch",
-    max_memory: options.MaxMemory = None,
-    offline: options.Offline = False,
+    models: options.ModelOptions,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     flatten: Annotated[
         str | None,
@@ -112,13 +116,7 @@ def everything(
     flatten_min_area: Annotated[
         int, options.option("Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", min=0)
     ] = 100,
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    shard: options.Shard = "1/1",
-    batch: options.Batch = None,
-    max_pixels: options.MaxPixels = 200_000_000,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    run: running.RunOptions,
 ) -> None:
     """Segment everything in images, whatever it is.
 
@@ -130,52 +128,20 @@ def everything(
 
     evsam everything photos/ -o out --prompts edges
     """
-    from pipelines.device import pick_device
-    from pipelines.everything.job import EverythingConfig
-    from pipelines.everything.job import everything as run
-    from pipelines.run import RunConfig
-    from pipelines.sam import SamConfig
-    from pipelines.sources import parse_shard
+    from pipelines.everything.job import EverythingConfig, everything
 
-    given = {
-        "points_per_side": points_per_side,
-        "points_per_batch": points_per_batch,
-        "crop_n_layers": crop_n_layers,
-        "crop_overlap_ratio": crop_overlap_ratio,
-        "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
-        "high_score_thresh": high_score_thresh,
-        "pred_iou_thresh": pred_iou_thresh,
-        "stability_score_thresh": stability_score_thresh,
-        "stability_score_offset": stability_score_offset,
-        "box_nms_thresh": box_nms_thresh,
-        "crop_nms_thresh": crop_nms_thresh,
-        "min_mask_region_area": min_mask_region_area,
-        "model": detector,
-        "conf": conf,
-        "iou": iou,
-        "max_det": max_det,
-        "imgsz": imgsz,
-    }
     if flatten not in (None, *FLATTENS):
         raise UnknownNameError("way to flatten", flatten, list(FLATTENS))
     also = {"panoptic": flatten is not None, "edges": prompts == "edges"}
-    images = RunConfig(
-        sources=tuple(sources),
-        output=output,
-        save=options.split([*save, *(kind for kind, wanted in also.items() if wanted)]),
+    images = run.config(
+        sources,
+        output,
+        [*save, *(kind for kind, wanted in also.items() if wanted)],
+        offline=models.offline,
         output_options={"panoptic": {"by": flatten, "min_area": flatten_min_area}} if flatten else {},
-        batch=batch,
-        shard=parse_shard(shard),
-        max_pixels=max_pixels,
-        resume=resume,
-        overwrite=overwrite,
-        offline=offline or None,
     )
-    strategy = configure(prompts, preset, given)
-    model = SamConfig(sam, weights, pick_device(device), precision, backend, options.size(max_memory))
-    with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        summary = run(EverythingConfig(images, strategy, model), watch)
-    report(summary, output, quiet=quiet or as_json)
+    config = EverythingConfig(images, configure(prompts, preset, asdict(search)), models.config(sam))
+    run.show(output, lambda watch: everything(config, watch))
 
 
 def configure(strategy: str, preset: str, given: Mapping[str, Any]) -> StrategyConfig:

@@ -1,87 +1,132 @@
-"""Options of the verbs that look for what is described in words."""
+"""Options of the verbs that look for boxes: with a detector, or for what is described in words."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from evsam_cli.options import option
-from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS
+from evsam_cli import options
+from pipelines.detectors import DETECTORS, DetectorConfig
+from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS, TextConfig
 from pipelines.errors import UsageError
 
-DEFAULT = "grounding-dino-swint"
 
-TextDetector = Annotated[
-    str,
-    option(
-        "Boxes",
-        "--detector",
-        "-d",
-        metavar="NAME",
-        help=f"What reads the text. {' '.join(f'{row.name}: {row.summary}.' for row in TEXT_DETECTORS.values())}",
-    ),
-]
-Text = Annotated[
-    list[str] | None,
-    option(
-        "Text",
-        "--text",
-        "-t",
-        metavar="PHRASES",
-        help="What to look for: phrases separated by . or , or a .txt file of them; repeat for more.",
-    ),
-]
-Ontology = Annotated[
-    str | None,
-    option(
-        "Text",
-        "--ontology",
-        metavar="PHRASE=NAME,...|FILE",
-        help="What to call what is found: phrase=name or phrase=name@threshold, separated by commas; or a .toml file "
-        'of lines "phrase" = "name" and tables ["phrase"] with category, id and threshold.',
-    ),
-]
-BoxThreshold = Annotated[
-    float, option("Text", "--box-threshold", help="Score a box must exceed for one of the phrases.", min=0, max=1)
-]
-TextThreshold = Annotated[
-    float, option("Text", "--text-threshold", help="Score a phrase must exceed to name a box.", min=0, max=1)
-]
-PerPhrase = Annotated[
-    bool,
-    option("Text", "--per-phrase", help="Look for each phrase alone: slower, but phrases cannot disturb each other."),
-]
-Nms = Annotated[
-    str,
-    option(
-        "Text",
-        "--nms",
-        metavar="|".join(NMS),
-        help="Of boxes that overlap by more than --iou, keep the best: of all, of each class, or keep all.",
-    ),
-]
-MaxBoxArea = Annotated[
-    float,
-    option(
-        "Text",
-        "--max-box-area",
-        help="Drop a box over a larger share of the image if it contains another; 1 drops none.",
-        min=0,
-        max=1,
-    ),
-]
+@dataclass(frozen=True)
+class TextOptions:
+    """What is described in words."""
+
+    texts: Annotated[
+        list[str] | None,
+        options.option(
+            "Text",
+            "--text",
+            "-t",
+            metavar="PHRASES",
+            help="What to look for: phrases separated by . or , or a .txt file of them; repeat for more.",
+        ),
+    ] = None
+    ontology: Annotated[
+        str | None,
+        options.option(
+            "Text",
+            "--ontology",
+            metavar="PHRASE=NAME,...|FILE",
+            help="What to call what is found: phrase=name or phrase=name@threshold, separated by commas; or a .toml "
+            'file of lines "phrase" = "name" and tables ["phrase"] with category, id and threshold.',
+        ),
+    ] = None
+    box_threshold: Annotated[
+        float,
+        options.option("Text", "--box-threshold", help="Score a box must exceed for one of the phrases.", min=0, max=1),
+    ] = 0.35
+    text_threshold: Annotated[
+        float,
+        options.option("Text", "--text-threshold", help="Score a phrase must exceed to name a box.", min=0, max=1),
+    ] = 0.25
+    per_phrase: Annotated[
+        bool,
+        options.option(
+            "Text", "--per-phrase", help="Look for each phrase alone: slower, but phrases cannot disturb each other."
+        ),
+    ] = False
+    nms: Annotated[
+        str,
+        options.option(
+            "Text",
+            "--nms",
+            metavar="|".join(NMS),
+            help="Of boxes that overlap by more than --iou, keep the best: of all, of each class, or keep all.",
+        ),
+    ] = "agnostic"
+    max_box_area: Annotated[
+        float,
+        options.option(
+            "Text",
+            "--max-box-area",
+            help="Drop a box over a larger share of the image if it contains another; 1 drops none.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.95
+
+    def config(self, detector: str, iou: float, max_det: int, precision: str) -> TextConfig:
+        """What the pipeline is told. Raises UsageError."""
+        from pipelines.detectors.text.phrases import parse_phrases
+
+        return TextConfig(
+            parse_phrases(self.texts or (), self.ontology),
+            detector,
+            self.box_threshold,
+            self.text_threshold,
+            self.per_phrase,
+            self.nms,
+            iou,
+            self.max_box_area,
+            max_det,
+            precision,
+        )
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """A detector, which may be one that reads."""
+
+    detector: Annotated[
+        str,
+        options.option(
+            "Boxes",
+            "--detector",
+            "-d",
+            metavar="NAME|FILE",
+            help=f"Where boxes come from: {', '.join(DETECTORS)}; a .pt / .onnx of an ultralytics detection model; "
+            f"or, with --text, {', '.join(TEXT_DETECTORS)}.",
+        ),
+    ] = "objects"
+    classes: Annotated[
+        list[str] | None,
+        options.option(
+            "Boxes", "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog."
+        ),
+    ] = None
+    conf: Annotated[float, options.option("Boxes", "--conf", help="Lowest detector score to keep.", min=0, max=1)] = (
+        0.25
+    )
+    iou: options.Iou = 0.7
+    max_det: options.MaxDet = 300
+    imgsz: options.ImgSize = None
+
+    def config(self, words: TextOptions, precision: str) -> DetectorConfig | TextConfig:
+        """What the pipeline is told; precision: of a detector that reads. Raises UsageError for what it cannot use."""
+        if self.detector in TEXT_DETECTORS:
+            if self.classes:
+                raise UsageError(f"{self.detector} has no classes to choose from: say what to look for with --text")
+            return words.config(self.detector, self.iou, self.max_det, precision)
+        if words.texts or words.ontology:
+            readers = ", ".join(TEXT_DETECTORS)
+            raise UsageError(f"{self.detector} cannot read: for text, add --detector with one of {readers}")
+        return DetectorConfig(self.detector, self.conf, self.iou, self.max_det, self.imgsz, options.split(self.classes))
 
 
 def precision_of_reader(precision: str) -> str:
     """The SAM's precision, where a detector that reads has it too, else fp32."""
     return precision if precision in PRECISIONS else "fp32"
-
-
-def reads(detector: str, texts: list[str] | None, ontology: str | None, classes: list[str] | None) -> bool:
-    """Whether the detector named is one that reads. Raises UsageError when it is given what it cannot use."""
-    if detector in TEXT_DETECTORS:
-        if classes:
-            raise UsageError(f"{detector} has no classes to choose from: say what to look for with --text")
-        return True
-    if texts or ontology:
-        raise UsageError(f"{detector} cannot read: for text, add --detector with one of {', '.join(TEXT_DETECTORS)}")
-    return False

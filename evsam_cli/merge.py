@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evsam_cli import options
-from evsam_cli.segment import report
+from evsam_cli.running import report
 
 
 def merge(

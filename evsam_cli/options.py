@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipelines.detectors import DETECTORS
-from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.errors import UsageError
 from pipelines.outputs import OUTPUTS
-from pipelines.sam import BACKENDS, SAMS
+from pipelines.sam import BACKENDS, SAMS, SamConfig
 
 
 def split(values: list[str] | None) -> tuple[str, ...]:
@@ -29,6 +28,15 @@ def size(text: str | None) -> int | None:
     if match is None:
         raise UsageError(f"{text!r} is no amount of memory: say 512MB or 4GB")
     return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2].upper())))
+
+
+def numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
+    """Comma-separated and repeated whole numbers, each once. Raises UsageError."""
+    try:
+        return tuple(map(int, split(values)))
+    except ValueError:
+        given = ", ".join(values or ())
+        raise UsageError(f"{flag} takes whole numbers with commas between them, not {given!r}") from None
 
 
 def option(panel: str, *names: str, help: str, **settings: Any) -> Any:
@@ -49,22 +57,6 @@ Sources = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False)]
 
-Detector = Annotated[
-    str,
-    option(
-        "Boxes",
-        "--detector",
-        "-d",
-        metavar="NAME|FILE",
-        help=f"Where boxes come from: {', '.join(DETECTORS)}; a .pt / .onnx of an ultralytics detection model; "
-        f"or, with --text, {', '.join(TEXT_DETECTORS)}.",
-    ),
-]
-Classes = Annotated[
-    list[str] | None,
-    option("Boxes", "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog."),
-]
-Conf = Annotated[float, option("Boxes", "--conf", help="Lowest detector score to keep.", min=0, max=1)]
 Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", min=0, max=1)]
 MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", min=1)]
 ImgSize = Annotated[
@@ -78,45 +70,7 @@ ImgSize = Annotated[
     ),
 ]
 
-BoxFile = Annotated[
-    Path | None,
-    option(
-        "Boxes",
-        "--boxes",
-        metavar="FILE",
-        help="Boxes from a file, not a detector: COCO results, COCO ground truth or CSV.",
-    ),
-]
-BoxFormat = Annotated[
-    str | None,
-    option(
-        "Boxes",
-        "--box-format",
-        metavar="FORMAT",
-        help="How --boxes counts, if the file does not say: xyxy, xywh or cxcywh, in pixels or with -normalised.",
-    ),
-]
-MinScore = Annotated[float | None, option("Boxes", "--min-score", help="Lowest score to take from --boxes.")]
-Boxes = Annotated[
-    list[str] | None, option("Boxes", "--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.")
-]
-Points = Annotated[
-    list[str] | None,
-    option(
-        "Boxes",
-        "--point",
-        metavar="X,Y[,0]",
-        help="A click on the object, or off it with a third 0; all clicks together name one object.",
-    ),
-]
-
 Sam = Annotated[str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.")]
-SamWeights = Annotated[
-    Path | None,
-    option(
-        "Models", "--weights", metavar="PATH", help="A .pt or .safetensors checkpoint for --sam, or an exported folder."
-    ),
-]
 Device = Annotated[
     str, option("Models", "--device", help="auto, cpu, cuda, cuda:1 or mps. auto: CUDA where there is one.")
 ]
@@ -128,50 +82,64 @@ Precision = Annotated[
         help="fp32; or, faster where the machine has it, bf16, and on a GPU fp16.",
     ),
 ]
-Backend = Annotated[
-    str,
-    option(
-        "Models",
-        "--backend",
-        metavar="NAME",
-        help="What runs the SAM: "
-        + "; ".join(f"{row.name}, {row.summary}" for row in BACKENDS.values())
-        + ". What is not exported yet is exported and checked first.",
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    option(
-        "Models",
-        "--max-memory",
-        metavar="SIZE",
-        help="Decode fewer prompts at once to stay below, such as 4GB, on the device. Default: what is free.",
-    ),
-]
 Offline = Annotated[
     bool, option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
 ]
 
 Save = Annotated[list[str], option("Output", "--save", metavar="KIND,...", help=f"What to write. {_KINDS}")]
 Quiet = Annotated[bool, option("Output", "--quiet", "-q", help="Print errors only.")]
-Json = Annotated[bool, option("Output", "--json", help="Print one JSON line per image on standard output.")]
 
 Resume = Annotated[bool, option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
 Overwrite = Annotated[bool, option("Long runs", "--overwrite", help="Start anew although OUT holds a run.")]
-Shard = Annotated[
-    str,
-    option("Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`."),
-]
-Batch = Annotated[
-    int | None,
-    option(
-        "Long runs",
-        "--batch",
-        help="Images detected at once. Default: what suits the device.",
-        min=1,
-        show_default=False,
-    ),
-]
-MaxPixels = Annotated[
-    int, option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", min=1)
-]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What runs a SAM."""
+
+    weights: Annotated[
+        Path | None,
+        option(
+            "Models",
+            "--weights",
+            metavar="PATH",
+            help="A .pt or .safetensors checkpoint for --sam, or an exported folder.",
+        ),
+    ] = None
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    backend: Annotated[
+        str,
+        option(
+            "Models",
+            "--backend",
+            metavar="NAME",
+            help="What runs the SAM: "
+            + "; ".join(f"{row.name}, {row.summary}" for row in BACKENDS.values())
+            + ". What is not exported yet is exported and checked first.",
+        ),
+    ] = "torch"
+    max_memory: Annotated[
+        str | None,
+        option(
+            "Models",
+            "--max-memory",
+            metavar="SIZE",
+            help="Decode fewer prompts at once to stay below, such as 4GB, on the device. Default: what is free.",
+        ),
+    ] = None
+    offline: Offline = False
+
+    def config(self, sam: str) -> SamConfig:
+        """What the pipeline is told of one SAM. Raises UsageError."""
+        from pipelines.device import pick_device
+
+        device = pick_device(self.device)
+        return SamConfig(sam, self.weights, device, self.precision, self.backend, size(self.max_memory))
+
+    def configs(self, sams: list[str]) -> tuple[SamConfig, ...]:
+        """The same of several. Raises UsageError also when they are to share --weights."""
+        names = split(sams)
+        if self.weights and len(names) > 1:
+            raise UsageError("--weights is for one SAM, but several were named")
+        return tuple(map(self.config, names))

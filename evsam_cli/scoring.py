@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evsam_cli import finding, options
-from pipelines.detectors import DETECTORS
+from evsam_cli.running import show_failures
+from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
-from pipelines.errors import UsageError
 from pipelines.evaluation.protocols import PROTOCOLS
 from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
     from pipelines.evaluation.prompts import Prompting
-    from pipelines.sam import SamConfig
-
-SHOWN_FAILURES = 20
 
 _RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
 _PROMPTS, _SCORING = "Boxes", "Scoring"
@@ -53,14 +51,6 @@ Results = Annotated[
     list[Path] | None,
     options.option(_PROMPTS, "--results", metavar="FILE", help="No model: score this COCO results file; repeat."),
 ]
-Conf = Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", min=0, max=1)]
-Iou = Annotated[float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", min=0, max=1)]
-MaxDet = Annotated[
-    int | None,
-    options.option(
-        _PROMPTS, "--max-det", help="Its boxes per image. Default: 300, asked for names 100.", min=1, show_default=False
-    ),
-]
 Sams = Annotated[
     list[str],
     options.option("Models", "--sam", metavar="NAME,...", help=f"What makes the masks: {', '.join(SAMS)}."),
@@ -75,40 +65,36 @@ Report = Annotated[bool, options.option("Output", "--report/--no-report", help="
 AsJson = Annotated[bool, options.option("Output", "--json", help="Print the table as JSON.")]
 
 
-def numbers(values: list[str]) -> tuple[int, ...]:
-    """Comma-separated whole numbers. Raises UsageError."""
-    try:
-        return tuple(int(value) for value in options.split(values))
-    except ValueError:
-        raise UsageError(f"{', '.join(values)} are not numbers of clicks: say --clicks 1,3,5") from None
+@dataclass(frozen=True)
+class BoxOptions:
+    """Which boxes of detectors are taken."""
 
+    conf: Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", min=0, max=1)] = 0.001
+    iou: Annotated[
+        float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", min=0, max=1)
+    ] = 0.7
+    max_det: Annotated[
+        int | None,
+        options.option(
+            _PROMPTS,
+            "--max-det",
+            help="Its boxes per image. Default: 300, asked for names 100.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None
+    imgsz: options.ImgSize = None
 
-def detectors(
-    names: list[str] | None, conf: float, iou: float, max_det: int | None, imgsz: int | None, precision: str
-) -> list[Prompting]:
-    """What --detector and its options ask for: text detectors by the category names, others as they are."""
-    from pipelines.detectors import DetectorConfig
-    from pipelines.evaluation.text_prompts import CategoryNames
+    def prompts(self, detectors: list[str] | None, precision: str) -> list[Prompting]:
+        """What --detector asks for: text detectors by the category names, others as they are."""
+        from pipelines.evaluation.text_prompts import CategoryNames
 
-    return [
-        CategoryNames(name, max_det or 100, finding.precision_of_reader(precision))
-        if name in TEXT_DETECTORS
-        else DetectorConfig(name, conf, iou, max_det or 300, imgsz)
-        for name in options.split(names)
-    ]
-
-
-def models(
-    names: Sequence[str], weights: Path | None, device: str, precision: str, backend: str, max_memory: str | None
-) -> tuple[SamConfig, ...]:
-    """The SAMs of --sam. Raises UsageError when several are to share --weights."""
-    from pipelines.device import pick_device
-    from pipelines.sam import SamConfig
-
-    if weights and len(names) > 1:
-        raise UsageError("--weights is for one SAM, but several were named")
-    memory, where = options.size(max_memory), pick_device(device)
-    return tuple(SamConfig(name, weights, where, precision, backend, memory) for name in names)
+        return [
+            CategoryNames(name, self.max_det or 100, finding.precision_of_reader(precision))
+            if name in TEXT_DETECTORS
+            else DetectorConfig(name, self.conf, self.iou, self.max_det or 300, self.imgsz)
+            for name in options.split(detectors)
+        ]
 
 
 def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
@@ -135,8 +121,7 @@ def print_values(metrics: Mapping[str, Any]) -> None:
 
 def end(failed: Mapping[str, str]) -> None:
     """Say which images failed, and why; exit with 1 when there are any."""
-    for name, reason in list(failed.items())[:SHOWN_FAILURES]:
-        typer.echo(f"failed: {name}: {reason}", err=True)
+    show_failures(failed)
     if failed:
         typer.echo(f"{len(failed)} images failed; their objects count as missed", err=True)
         raise typer.Exit(1)

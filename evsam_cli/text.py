@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from evsam_cli import finding, options, progress
-from evsam_cli.segment import report
+from evsam_cli import finding, options, running
+from evsam_cli.groups import grouped
+from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.errors import UsageError
 
 Words = Annotated[
@@ -22,34 +24,28 @@ Words = Annotated[
 ]
 
 
+@grouped
 def text(
     arguments: Words,
     output: options.Output,
-    texts: finding.Text = None,
-    ontology: finding.Ontology = None,
-    detector: finding.TextDetector = finding.DEFAULT,
-    box_threshold: finding.BoxThreshold = 0.35,
-    text_threshold: finding.TextThreshold = 0.25,
-    per_phrase: finding.PerPhrase = False,
-    nms: finding.Nms = "agnostic",
+    *,
+    words: finding.TextOptions,
+    detector: Annotated[
+        str,
+        options.option(
+            "Boxes",
+            "--detector",
+            "-d",
+            metavar="NAME",
+            help=f"What reads the text. {' '.join(f'{row.name}: {row.summary}.' for row in TEXT_DETECTORS.values())}",
+        ),
+    ] = "grounding-dino-swint",
     iou: options.Iou = 0.7,
-    max_box_area: finding.MaxBoxArea = 0.95,
     max_det: options.MaxDet = 300,
     sam: options.Sam = "evsam-starter",
-    weights: options.SamWeights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    backend: options.Backend = "torch",
-    max_memory: options.MaxMemory = None,
-    offline: options.Offline = False,
+    models: options.ModelOptions,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    shard: options.Shard = "1/1",
-    batch: options.Batch = None,
-    max_pixels: options.MaxPixels = 200_000_000,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    run: running.RunOptions,
 ) -> None:
     """Type what you want, get its masks: Grounding DINO finds boxes, a SAM turns each into a mask.
 
@@ -59,56 +55,26 @@ def text(
 
     Once `evsam weights pull grounding-dino-swint` has brought what it needs, it works without a network.
     """
-    from pipelines.detectors.text import TextConfig
-    from pipelines.detectors.text.phrases import parse_phrases
-    from pipelines.device import pick_device
-    from pipelines.run import RunConfig
-    from pipelines.sam import SamConfig
     from pipelines.segment import SegmentConfig, segment
-    from pipelines.sources import parse_shard
 
-    sources, texts = _split(arguments, texts, ontology)
-    prompts = TextConfig(
-        parse_phrases(texts or (), ontology),
-        detector,
-        box_threshold,
-        text_threshold,
-        per_phrase,
-        nms,
-        iou,
-        max_box_area,
-        max_det,
-        finding.precision_of_reader(precision),
-    )
-    images = RunConfig(
-        sources=sources,
-        output=output,
-        save=options.split(save),
-        batch=batch,
-        shard=parse_shard(shard),
-        max_pixels=max_pixels,
-        resume=resume,
-        overwrite=overwrite,
-        offline=offline or None,
-    )
-    model = SamConfig(sam, weights, pick_device(device), precision, backend, options.size(max_memory))
-    with progress.choose(quiet=quiet, as_json=as_json) as watch:
-        summary = segment(SegmentConfig(images, prompts, model), watch)
-    report(summary, output, quiet=quiet or as_json)
+    sources, texts = _split(arguments, words)
+    precision = finding.precision_of_reader(models.precision)
+    prompts = replace(words, texts=texts).config(detector, iou, max_det, precision)
+    images = run.config(sources, output, save, offline=models.offline)
+    config = SegmentConfig(images, prompts, models.config(sam))
+    run.show(output, lambda watch: segment(config, watch))
 
 
-def _split(
-    arguments: list[str], texts: list[str] | None, ontology: str | None
-) -> tuple[tuple[str, ...], list[str] | None]:
+def _split(arguments: list[str], words: finding.TextOptions) -> tuple[list[str], list[str] | None]:
     """Images and phrases: the last argument is the phrases, unless an option has given them."""
-    if texts or ontology:
-        return tuple(arguments), texts
+    if words.texts or words.ontology:
+        return arguments, words.texts
     *sources, last = arguments
     if _exists(last) and not last.lower().endswith(".txt"):
         raise UsageError(f'what to look for is missing: add it after {last}, such as "cat . red car"')
     if not sources:
         raise UsageError(f"no images: name them before {last!r}, which is what to look for")
-    return tuple(sources), [last]
+    return sources, [last]
 
 
 def _exists(name: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from evsam_cli import options
+from evsam_cli.groups import grouped
 from pipelines.errors import SetupError, UsageError
 from pipelines.training.config import (
     DataConfig,
@@ -27,6 +28,7 @@ app = typer.Typer(
     with images/ and masks/ (PNG). Recipes hold the settings: print one with `evsam train recipe NAME`, change it, and
     give the file as --recipe. Needs the packages of `pip install 'evsam[train]'`.""",
 )
+Config = TypeVar("Config", FinetuneConfig, DistillConfig)
 KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
 
 
@@ -52,15 +54,30 @@ StartWeights = Annotated[
     ),
 ]
 Device = Annotated[str | None, options.option("Machine", "--device", help="auto, cpu, cuda or mps.")]
-Devices = Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", min=1)]
-Precision = Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")]
 Workers = Annotated[int | None, options.option("Machine", "--workers", help="Processes that read photos.", min=0)]
 Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
 
 
+@dataclass(frozen=True)
+class MachineOptions:
+    """What a training loop runs on; None: as the recipe says."""
+
+    device: Device = None
+    devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", min=1)] = None
+    precision: Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")] = None
+    workers: Workers = None
+
+    def applied(self, config: Config) -> Config:
+        """The configuration with these in its loop."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(config, loop=replace(config.loop, **given))
+
+
 @app.command()
+@grouped
 def finetune(
     output: Output,
+    *,
     recipe: Annotated[str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("finetune"))],
     data: Data = None,
     val: Validation = None,
@@ -69,10 +86,7 @@ def finetune(
         str | None,
         options.option("Model", "--freeze", metavar="PART,...", help="image_encoder, prompt_encoder, mask_decoder."),
     ] = None,
-    device: Device = None,
-    devices: Devices = None,
-    precision: Precision = None,
-    workers: Workers = None,
+    machine: MachineOptions,
     resume: Resume = False,
 ) -> None:
     """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it.
@@ -84,16 +98,17 @@ def finetune(
     changes = _changes(data, weights, val)
     if freeze is not None:
         changes["freeze"] = options.split([freeze])
-    config = _with_loop(read_recipe(FinetuneConfig, recipe, changes), device, devices, precision, workers)
-    run = _load("finetune")
-    best = run(config, output, resume=resume)
+    config = machine.applied(read_recipe(FinetuneConfig, recipe, changes))
+    best = _load("finetune")(config, output, resume=resume)
     figures = "".join(f"  {name} {value:.4g}" for name, value in best.items())
     typer.echo(f"{output / ('best' if best else 'last')}.safetensors{figures}")
 
 
 @app.command()
+@grouped
 def distill(
     output: Output,
+    *,
     recipe: Annotated[
         str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("distill"))
     ] = "distill",
@@ -105,10 +120,7 @@ def distill(
         Path | None,
         options.option("Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo."),
     ] = None,
-    device: Device = None,
-    devices: Devices = None,
-    precision: Precision = None,
-    workers: Workers = None,
+    machine: MachineOptions,
     resume: Resume = False,
 ) -> None:
     """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed.
@@ -116,7 +128,7 @@ def distill(
     evsam train distill -o run --teacher efficientvit-sam-xl1 --model efficientvit-sam-l0 --data photos/
     """
     changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
-    config = _with_loop(read_recipe(DistillConfig, recipe, changes), device, devices, precision, workers)
+    config = machine.applied(read_recipe(DistillConfig, recipe, changes))
     _load("distill")(config, output, resume=resume, cache=cache)
     typer.echo(output / "last.safetensors")
 
@@ -178,12 +190,6 @@ def _data(text: str) -> DataConfig:
         return DataConfig(path, weight=float(weight)) if separator else DataConfig(text)
     except ValueError:
         return DataConfig(text)
-
-
-def _with_loop(config: Any, device: str | None, devices: int | None, precision: str | None, workers: int | None) -> Any:
-    given = {"device": device, "devices": devices, "precision": precision, "workers": workers}
-    changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(config, loop=dataclasses.replace(config.loop, **changes))
 
 
 def _load(verb: str) -> Any:

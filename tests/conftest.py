@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback_hub import Hub, running
 from PIL import Image as Pil
+from weights_shelf import BODY, Shelf
+
+from weights import download, manifest
 
 os.environ["EVSAM_OFFLINE"] = "1"
 
@@ -30,3 +36,42 @@ def photographs() -> list[Path]:
 def photograph(photographs: list[Path]) -> np.ndarray:
     """A 640 x 480 cut of the street scene, RGB uint8."""
     return np.asarray(Pil.open(photographs[0]).convert("RGB").resize((640, 853))).copy()[200:680]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As processes of the tests have: other numbers of threads round the last bits otherwise."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running(BODY) as hub:
+        yield hub
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    shelf = Shelf(tmp_path, hub)
+    for name in ("EVSAM_OFFLINE", "EVSAM_MIRROR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EVSAM_HOME", str(shelf.home))
+    monkeypatch.setattr(manifest, "MANIFEST", shelf.manifest)
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    manifest.rows.cache_clear()
+    yield shelf
+    manifest.rows.cache_clear()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

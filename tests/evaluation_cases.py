@@ -11,6 +11,8 @@ import plain_evaluation as plain
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 
+from pipelines.types import Image
+
 HEIGHT, WIDTH = 120, 160
 CATEGORIES = [
     {"id": 2, "name": "cat", "frequency": "f"},
@@ -229,3 +231,15 @@ def large(images: int, objects: int, detections: int, seed: int = 0) -> tuple[di
     listed = [{"id": i, "width": 640, "height": 480, "file_name": f"{i:012d}.jpg"} for i in range(1, images + 1)]
     names = [{"id": i, "name": f"class {i}"} for i in range(1, 81)]
     return {"images": listed, "annotations": annotations, "categories": names}, results
+
+
+def score(folder: Path) -> dict:
+    return json.loads((folder / "scores.json").read_text())
+
+
+def best(answer: object) -> np.ndarray:
+    return answer.masks[0, answer.predicted_iou[0].argmax()]
+
+
+def load_image(data: Path, name: str) -> Image:
+    return Image(name, np.asarray(Pil.open(data / "images" / name).convert("RGB")))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from evaluation_cases import annotated_photographs
 from PIL import Image as Pil
 from runs import evsam, start
@@ -36,15 +35,6 @@ def data(photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> P
     boxes += [{"image_id": 22, "category_id": 4, "bbox": [150, 10, 130, 168], "score": 0.7}]
     (folder / "vitdet.json").write_text(json.dumps(boxes))
     return folder
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As processes of the tests have: other numbers of threads round the last bits otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""What the verbs that go through a user's images share: how a run goes, how it is shown, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evsam_cli import options, progress
+
+if TYPE_CHECKING:
+    from pipelines.run import RunConfig, Summary, Watcher
+
+SHOWN_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes and is shown."""
+
+    resume: options.Resume = False
+    overwrite: options.Overwrite = False
+    shard: Annotated[
+        str,
+        options.option(
+            "Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`."
+        ),
+    ] = "1/1"
+    batch: Annotated[
+        int | None,
+        options.option(
+            "Long runs",
+            "--batch",
+            help="Images detected at once. Default: what suits the device.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None
+    max_pixels: Annotated[
+        int, options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", min=1)
+    ] = 200_000_000
+    quiet: options.Quiet = False
+    as_json: Annotated[
+        bool, options.option("Output", "--json", help="Print one JSON line per image on standard output.")
+    ] = False
+
+    def config(
+        self,
+        sources: list[str],
+        output: Path,
+        save: list[str],
+        *,
+        offline: bool,
+        output_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> RunConfig:
+        """What the pipeline is told of it. Raises UsageError."""
+        from pipelines.run import RunConfig
+        from pipelines.sources import parse_shard
+
+        return RunConfig(
+            sources=tuple(sources),
+            output=output,
+            save=options.split(save),
+            output_options=output_options or {},
+            batch=self.batch,
+            shard=parse_shard(self.shard),
+            max_pixels=self.max_pixels,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            offline=offline or None,
+        )
+
+    def show(self, output: Path, run: Callable[[Watcher], Summary]) -> None:
+        """Run it, showing its progress, and say how it ended; exit with 1 when images failed."""
+        with progress.choose(quiet=self.quiet, as_json=self.as_json) as watch:
+            summary = run(watch)
+        report(summary, output, quiet=self.quiet or self.as_json)
+
+
+def report(summary: Summary, output: Path, *, quiet: bool) -> None:
+    """Say how the run ended; exit with 1 when images failed."""
+    show_failures(summary.failed)
+    if len(summary.failed) > SHOWN_FAILURES:
+        typer.echo(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}", err=True)
+    if not quiet:
+        counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+        speed = summary.info["this_run"]["images_per_second"]
+        typer.echo(f"{counts} ({speed:.2f} images/s). Results are in {output}", err=True)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def show_failures(failed: Mapping[str, str]) -> None:
+    """A line for each image that failed, and why, as long as they are few."""
+    for name, reason in list(failed.items())[:SHOWN_FAILURES]:
+        typer.echo(f"failed: {name}: {reason}", err=True)
