@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
-from pipelines.files import replacing, write_text
+from pipelines.files import replacing, write_json
 from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.run import Summary, tally
@@ -47,7 +47,7 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
             OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
         counts, failed = tally(joined.records(ids))
         info = {**info, "images": {"total": len(ids), **counts}, "failed": failed}
-        write_text(output / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+        write_json(output / "run.json", info)
     return Summary(counts, failed, info)
 
 

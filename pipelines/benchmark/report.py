@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from pipelines.benchmark.subjects import Subject
 from pipelines.benchmark.table import LEGEND, NAMES, text_rows
 from pipelines.benchmark.timing import Times
 from pipelines.errors import SetupError
-from pipelines.files import write_text
+from pipelines.files import write_json, write_text
 
 RANDOM = (
     "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
@@ -68,7 +67,7 @@ class Report:
         from pipelines.benchmark.plots import plot_accuracy, plot_boxes
 
         with writing(folder):
-            write_text(folder / "benchmark.json", json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
+            write_json(folder / "benchmark.json", self.as_json())
             write_text(folder / "benchmark.md", self.as_markdown())
             if self.config.boxes:
                 plot_boxes(self.measured, folder / "boxes")

@@ -7,7 +7,6 @@ matched in turn; recall over all annotators' pixels, precision over the pixels t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.edge_maps import TOLERANCE, match_edges, scipy, thin
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
-from pipelines.files import write_text
+from pipelines.files import write_json
 from pipelines.types import Bool, Int64
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
@@ -194,7 +193,7 @@ def evaluate_edges(
         "stamp": stamp_of_folders(rules, truth, edges, len(counts)),
     }
     if output:
-        write_text(output / "bsds.json", json.dumps(document, indent=1) + "\n")
+        write_json(output / "bsds.json", document)
     return document
 
 

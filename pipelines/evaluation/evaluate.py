@@ -23,7 +23,7 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
-from pipelines.files import write_text
+from pipelines.files import write_json
 from pipelines.journal import scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
@@ -241,5 +241,5 @@ def _write(folder: Path, truth: GroundTruth, score: CellScore, protocol: Protoco
         "speed": score.speed,
         "stamp": score.stamp,
     }
-    write_text(folder / SCORES, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / SCORES, document)
     save_details(folder / DETAILS, details_of(truth, score.scored, protocol))

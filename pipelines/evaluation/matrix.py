@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.evaluation.score import CellScore
-from pipelines.files import write_text
+from pipelines.files import write_json, write_text
 
 COLUMNS = {
     "mIoU": ("all", "large", "medium", "small"),
@@ -70,7 +69,7 @@ def write_matrix(folder: Path, scores: Sequence[CellScore]) -> None:
         {"prompt": s.prompt, "sam": s.sam, "metrics": s.scored.metrics, "speed": s.speed, "folder": s.name}
         for s in scores
     ]
-    write_text(folder / "matrix.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "matrix.json", rows)
     write_text(folder / "matrix.tex", latex(text_rows(scores), names=2))
 
 

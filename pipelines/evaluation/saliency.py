@@ -6,7 +6,6 @@ then the mean over images. Masks are cut at half of full white.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pipelines.evaluation.annotations import GroundTruth, TruthImage, TruthObjec
 from pipelines.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
-from pipelines.files import write_text
+from pipelines.files import write_json
 from pipelines.run import Watcher
 from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.types import Bool, Category
@@ -70,7 +69,7 @@ def evaluate_maps(masks: Path, maps: Path, *, output: Path | None = None) -> dic
         "stamp": stamp_of_folders({"name": "saliency MAE", "mask": "at least half white"}, masks, maps, len(errors)),
     }
     if output:
-        write_text(output / "saliency.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        write_json(output / "saliency.json", document)
     return document
 
 
@@ -86,7 +85,7 @@ def evaluate_prompted(config: EvaluationConfig, watch: Watcher | None = None) ->
     for cell in evaluation.cells:
         wrong = [float((rle.decode(one.mask) ^ rle.decode(one.object.rle)).mean()) for one in cell.scored.objects]
         errors[cell.name] = float(np.mean(wrong))
-    write_text(config.output / "saliency.json", json.dumps({"MAE": errors}, indent=1) + "\n")
+    write_json(config.output / "saliency.json", {"MAE": errors})
     return evaluation, errors
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from pipelines.errors import DataError
 from pipelines.evaluation.evaluate import EvaluationConfig, build_models, evaluate
 from pipelines.evaluation.matrix import latex
-from pipelines.files import write_text
+from pipelines.files import write_json, write_text
 from pipelines.run import Watcher
 
 SETS = (
@@ -99,4 +98,4 @@ def _write(folder: Path, scores: Sequence[WildScore]) -> None:
     write_text(folder / "sginw.csv", table.getvalue())
     write_text(folder / "sginw.tex", latex(wild_rows(scores), names=1))
     document = [{"name": s.name, "mean": s.mean, "ap": s.ap, "missing_sets": s.missing} for s in scores]
-    write_text(folder / "sginw.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "sginw.json", document)
