@@ -2,32 +2,25 @@
 
 import json
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image as PilImage
+from output_cases import CATEGORIES, FOUND, HEIGHT, NOTHING, WIDTH, build, files, make_instances, photo, read, shapes
 from pycocotools.coco import COCO
 
 from pipelines import rle
 from pipelines.errors import ImageError
 from pipelines.outputs import OUTPUTS, Destination, Output
-from pipelines.outputs.labels import draw_labels
-from pipelines.outputs.overlay import PALETTE, draw
 from pipelines.records import Record, instance_records
 from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools's
-
-HEIGHT, WIDTH = 90, 120
-CATEGORIES = {1: Category(1, "person"), 7: Category(7, "Straßenbahn/路面電車"), 90: Category(90, "..\\x: *?")}
 SAFE = {1: "person", 7: "Straßenbahn_路面電車", 90: "___x____"}
-
 RESULTS = {
     "coco": "coco_results.json",
     "boxes": "coco_boxes.json",
@@ -35,36 +28,6 @@ RESULTS = {
     "jsonl": "records.jsonl",
     "panoptic": "panoptic.json",
 }
-
-
-def make_instances(masks: Sequence[Bool], category_ids: Sequence[int] | None = None) -> Instances:
-    """Instances whose boxes are those of their masks, a pixel wider."""
-    n = len(masks)
-    rles = tuple(rle.encode(mask) for mask in masks)
-    xywh = np.array([rle.bbox(code) for code in rles], np.float32).reshape(n, 4)
-    boxes = np.concatenate([xywh[:, :2] - 1, xywh[:, :2] + xywh[:, 2:] + 1], axis=1)
-    scores = np.linspace(0.9, 0.3, n, dtype=np.float32)
-    ids = np.array([1] * n if category_ids is None else category_ids, np.int64)
-    edges = np.full((HEIGHT, WIDTH), n, np.uint8)
-    return Instances(Detections(boxes, scores, ids), Masks(rles, scores * 0.9, scores * 0.8), edges=edges)
-
-
-def photo(name: str, height: int = HEIGHT, width: int = WIDTH) -> Image:
-    pixels = np.random.default_rng(len(name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    pixels.setflags(write=False)  # as the loader gives them
-    return Image(name, pixels)
-
-
-def shapes() -> list[Bool]:
-    """A ring with a hole, two separate parts, a block that overlaps the ring, a single pixel."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    distance = np.hypot(y - 40, x - 45)
-    parts = ((y > 60) & (x < 20)) | ((y < 15) & (x > 100))
-    return [(distance < 30) & (distance > 12), parts, (y > 30) & (y < 50) & (x > 60) & (x < 90), (y == 89) & (x == 119)]
-
-
-FOUND = make_instances(shapes(), [1, 7, 90, 1])
-NOTHING = make_instances([])
 RUN = [(photo("a/b.jpg"), FOUND), (photo("a/b.png"), NOTHING), (photo("写真 ü/b.jpg"), FOUND)]
 
 
@@ -88,20 +51,10 @@ def destination(tmp_path: Path) -> Destination:
     return Destination(tmp_path / "out", tmp_path / "scratch", CATEGORIES)
 
 
-def build(name: str, destination: Destination) -> Output:
-    output: Output = OUTPUTS[name].load()(destination)
-    return output
-
-
 def write_all(output: Output, records: Callable[[], Iterable[Record]] = lambda: iter(RECORDS)) -> None:
     for image, instances in RUN:
         output.write(image, instances)
     output.finish(records)
-
-
-def files(destination: Destination) -> dict[str, bytes]:
-    found = (path for path in destination.folder.rglob("*") if path.is_file())
-    return {path.relative_to(destination.folder).as_posix(): path.read_bytes() for path in found}
 
 
 def object_files(kind: str) -> set[str]:
@@ -231,10 +184,6 @@ def test_records_are_streamed(destination: Destination) -> None:
 # PNG
 
 
-def read(path: Path) -> np.ndarray:
-    return np.asarray(PilImage.open(path))
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(arrays.arrays(np.bool_, (6, 7)), max_size=5))
 def test_ids_show_the_smallest_mask_of_each_pixel(tmp_path_factory: pytest.TempPathFactory, masks: list[Bool]) -> None:
@@ -320,110 +269,3 @@ def test_any_category_name_makes_a_file_name(tmp_path_factory: pytest.TempPathFa
     assert path.name.startswith("000_")
     assert not set(path.name) & set('<>:"/\\|?* \0\n')
     assert len(path.name.encode()) <= 110
-
-
-# Overlay
-
-
-def test_overlay_tints_masks_and_leaves_holes_and_surroundings() -> None:
-    y, x = np.mgrid[:400, :500]
-    distance = np.hypot(y - 200, x - 250)
-    ring = (distance < 150) & (distance > 60)
-    image = photo("x.jpg", 400, 500)
-    picture = draw(image, make_instances([ring]), CATEGORIES)
-    inside = (distance < 140) & (distance > 70)
-    expected = 0.6 * image.pixels[inside] + 0.4 * np.array(PALETTE[0])
-    assert np.abs(picture[inside] - expected).max() <= 1
-    untouched = (distance < 55) | (y < 20) | (x < 90) | (x > 410) | (y > 360)
-    assert np.array_equal(picture[untouched], image.pixels[untouched])
-    assert not np.array_equal(picture[30:50, 100:150], image.pixels[30:50, 100:150])  # the label on top of the box
-
-
-def test_overlay_shows_the_smaller_mask_in_its_own_tint() -> None:
-    big, small = np.zeros((2, 400, 500), np.bool_)
-    big[20:380, 20:480] = True
-    small[150:250, 200:300] = True
-    image = photo("x.jpg", 400, 500)
-    for masks, colour in (([big, small], PALETTE[1]), ([small, big], PALETTE[0])):
-        picture = draw(image, make_instances(masks), CATEGORIES)
-        middle = np.s_[190:230, 220:280]
-        assert np.abs(picture[middle] - (0.6 * image.pixels[middle] + 0.4 * np.array(colour))).max() <= 1
-
-
-def test_instances_that_meet_differ_in_colour() -> None:
-    masks = np.zeros((len(PALETTE) + 1, 400, 500), np.bool_)
-    masks[0, 20:380, 20:480] = True
-    for i in range(1, len(PALETTE)):
-        masks[i, 390:399, 50 * i : 50 * i + 9] = True
-    masks[-1, 150:250, 200:300] = True  # on the first, whose colour it would have if the palette merely repeated
-    picture = draw(Image("x", np.full((400, 500, 3), 128, np.uint8)), make_instances(list(masks)), CATEGORIES)
-    assert not np.array_equal(picture[200, 250], picture[100, 100])
-
-
-def labels(boxes: Sequence[Sequence[int]], text: str, side: int) -> np.ndarray:
-    """Which pixels of a side x side picture the labels of the boxes cover."""
-    canvas = np.zeros((side, side, 3), np.uint8)
-    n = len(boxes)
-    draw_labels(canvas, np.array(boxes, np.int64), [text] * n, [(9, 9, 9)] * n, range(n), side / 640)
-    return canvas
-
-
-@pytest.mark.parametrize(("x", "y"), [(0, 0), (0, 600), (600, 0), (600, 600)])
-def test_labels_stay_whole_at_the_edge(x: int, y: int) -> None:
-    def block(canvas: np.ndarray) -> np.ndarray:
-        rows, columns = np.nonzero(canvas.any(axis=(1, 2)))[0], np.nonzero(canvas.any(axis=(0, 2)))[0]
-        return canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-    middle = block(labels([(300, 300, 340, 340)], "traffic light 0.93", 640))
-    assert middle.all() and (middle == 255).any()
-    assert np.array_equal(block(labels([(x, y, x + 40, y + 40)], "traffic light 0.93", 640)), middle)
-
-
-@settings(max_examples=40, deadline=None)
-@given(corners=arrays.arrays(np.int64, (60, 2), elements=st.integers(0, 300)), size=st.integers(1, 20))
-def test_labels_leave_the_picture_and_every_lone_object_to_be_seen(corners: np.ndarray, size: int) -> None:
-    boxes = np.concatenate([corners, corners + size], axis=1).tolist()
-    covered = labels(boxes, "person 0.93", 320).any(axis=2)
-    assert 0 < covered.mean() <= 0.15
-    x1, y1, x2, y2 = boxes[0]
-    alone = labels(boxes[:1], "person 0.93", 320).any(axis=2)
-    assert alone.any()
-    assert alone[y1:y2, x1:x2].mean() <= 0.5
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    name=st.text(max_size=60),
-    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
-    box=st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=4),
-)
-def test_anything_can_be_drawn(name: str, size: tuple[int, int], box: list[float]) -> None:
-    mask = np.ones(size, np.bool_)
-    mask[::2] = False
-    instances = make_instances([mask])
-    detections = Detections(np.array([box], np.float32), instances.detections.scores, np.ones(1, np.int64))
-    picture = draw(photo("x", *size), Instances(detections, instances.masks), {1: Category(1, name)})
-    assert picture.shape == (*size, 3)
-
-
-def test_overlay_is_a_jpeg_close_to_the_drawing(destination: Destination) -> None:
-    pixels = cv2.GaussianBlur(photo("x").pixels, (0, 0), 9)
-    image = Image("ü/x.jpg", pixels)
-    build("overlay", destination).write(image, FOUND)
-    written = read(destination.path("overlays", "ü/x.jpg.jpg"))
-    assert np.abs(written.astype(float) - draw(image, FOUND, CATEGORIES)).mean() < 6
-
-
-@pytest.mark.parametrize(
-    ("name", "path", "longest"), [("overlay", "overlays/x.jpg", 65_500), ("ids", "ids/x.png", 10**6)]
-)
-def test_a_picture_too_long_for_its_format_is_refused(
-    name: str, path: str, longest: int, destination: Destination
-) -> None:
-    output = build(name, destination)
-    with pytest.raises(ImageError, match=f"{longest + 1} x 1 pixels do not fit"):
-        output.write(photo("x", 1, longest + 1), NOTHING)
-    assert not files(destination)
-    output.write(photo("x", 1, longest), NOTHING)
-    with PilImage.open(destination.path(path)) as picture:
-        assert picture.size == (longest, 1)

@@ -1,4 +1,4 @@
-"""The back ends: that official checkpoints mean the same in both, what is done once, and files that are not right.
+"""The back ends: that official checkpoints mean the same in both, and what is done once.
 
 The two implementations of Grounding DINO are independent. One is filled with random weights, the state dict converted
 for the other: equal answers then say that each reads its own kind of checkpoint as the other does.
@@ -6,15 +6,10 @@ for the other: equal answers then say that each reads its own kind of checkpoint
 
 from __future__ import annotations
 
-import importlib
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,58 +19,27 @@ from torch import Tensor
 pytest.importorskip("transformers")
 pytest.importorskip("groundingdino")
 import tiny_text
+from text_models import GDINO, IMAGES, PHRASES, hub, official, small_models
 from tiny_text import BERT, SIDES, SIZES, stripes
 
-from pipelines.detectors.text import TEXT_DETECTORS, Pass, TextModel
-from pipelines.detectors.text.bert import Bert, BertConfig
+from pipelines.detectors.text import Pass, TextModel
+from pipelines.detectors.text.bert import BertConfig
 from pipelines.detectors.text.grounding_dino import FeaturesOnce, GroundingDino, TextOnce
 from pipelines.detectors.text.hugging_face import HuggingFaceGroundingDino
 from pipelines.detectors.text.official import OfficialGroundingDino
 from pipelines.detectors.text.owlv2 import Owlv2
 from pipelines.detectors.text.vision import place, scaled_size
-from pipelines.errors import UsageError, WeightsError
 from pipelines.types import Image
-from weights import manifest
 
 TOLERANCE = 1e-3
-PHRASES = ["red car", "cat", "hard hat"]
-IMAGES = [Image("wide", stripes(120, 200)), Image("tall", stripes(230, 90)), Image("small", stripes(40, 40))]
-GDINO = "GroundingDinoForObjectDetection"
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """The same weights as an official checkpoint and as a model of the hub; a small MM-Grounding-DINO, an OWLv2."""
-    root = tmp_path_factory.mktemp("text")
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tiny_text.shrink_swin(patch)
-        state = tiny_text.write_official(
-            root / "official", tiny_text.official_settings(**SIZES), BERT, "groundingdino_swint_ogc.pth"
-        )
-        tiny_text.write_hugging_face(root / "hub", state, BERT, **tiny_text.TINY_CONFIG)
-        tiny_text.write_mm(root / "mm")
-        tiny_text.write_owlv2(root / "owlv2")
-        yield {folder.name: folder for folder in root.iterdir()}
-
-
-def official(folder: Path, **options: Any) -> OfficialGroundingDino:
-    return OfficialGroundingDino(
-        folder / "groundingdino_swint_ogc.pth",
-        **{"config": tiny_text.official_settings(**SIZES), "bert": BERT, **SIDES, **options},
-    )
-
-
-def hub(folder: Path, **options: Any) -> HuggingFaceGroundingDino:
-    return HuggingFaceGroundingDino(folder / "model.safetensors", **{"architecture": GDINO, **SIDES, **options})
+    with small_models(tmp_path_factory.mktemp("text")) as folders:
+        yield folders
 
 
 @pytest.fixture(scope="module")
@@ -249,30 +213,6 @@ class TestAgreement:
         assert found["pred_logits"] < TOLERANCE and found["pred_boxes"] < TOLERANCE, found
 
 
-class TestBert:
-    def test_equals_transformers(self) -> None:
-        from transformers import BertConfig as TheirConfig
-        from transformers import BertModel
-
-        theirs = BertModel(TheirConfig(**vars(BERT)), add_pooling_layer=True).eval()
-        state = tiny_text.fill(theirs)
-        ours = Bert(BERT).eval()
-        ours.load_state_dict(state)
-        ids = torch.randint(0, BERT.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
-        mask = torch.eye(9, dtype=torch.bool) | (torch.arange(9)[:, None] // 3 == torch.arange(9) // 3)
-        positions, types = (torch.arange(9) % 3).expand(2, -1), torch.zeros_like(ids)
-        their_mask = mask.expand(2, 1, 9, 9) if version("transformers") >= "5" else mask.expand(2, 9, 9)
-        with torch.inference_mode():
-            expected = theirs(ids, their_mask, types, positions).last_hidden_state
-            found = ours(ids, mask.expand(2, 9, 9), positions, types)["last_hidden_state"]
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-
-    def test_the_layout_of_bert_base_uncased(self) -> None:
-        with torch.device("meta"):
-            state = Bert(BertConfig()).state_dict()
-        assert len(state) == 199 and sum(x.numel() for x in state.values()) == 109_482_240
-
-
 class TestOnce:
     def calls(self, module: torch.nn.Module) -> list[int]:
         seen: list[int] = []
@@ -352,175 +292,8 @@ class TestVision:
             assert model([]) == []
 
 
-class TestOwlv2:
-    def test_is_what_the_library_does(self, folders: dict[str, Path]) -> None:
-        from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessor
-
-        folder = folders["owlv2"]
-        ours = Owlv2(folder / "model.safetensors")
-        phrases = ["cat", "a red bus"]
-        ours.read(phrases, alone=False)
-        library = Owlv2ForObjectDetection.from_pretrained(folder).eval()
-        processor = Owlv2ImageProcessor(size={"height": 96, "width": 96})
-        rows = [ours._tokenizer(phrase).input_ids for phrase in phrases]
-        ids = torch.tensor([row + [0] * (16 - len(row)) for row in rows])
-        real = torch.tensor([[1] * len(row) + [0] * (16 - len(row)) for row in rows])
-        for image in IMAGES:
-            pixels = processor(image.pixels, return_tensors="pt").pixel_values
-            height, width = (round(96 * side / max(image.width, image.height)) for side in image.pixels.shape[:2])
-            inside = np.s_[..., : height - 1, : width - 1]  # around it, it pads with grey up to 4.57, then with black
-            assert (pixels - ours.place([image]))[inside].abs().mean() < 0.05  # and it scales by another filter
-            with torch.inference_mode():
-                expected = library(input_ids=ids, attention_mask=real, pixel_values=ours.place([image]))
-            ((found,),) = ours([image])
-            np.testing.assert_allclose(found.scores, expected.logits[0].sigmoid(), atol=1e-5)
-            side = max(image.width, image.height)
-            shares = np.array([side / image.width, side / image.height] * 2, np.float32)
-            np.testing.assert_allclose(found.boxes, expected.pred_boxes[0].numpy() * shares, rtol=0.02)
-
-    def test_alone_or_together_the_scores_are_the_same(self, folders: dict[str, Path]) -> None:
-        model = Owlv2(folders["owlv2"] / "model.safetensors")
-        model.read(["cat", "bus"], alone=False)
-        ((together,),) = model(IMAGES[:1])
-        model.read(["cat", "bus"], alone=True)
-        (apart,) = model(IMAGES[:1])
-        for column, single in enumerate(apart):
-            assert single.phrases.tolist() == [column]
-            np.testing.assert_array_equal(single.scores[:, 0], together.scores[:, column])
-
-    def test_a_phrase_without_a_word(self, folders: dict[str, Path]) -> None:
-        model = Owlv2(folders["owlv2"] / "model.safetensors")
-        with pytest.raises(UsageError, match="there is no word in the phrase"):
-            model.read(["cat", "\u3000"], alone=False)
-
-    def test_a_phrase_too_long_is_refused_not_cut(self, folders: dict[str, Path]) -> None:
-        model = Owlv2(folders["owlv2"] / "model.safetensors")
-        with pytest.raises(UsageError, match="has 15 tokens, but OWLv2 reads 14"):
-            model.read(["cat", "x" * 15], alone=False)
-
-
 def test_mm_grounding_dino(folders: dict[str, Path]) -> None:
     model = hub(folders["mm"], architecture="MMGroundingDinoForObjectDetection")
     model.read(PHRASES, alone=False)
     passes = model(IMAGES)
     assert all(found.scores.shape == (60, 3) and (found.scores > 0).all() for (found,) in passes)
-
-
-class TestFiles:
-    """Of the wrong model, damaged, hostile, or missing."""
-
-    def copy(self, folder: Path, tmp_path: Path) -> Path:
-        return shutil.copytree(folder, tmp_path / folder.name)
-
-    @pytest.mark.parametrize(
-        ("change", "reason"),
-        [
-            (lambda state: state.pop("module.feat_map.bias"), "1 missing: feat_map.bias"),
-            (lambda state: state.update(extra=torch.zeros(1)), "1 unexpected: extra"),
-            (
-                lambda state: state.update({"module.feat_map.bias": torch.zeros(3)}),
-                r"1 misshapen: feat_map.bias \(3,\) instead of \(256,\)",
-            ),
-        ],
-    )
-    def test_official_is_loaded_strictly(
-        self, folders: dict[str, Path], tmp_path: Path, change: Any, reason: str
-    ) -> None:
-        folder = self.copy(folders["official"], tmp_path)
-        path = folder / "groundingdino_swint_ogc.pth"
-        checkpoint = torch.load(path, weights_only=True)
-        change(checkpoint["model"])
-        torch.save(checkpoint, path)
-        with pytest.raises(WeightsError, match=reason):
-            official(folder)
-
-    def test_code_in_a_checkpoint_does_not_run(self, folders: dict[str, Path], tmp_path: Path) -> None:
-        class Harm:
-            def __reduce__(self) -> Any:
-                return Path.touch, (tmp_path / "marker",)
-
-        folder = self.copy(folders["official"], tmp_path)
-        torch.save({"model": Harm()}, folder / "groundingdino_swint_ogc.pth")
-        with pytest.raises(WeightsError, match="is damaged, or holds more than tensors"):
-            official(folder)
-        assert not (tmp_path / "marker").exists()
-
-    @pytest.mark.parametrize(
-        ("change", "reason"),
-        [
-            (lambda state: state.pop("model.text_projection.bias"), "missing keys model.text_projection.bias"),
-            (lambda state: state.update(extra=torch.zeros(1)), "unexpected keys extra"),
-            (lambda state: state.update({"model.text_projection.bias": torch.zeros(3)}), "does not work as a"),
-        ],
-    )
-    def test_the_hubs_is_loaded_strictly(
-        self, folders: dict[str, Path], tmp_path: Path, change: Any, reason: str
-    ) -> None:
-        from safetensors.torch import load_file, save_file
-
-        folder = self.copy(folders["hub"], tmp_path)
-        state: dict[str, Tensor] = load_file(folder / "model.safetensors")
-        change(state)
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(WeightsError, match=reason):
-            hub(folder)
-
-    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-    @pytest.mark.parametrize("content", [b"", b"{", b'{"model_type": "bert"}', None])
-    def test_damaged_files_of_the_hub(
-        self, folders: dict[str, Path], tmp_path: Path, name: str, content: bytes | None
-    ) -> None:
-        folder = self.copy(folders["hub"], tmp_path)
-        (folder / name).unlink()
-        if content is not None:
-            (folder / name).write_bytes(content)
-        with pytest.raises(WeightsError, match=str(folder)) as caught:
-            hub(folder)
-        assert "\n" not in str(caught.value)
-
-    def test_another_vocabulary(self, folders: dict[str, Path], tmp_path: Path) -> None:
-        folder = self.copy(folders["hub"], tmp_path)
-        lines = (folder / "vocab.txt").read_text("utf-8").splitlines()
-        (folder / "vocab.txt").write_text("\n".join(["[extra]", *lines]), "utf-8")
-        with pytest.raises(WeightsError, match=r"vocab\.txt is not the vocabulary of bert-base-uncased"):
-            hub(folder)
-
-    @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
-    def test_tokenizer_of_owlv2_missing(self, folders: dict[str, Path], tmp_path: Path, name: str) -> None:
-        folder = self.copy(folders["owlv2"], tmp_path)
-        (folder / name).unlink()
-        with pytest.raises(WeightsError, match="holds no tokenizer of CLIP"):
-            Owlv2(folder / "model.safetensors")
-
-    def test_quiet(self, folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            for model in (
-                official(folders["official"]),
-                hub(folders["hub"]),
-                Owlv2(folders["owlv2"] / "model.safetensors"),
-            ):
-                model.read(["cat"], alone=False)
-                model(IMAGES[:1])
-        assert [str(warning.message) for warning in heard] == []
-        assert capfd.readouterr() == ("", "")
-
-
-class TestTable:
-    @pytest.mark.parametrize("name", TEXT_DETECTORS)
-    def test_every_row_has_its_files_and_its_class(self, name: str) -> None:
-        row = TEXT_DETECTORS[name]
-        files = [file.filename for file in manifest.files(row.weights or "")]
-        backend = row.load()
-        if backend is OfficialGroundingDino:
-            config = importlib.import_module(f"groundingdino.config.{row.options['config']}")
-            assert files[1:] == ["vocab.txt"] and config.modelname == "groundingdino"
-        elif backend is HuggingFaceGroundingDino:
-            import transformers
-
-            assert files == ["model.safetensors", "config.json", "vocab.txt"]
-            assert hasattr(transformers, row.options["architecture"])
-        else:
-            assert backend is Owlv2
-            assert files == ["model.safetensors", "config.json", "vocab.json", "merges.txt"]
-        assert row.extra == "text"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from PIL import Image as Pil
 from pipelines import rle
 from pipelines.sam.encoders.efficientvit import EfficientViTEncoder, Small
 from pipelines.sam.model import Sam
+from pipelines.training.config import AugmentConfig, DataConfig, FinetuneConfig, LoopConfig, PromptConfig, StageConfig
+from pipelines.training.data import TrainingSet
+from pipelines.training.sources import open_source
 
 SIZE = (96, 128)  # height, width
 
@@ -73,3 +77,15 @@ def _cut(rng: np.random.Generator, path: Path) -> np.ndarray:
     photo = np.asarray(Pil.open(path).convert("RGB").reduce(2))
     y, x = int(rng.integers(photo.shape[0] - height)), int(rng.integers(photo.shape[1] - width))
     return photo[y : y + height, x : x + width].copy()
+
+
+def training_set(photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, **augment: Any) -> TrainingSet:
+    config = FinetuneConfig(
+        model="tiny",
+        stages=(StageConfig(size=size, photos=4, masks=masks, steps=1, zoom=zoom),),
+        data=(DataConfig(str(photos)),),
+        augment=AugmentConfig(**augment),
+        prompts=PromptConfig(points=4),
+        loop=LoopConfig(workers=2, cache_gb=0.001),
+    )
+    return TrainingSet([open_source(photos)], config, config.stages[0], size // 2)

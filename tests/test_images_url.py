@@ -1,0 +1,98 @@
+"""The loader on the network: a real server that misbehaves gives a reason in one line, and nothing without bounds."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from image_files import RGB, encoded, reason
+
+from pipelines import images
+from pipelines.images import load
+from pipelines.sources import Source
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        name = self.path.strip("/").partition("?")[0]
+        body = b"" if name == "empty" else encoded("PNG")
+        if name == "slow":
+            time.sleep(1)
+        if name == "drop":
+            return
+        status = {"missing": 404, "broken": 500, "moved": 302, "away": 302, "round": 302}.get(name, 200)
+        self.send_response(status, "\x1b[31mred alert" if name == "broken" else None)
+        if name == "moved":
+            self.send_header("Location", "/a.png")
+        if name == "away":
+            self.send_header("Location", "file:///etc/hostname")
+        if name == "round":
+            self.send_header("Location", "/round")
+        self.send_header("Content-Length", str(len(body) + (500 if name in ("cut", "stall") else 0)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        if name == "stall":
+            time.sleep(1)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.mark.parametrize("path", ["a.png", "a.png?size=large", "moved"])
+def test_a_url_is_loaded(path, server):
+    assert np.array_equal(load(Source("a", f"{server}/{path}")).pixels, RGB)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("missing", "HTTP 404"),
+        ("broken", "HTTP 500 [31mred alert"),
+        ("empty", "0 bytes"),
+        ("slow", "did not answer within 0.3 s"),
+        ("stall", "did not answer within 0.3 s"),
+        ("cut", "cut the download short"),
+        ("drop", "closed the connection"),
+        ("away", "cannot be downloaded"),
+        ("round", "cannot be downloaded"),
+    ],
+)
+def test_what_a_server_does_wrong_is_named(path, words, server):
+    assert words in reason(f"{server}/{path}", timeout=0.3)
+
+
+def test_a_download_is_bounded(server, monkeypatch):
+    monkeypatch.setattr(images, "MAX_DOWNLOAD_BYTES", 1000)
+    assert "larger than 1,000 bytes" in reason(f"{server}/a.png")
+
+
+def test_nobody_answers():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "cannot be reached" in reason(f"http://127.0.0.1:{port}/a.png", timeout=2)
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///a.jpg", "http://[::1", "http://.bad/a.jpg", "https://a:b/c.jpg"])
+def test_urls_that_are_none(url):
+    assert reason(url, timeout=2)
