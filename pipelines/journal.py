@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
-from pipelines.files import write_text
+from pipelines.files import write_json, write_text
 from pipelines.records import Record, Status
 from pipelines.sources import Source
 
@@ -109,7 +109,7 @@ def begin(folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], 
     if fresh:
         (state / "journal.jsonl").unlink(missing_ok=True)
     write_text(state / "sources.json", json.dumps([asdict(source) for source in sources], ensure_ascii=False))
-    write_text(state / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False))
+    write_json(state / "settings.json", settings)
 
 
 def scratch_folder(folder: Path) -> Path:

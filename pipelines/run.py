@@ -12,7 +12,6 @@ given to the job again as a whole.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any, Protocol, TypeVar, get_args
 
 from pipelines import rle, run_info
 from pipelines.errors import ImageError, UsageError
-from pipelines.files import write_text
+from pipelines.files import write_json
 from pipelines.images import MAX_PIXELS, load
 from pipelines.journal import Journal, begin, plan, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination, Output
@@ -184,7 +183,7 @@ def run(
                 "peak_memory_mib": run_info.peak_memory_mib(),
             },
         }
-        write_text(config.output / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+        write_json(config.output / "run.json", info)
     return Summary(counts, failed, info)
 
 
