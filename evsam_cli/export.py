@@ -11,7 +11,7 @@ from evsam_cli import options
 from pipelines.errors import UsageError
 from pipelines.sam import BACKENDS, SAMS
 
-FORMATS = [name for name in BACKENDS if name != "torch"]
+FORMATS = [row.name for row in BACKENDS.values() if row.extra]
 
 
 def export(

@@ -34,7 +34,7 @@ class RunOptions:
         options.option(
             "Long runs",
             "--batch",
-            help="Images detected at once. Default: what suits the device.",
+            help="Images handled together. Default: what suits the device.",
             min=1,
             show_default=False,
         ),

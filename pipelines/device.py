@@ -40,6 +40,11 @@ def check_precision(name: str, device: torch.device, allowed: Sequence[str] = tu
     return PRECISIONS[name]
 
 
+def send(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`x` on the device; a GPU gets it in its turn, while the caller goes on."""
+    return x.to(device, non_blocking=device.type == "cuda")
+
+
 def bf16_supported(device: torch.device) -> bool:
     """Whether bfloat16 is native on the device (AVX512-BF16 / AMX on x86 CPUs, Ampere or later on NVIDIA)."""
     if device.type == "cuda":

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class StageClock:
-    """Seconds spent per stage, summed over threads."""
+    """Seconds spent per stage, summed over threads. A GPU's time counts where its results are waited for."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)

@@ -53,6 +53,7 @@ BACKENDS = Registry(
     "back end",
     [
         Row("torch", "pipelines.sam.torch_network:Torch", "on any device"),
+        Row("torch-compiled", "pipelines.sam.compiled:Compiled", "torch.compile, on a GPU CUDA graphs, slow to start"),
         Row("onnx", "pipelines.export.onnx:Onnx", "ONNX Runtime", extra="export"),
         Row("openvino", "pipelines.export.openvino:OpenVino", "fast on x86 CPUs", extra="export"),
         Row("tensorrt", "pipelines.export.tensorrt:TensorRt", "fast on NVIDIA GPUs", extra="tensorrt"),

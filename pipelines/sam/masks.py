@@ -8,6 +8,7 @@ threshold the result is not either, and those rows and columns are never compute
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,14 +121,20 @@ class LowResMasks:
 
 @contextmanager
 def _after(event: torch.cuda.Event | None, device: torch.device) -> Iterator[None]:
-    """On a GPU, a stream of its own, which waits for `event` and for nothing that other threads ask for later."""
+    """On a GPU, a stream that waits for `event`, and for nothing that other threads ask for later."""
     if event is None:
         yield
         return
-    stream = torch.cuda.Stream(device)
+    stream = _stream(device, threading.get_ident())
     stream.wait_event(event)
     with torch.cuda.stream(stream):
         yield
+
+
+@lru_cache
+def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:
+    """One for each thread, as a stream keeps the memory that it has used."""
+    return torch.cuda.Stream(device)
 
 
 class Upscaler:

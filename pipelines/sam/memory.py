@@ -27,7 +27,7 @@ class Item:
 PROMPTS = Item(usual=64, bytes=48 << 20, most={"cpu": 4})
 """At the decoder's widest point. A CPU's caches and allocator like few."""
 IMAGES = Item(usual=16, bytes=512 << 20, most={"cpu": 1})
-"""In the encoder. One alone keeps a CPU busy; 16 are the most that a TensorRT engine takes."""
+"""In the encoder, of the largest model. One alone keeps a CPU busy; 16 are the most that a TensorRT engine takes."""
 
 
 class Chunks:

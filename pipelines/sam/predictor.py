@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pipelines.device import send
 from pipelines.errors import UsageError
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.masks import LOW, LowResMasks, Upscaler
@@ -94,7 +95,7 @@ class SamPredictor:
         """One image or more, as many at once as fit into memory."""
 
         def part(start: int, size: int) -> Tensor:
-            pixels = [image.pixels.to(self.device, non_blocking=True) for image in images[start : start + size]]
+            pixels = [send(image.pixels, self.device) for image in images[start : start + size]]
             return self.network.encode(torch.cat(pixels))
 
         embeddings = torch.cat(list(self._image_chunks(len(images), part)))
@@ -221,10 +222,10 @@ class SamPredictor:
         mask_input: ArrayLike | None = None,
     ) -> Prompts:
         parts = {
-            "boxes": self._tensor("boxes", boxes, "N x 4", (4,)),
-            "points": self._tensor("points", points, "N x P x 2", (None, 2)),
-            "labels": self._tensor("labels", labels, "N x P", (None,)),
-            "mask_input": self._tensor("mask_input", mask_input, f"N x 1 x {LOW} x {LOW}", (1, LOW, LOW)),
+            "boxes": _tensor("boxes", boxes, "N x 4", (4,)),
+            "points": _tensor("points", points, "N x P x 2", (None, 2)),
+            "labels": _tensor("labels", labels, "N x P", (None,)),
+            "mask_input": _tensor("mask_input", mask_input, f"N x 1 x {LOW} x {LOW}", (1, LOW, LOW)),
         }
         given = {name: part for name, part in parts.items() if part is not None}
         if not given:
@@ -240,23 +241,25 @@ class SamPredictor:
             given["boxes"] = frame.to_prompt_frame(given["boxes"].reshape(-1, 2, 2)).reshape(-1, 4)
         if "points" in given:
             given["points"] = frame.to_prompt_frame(given["points"])
+        given = {name: send(part, self.device) for name, part in given.items()}
         return Prompts(given.get("points"), given.get("labels"), given.get("boxes"), given.get("mask_input"))
-
-    def _tensor(self, name: str, value: ArrayLike | None, text: str, shape: tuple[int | None, ...]) -> Tensor | None:
-        if value is None:
-            return None
-        array = np.asarray(value, dtype=np.float32)
-        if array.size == 0:
-            array = array.reshape(0, *(size or 0 for size in shape))
-        fits = array.ndim == len(shape) + 1 and all(
-            want in (None, got) for want, got in zip(shape, array.shape[1:], strict=True)
-        )
-        if not fits or not np.isfinite(array).all():
-            raise UsageError(f"{name}: expected finite numbers of shape {text}, got shape {array.shape}")
-        return torch.from_numpy(array).to(self.device)
 
     @property
     def _encoded(self) -> Encoded:
         if self._image is None:
             raise UsageError("call set_image before asking for masks")
         return self._image
+
+
+def _tensor(name: str, value: ArrayLike | None, text: str, shape: tuple[int | None, ...]) -> Tensor | None:
+    if value is None:
+        return None
+    array = np.asarray(value, dtype=np.float32)
+    if array.size == 0:
+        array = array.reshape(0, *(size or 0 for size in shape))
+    fits = array.ndim == len(shape) + 1 and all(
+        want in (None, got) for want, got in zip(shape, array.shape[1:], strict=True)
+    )
+    if not fits or not np.isfinite(array).all():
+        raise UsageError(f"{name}: expected finite numbers of shape {text}, got shape {array.shape}")
+    return torch.from_numpy(array)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.device import check_device, check_precision
+from pipelines.device import check_device, check_precision, send
 from pipelines.sam import mask_decoder
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import ImageSide
@@ -84,7 +84,7 @@ class TorchImages:
         sparse, dense = network.model.prompt_encoder(prompts.points, prompts.labels, prompts.boxes, prompts.masks)
         tokens, side = self.tokens, self.side
         images = prompts.images or (0,) * len(prompts)
-        index = torch.tensor(images, device=network.device)
+        index = send(torch.tensor(images), network.device)
         if images[0] == images[-1]:  # one image for all, which need not be copied for each
             tokens, side = tokens[images[0]][None], ImageSide(*(part[images[0]][None] for part in side))
         if prompts.masks is not None:

@@ -1,0 +1,99 @@
+"""The torch back end under torch.compile: kernels fused, and on a GPU replayed as CUDA graphs.
+
+A graph is compiled for every shape, so there are few: images are encoded in parts whose sizes are powers of two, and
+prompts are filled up to the next of FILLED.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._dynamo.config
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.errors import SetupError
+from pipelines.sam.mask_decoder import Decoded, ImageSide, take
+from pipelines.sam.model import Sam
+from pipelines.sam.network import Source
+from pipelines.sam.torch_network import Torch, TorchNetwork
+
+FILLED = (1, 4, 16, 64)
+"""Numbers of prompts that the decoder is compiled for."""
+torch._dynamo.config.recompile_limit = 64  # shapes: FILLED, by points per prompt, one image or several
+warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # they are left out on purpose
+
+
+class Compiled(Torch):
+    """The back end, as `build_sam` asks for it. Raises SetupError when nothing can be compiled here."""
+
+    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+        plain = super().build(source, device=device, precision=precision)
+        _try_out(plain.device)
+        return CompiledNetwork(plain.model, plain.device)
+
+
+class CompiledNetwork(TorchNetwork):
+    """Compiles on the first use of each shape, which takes seconds to minutes."""
+
+    most_prompts = FILLED[-1]
+
+    def __init__(self, model: Sam, device: torch.device) -> None:
+        super().__init__(model, device)
+        self._encoder = _compiled(model.image_encoder, device)
+        self._decoder = _compiled(model.mask_decoder.decode, device)
+        self._masks = _compiled(model.mask_decoder.masks, device)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        parts = pixels.to(self.device, self.dtype).split(powers_of_two(len(pixels)))
+        return torch.cat([self._kept(self._encoder(part)) for part in parts])
+
+    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> Decoded:
+        count = _filled(len(sparse))
+        if len(image) > 1:  # every prompt its own image: how many images there are must not matter
+            index = _fill(index, count)
+            image, side = take(image, index), ImageSide(*(take(part, index) for part in side))
+        index = torch.arange(count, device=self.device)
+        decoded = self._decoder(image, side, self.positions, _fill(sparse, count), index)
+        return Decoded(*(self._kept(part)[: len(sparse)] for part in decoded))
+
+    def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
+        count = _filled(len(which))
+        masks: Tensor = self._masks(Decoded(*(_fill(part, count) for part in decoded)), _fill(which, count))
+        return self._kept(masks)[: len(which)]
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """A CUDA graph writes its next result to where its last one is."""
+        return x.clone() if self.device.type == "cuda" else x
+
+
+def powers_of_two(count: int) -> list[int]:
+    """Descending, each once at most: 13 -> 8, 4, 1."""
+    return [1 << bit for bit in reversed(range(count.bit_length())) if count >> bit & 1]
+
+
+def _compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
+
+
+def _filled(count: int) -> int:
+    return next((size for size in FILLED if size >= count), count)
+
+
+def _fill(x: Tensor, count: int) -> Tensor:
+    """N x ... -> count x ..., the new rows 0."""
+    return x if len(x) == count else F.pad(x, [0, 0] * (x.ndim - 1) + [0, count - len(x)])
+
+
+def _try_out(device: torch.device) -> None:
+    try:
+        torch.compile(lambda x: x.cos() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # a missing compiler shows itself in many ways
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(
+            f"torch cannot compile on {device} here: install a C++ compiler, or use --backend torch ({reason})"
+        ) from error

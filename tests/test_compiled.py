@@ -1,0 +1,87 @@
+"""The compiled back end: the shapes it makes up change no mask, and a machine without a compiler is told so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import SetupError
+from pipelines.sam import build_sam, compiled
+from pipelines.sam.memory import IMAGES, PROMPTS
+from pipelines.sam.predictor import Encoded, SamPredictor
+
+STARTER = "evsam-starter"
+CLICKS = {"points": np.array([[[200, 150], [300, 200]]]), "labels": np.array([[1, 0]])}
+
+
+def boxes(count: int) -> np.ndarray:
+    corners = np.sort(np.random.default_rng(count).uniform(0, 480, (count, 2, 2)), 1)
+    return corners.reshape(-1, 4)
+
+
+def encoded(sam: SamPredictor, photograph: np.ndarray, count: int) -> Encoded:
+    return sam.encode([sam.prepare(photograph[i:]) for i in range(count)])
+
+
+def assert_same(eager: SamPredictor, ours: SamPredictor, photograph: np.ndarray, counts: list[int]) -> None:
+    asked = [{"boxes": boxes(count)} for count in counts]
+    wanted, got = (encoded(sam, photograph, len(counts)) for sam in (eager, ours))
+    error = (got.embeddings - wanted.embeddings).norm() / wanted.embeddings.norm()
+    assert got.embeddings.shape == wanted.embeddings.shape and error < 1e-4
+    for a, b in zip(ours.segment_batch(got, asked), eager.segment_batch(wanted, asked), strict=True):
+        assert a.low_res.shape == b.low_res.shape and a.predicted_iou.shape == b.predicted_iou.shape
+        if len(b.low_res):
+            assert (a.low_res - b.low_res).norm() / b.low_res.norm() < 1e-4
+            torch.testing.assert_close(a.predicted_iou, b.predicted_iou, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(1, 1000))
+def test_parts_of_a_batch_are_few_sizes(count: int) -> None:
+    sizes = compiled.powers_of_two(count)
+    assert sum(sizes) == count and sorted(set(sizes), reverse=True) == sizes
+    assert all(size & (size - 1) == 0 for size in sizes)
+
+
+def test_filled_up_shapes_give_the_same_masks(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(IMAGES.most, "cpu", 16)
+    monkeypatch.setitem(PROMPTS.most, "cpu", 16)
+    seen: list[tuple[int, ...]] = []
+
+    def watched(function: object, device: torch.device) -> object:
+        def run(*inputs: torch.Tensor) -> object:
+            seen.append(tuple(len(x) for x in inputs if isinstance(x, torch.Tensor)))
+            return function(*inputs)
+
+        return run
+
+    monkeypatch.setattr(compiled, "_compiled", watched)
+    eager = build_sam(STARTER)
+    ours = SamPredictor(STARTER, compiled.CompiledNetwork(eager.model, torch.device("cpu")))
+    assert_same(eager, ours, photograph, [2, 0, 5])
+    assert [shape for shape in seen if len(shape) == 1][:2] == [(2,), (1,)]  # the encoder: 3 images
+    assert (16, 16, 16) in seen  # the decoder: 7 prompts of several images
+    seen.clear()
+    wanted, got = (sam.segment_batch(encoded(sam, photograph, 1), [CLICKS])[0] for sam in (eager, ours))
+    torch.testing.assert_close(got.low_res, wanted.low_res, rtol=1e-4, atol=1e-3)
+    assert (1, 1, 1) in seen
+
+
+def test_without_a_compiler_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    torch._dynamo.reset()
+    with pytest.raises(SetupError, match="install a C\\+\\+ compiler, or use --backend torch") as failure:
+        build_sam(STARTER, backend="torch-compiled")
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.slow
+def test_compiled_masks_equal_eager_ones(photograph: np.ndarray) -> None:
+    assert_same(build_sam(STARTER), build_sam(STARTER, backend="torch-compiled"), photograph, [3])
