@@ -18,7 +18,9 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(SAMS)}.", show_default=False)],
     output: options.Output,
     format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".")] = "onnx",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16, as the format has it.")] = ("fp32"),
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, bf16, fp16 or int8, as the format has it.")
+    ] = "fp32",
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.")
     ] = None,
@@ -27,13 +29,20 @@ def export(
     ] = "auto",
     photos: Annotated[
         Path | None,
-        typer.Option("--photos", metavar="FOLDER", help="Photos for the check. Default: two of ultralytics."),
+        typer.Option(
+            "--photos",
+            metavar="FOLDER",
+            help="Photos for the check, at most 64 of them. Default: two of ultralytics. int8 needs them: it is fitted "
+            "to every other one and checked on the rest.",
+        ),
     ] = None,
     offline: options.Offline = False,
 ) -> None:
     """Export a SAM as encoder and decoder, with the names of the published exports, and check it against torch.
 
     The files are deleted again if their masks on photos are not torch's; OUT/parity.json says how close they are.
+
+    evsam export efficientvit-sam-l0 -o l0-int8 --format onnx --precision int8 --photos photos/
 
     evsam export efficientvit-sam-l0 -o l0-openvino --format openvino --precision bf16
 
@@ -47,6 +56,12 @@ def export(
     from pipelines.export.gate import photographs
     from pipelines.sam.network import Source
 
+    shown = {"photos": photographs(photos)}
+    if precision == "int8" and photos is not None:
+        shown = {
+            "calibration": photographs(photos, slice(0, None, 2)),
+            "photos": photographs(photos, slice(1, None, 2)),
+        }
     parity = (
         BACKENDS[format]
         .load()()
@@ -55,12 +70,13 @@ def export(
             output,
             device=pick_device(device),
             precision=precision,
-            photos=photographs(photos),
+            **shown,
         )
     )
+    in_int8 = f", {parity.int8_share:.0%} of the encoder's multiplications in int8" if parity.int8_share else ""
     typer.echo(
-        f"The same masks as torch: IoU {parity.mean_iou:.4f} on average, {parity.worst_iou:.4f} at worst, over "
+        f"Against torch in fp32: mask IoU {parity.mean_iou:.4f} on average, {parity.worst_iou:.4f} at worst, over "
         f"{parity.prompts} prompts on {parity.photos} photos; the embedding differs by {parity.encoder_error:.1e} of "
-        f"its length. Files are in {output}",
+        f"its length{in_int8}. Files are in {output}",
         err=True,
     )

@@ -6,13 +6,14 @@ import hashlib
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from pipelines.device import PRECISIONS, check_device, check_precision
 from pipelines.errors import SetupError, UsageError
@@ -20,6 +21,7 @@ from pipelines.export import folder as folders
 from pipelines.export import gate
 from pipelines.export.graphs import DECODER, ENCODER, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
+from pipelines.sam.frame import preprocess
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch, inference_form
@@ -34,7 +36,7 @@ class Format(ABC):
     """A kind of exported file, and a back end that runs it. One file and one row of `pipelines.sam.BACKENDS` add one.
 
     precisions: those it can run in. suffixes: of its files, the one to open first. packages: whose versions its files
-    depend on.
+    depend on. int8_outputs: whether a convolution is in int8 only when its output is, too.
     """
 
     name: ClassVar[str]
@@ -42,6 +44,7 @@ class Format(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]]
     most_prompts: ClassVar[int | None] = None
+    int8_outputs: ClassVar[bool] = False
 
     @abstractmethod
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
@@ -81,23 +84,31 @@ class Format(ABC):
         device: str = "cpu",
         precision: str = "fp32",
         photos: Iterable[UInt8] | None = None,
+        calibration: Iterable[UInt8] | None = None,
     ) -> gate.Parity:
         """Write the network's files into `folder` if the gate lets them pass, and the gate's report in any case.
 
-        photos: what the gate looks at, by default the two photographs of ultralytics. Raises SetupError when the gate
-        stays shut.
+        photos: what the gate looks at, by default the two photographs of ultralytics. calibration: others, which int8
+        takes its ranges from. Raises SetupError when the gate stays shut.
         """
         where = self._checked(precision, device)
+        if precision == "int8" and calibration is None:
+            raise UsageError(
+                f"int8 is fitted to photos like those it will see: make it with `evsam export {source.name} -o FOLDER "
+                f"--format {self.name} --precision int8 --photos PHOTOS`, then use it with --weights FOLDER"
+            )
         made = self._made(source, precision, where)
+        pixels = [preprocess(photo, made.input_size) for photo in calibration or ()]
         reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
             scratch = Path(name)
-            self._write(source, scratch, precision, where)
+            int8_share = self._write(source, scratch, precision, where, pixels)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
             parity = gate.compare(
                 reference, candidate, gate.photographs() if photos is None else photos, gate.LIMITS[precision]
             )
+            parity = replace(parity, int8_share=int8_share)
             folders.write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
                 raise SetupError(
@@ -153,14 +164,25 @@ class Format(ABC):
         """The precision that the ONNX file is written in; the rest is up to what runs it."""
         return "fp16" if precision == "fp16" else "fp32"
 
-    def _write(self, source: Source, folder: Path, precision: str, device: torch.device) -> None:
+    def _write(
+        self, source: Source, folder: Path, precision: str, device: torch.device, calibration: Sequence[Tensor]
+    ) -> float:
+        """Write the files; returns the share of the encoder's multiplications that are in int8."""
+        int8_share = 0.0
         model = inference_form(source.load(), PRECISIONS[self.graph_precision(precision)])
         with tempfile.TemporaryDirectory(dir=folder) as name:
             graphs = Path(name)
             write_graphs(model, graphs)
+            if precision == "int8":
+                from pipelines.export import int8
+
+                int8_share = int8.quantize(
+                    model.image_encoder, graphs / f"{ENCODER}.onnx", calibration, outputs=self.int8_outputs
+                )
             for part in (ENCODER, DECODER):
                 target = folder / f"{part}{self.suffixes[0]}"
                 self.convert(graphs / f"{part}.onnx", target, precision=precision, device=device)
+        return int8_share
 
     def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
         paths = [folder / f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]

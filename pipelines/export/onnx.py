@@ -21,9 +21,10 @@ class Onnx(Format):
     """Widely read, and what the other formats are made from."""
 
     name = "onnx"
-    precisions = ("fp32", "fp16")
+    precisions = ("fp32", "fp16", "int8")
     suffixes = (".onnx",)
     packages = ("onnxruntime",)
+    int8_outputs = True
 
     def check(self, device: torch.device) -> None:
         if PROVIDERS.get(device.type) not in onnxruntime.get_available_providers():
