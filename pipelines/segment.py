@@ -66,7 +66,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """Prompts for the images, then masks for all prompts of all images together."""
+    """Prompts for the images, then masks, for as many images together as each likes."""
 
     sam: SamPredictor
     prompter: Prompter
@@ -93,6 +93,13 @@ class SegmentJob:
         for start in range(0, len(images), self.prompter.batch):
             together = images[start : start + self.prompter.batch]
             found += prompt_images(self.prompter, [ready.image for ready in together], clock)
+        for start in range(0, len(images), self.sam.batch):
+            stop = start + self.sam.batch
+            yield from self._segment(images[start:stop], found[start:stop], clock)
+
+    def _segment(
+        self, images: Sequence[Ready], found: Sequence[Detections | Points | ImageError], clock: StageClock
+    ) -> Iterator[Result | Finish]:
         asked = {i: prompts for i, prompts in enumerate(found) if isinstance(prompts, Detections | Points) and prompts}
         masks = segment_images(self.sam, [images[i] for i in asked], list(asked.values()), clock)
         results = dict(zip(asked, masks, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -16,6 +17,9 @@ from pipelines.errors import SetupError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+READERS = min(max(2, (os.cpu_count() or 2) // 2), 8)
+"""Threads that read ahead."""
 
 
 class StageClock:
@@ -37,7 +41,7 @@ class StageClock:
 
 def read_ahead(units: Iterable[Sequence[T]], load: Callable[[T], R], depth: int = 2) -> Iterator[list[R]]:
     """`load` every item in threads, up to `depth` units ahead; yields each unit's results in order."""
-    pool = ThreadPoolExecutor(2, "load")
+    pool = ThreadPoolExecutor(READERS, "load")
     waiting: deque[list[Future[R]]] = deque()
     try:
         for unit in units:

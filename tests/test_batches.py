@@ -127,6 +127,7 @@ def test_an_image_that_does_not_fit_fails_alone(pictures: list[np.ndarray], monk
     sam = SamPredictor(STARTER, Small(build_sam(STARTER), 3))
     images = [Image(f"{i}.jpg", picture) for i, picture in enumerate(pictures[:3])]
     images[1] = Image("black.jpg", np.zeros((50, 60, 3), np.uint8))
+    sam.batch = 3
     job = SegmentJob(sam, Given([(5, 5, 30, 30)]))
     wanted = [results_of(job, [image])[0] for image in images]
     results = results_of(job, images)

@@ -23,7 +23,7 @@ from pipelines.sam.torch_network import Torch, TorchNetwork
 
 FILLED = (1, 4, 16, 64)
 """Numbers of prompts that the decoder is compiled for."""
-torch._dynamo.config.recompile_limit = 64  # shapes: FILLED, by points per prompt, one image or several
+torch._dynamo.config.recompile_limit = 256  # shapes: FILLED, by points per prompt, one image or several
 warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # they are left out on purpose
 
 

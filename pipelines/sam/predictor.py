@@ -67,7 +67,10 @@ class SamPredictor:
     """Encodes an image once, then answers prompts given in pixels of the original image."""
 
     def __init__(self, name: str, network: Network, *, max_memory: int | None = None) -> None:
-        """Use `pipelines.sam.build_sam` to get a predictor. max_memory: see there."""
+        """Use `pipelines.sam.build_sam` to get a predictor. max_memory: see there.
+
+        Afterwards `batch` is how many images it likes to be given at once.
+        """
         self.name = name
         self.network = network
         self.device = network.device
