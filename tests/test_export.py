@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,12 +19,15 @@ from seeded import weights_for
 from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
 from pipelines.export import format as formats
 from pipelines.export import gate
-from pipelines.export.graphs import OPSET, write_graphs
+from pipelines.export.graphs import OPSET, EncoderGraph, graph_form, write_graphs
+from pipelines.export.graphs import _write as write
 from pipelines.export.network import Graph
 from pipelines.export.onnx import Onnx
+from pipelines.export.openvino import OpenVino
 from pipelines.sam import BACKENDS, SAMS, build_sam
+from pipelines.sam.layers import LinearAttention
 from pipelines.sam.network import Prompts, Source
-from pipelines.sam.torch_network import Torch, inference_form
+from pipelines.sam.torch_network import Torch
 from weights import store
 
 STARTER = "evsam-starter"
@@ -48,7 +52,7 @@ def exported(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory)
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter SAM's graphs in fp16."""
     folder = tmp_path_factory.mktemp("half")
-    write_graphs(inference_form(Source(STARTER).load(), torch.float16), folder)
+    write_graphs(graph_form(Source(STARTER).load(), "fp16"), folder)
     return folder
 
 
@@ -142,6 +146,17 @@ def test_half_graphs_keep_norms_and_linear_attention_in_float32(half: Path) -> N
     for model in (encoder, decoder):
         ends = [*model.graph.input, *model.graph.output]
         assert {value.type.tensor_type.elem_type for value in ends} == {FLOAT}
+
+
+def test_a_query_that_sees_nothing_gives_no_nan(tmp_path: Path) -> None:
+    """Its weights sum to zero: what keeps the division defined must survive the export."""
+    attention = LinearAttention(32, 16, (5,)).eval().requires_grad_(False)
+    graph, path = EncoderGraph(SimpleNamespace(image_encoder=attention)), tmp_path / "encoder.onnx"
+    write(graph, {"input_image": torch.randn(2, 32, 8, 8)}, {"input_image": {0: torch.export.Dim("n")}}, ["out"], path)
+    nothing = torch.zeros(1, 32, 8, 8)
+    for backend in (Onnx(), OpenVino()):
+        (got,) = backend.open(path, precision="fp32", device=CPU)(nothing)
+        torch.testing.assert_close(got, attention(nothing))
 
 
 class AllHalf(Onnx):

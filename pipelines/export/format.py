@@ -19,12 +19,12 @@ from pipelines.device import PRECISIONS, check_device, check_precision
 from pipelines.errors import SetupError, UsageError
 from pipelines.export import folder as folders
 from pipelines.export import gate
-from pipelines.export.graphs import DECODER, ENCODER, write_graphs
+from pipelines.export.graphs import DECODER, ENCODER, graph_form, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
 from pipelines.sam.frame import preprocess
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.torch_network import Torch, inference_form
+from pipelines.sam.torch_network import Torch
 from pipelines.types import UInt8
 from weights import store
 
@@ -169,7 +169,7 @@ class Format(ABC):
     ) -> float:
         """Write the files; returns the share of the encoder's multiplications that are in int8."""
         int8_share = 0.0
-        model = inference_form(source.load(), PRECISIONS[self.graph_precision(precision)])
+        model = graph_form(source.load(), self.graph_precision(precision))
         with tempfile.TemporaryDirectory(dir=folder) as name:
             graphs = Path(name)
             write_graphs(model, graphs)

@@ -4,8 +4,8 @@ encoder: input_image B x 3 x S x S -> image_embeddings B x 256 x 64 x 64.
 decoder: image_embeddings 1 x 256 x 64 x 64, point_coords N x P x 2 (x, y in the 1024 frame), point_labels N x P
     (1 on, 0 off, 2 and 3 a box's corners, -1 padding) -> masks N x 4 x 256 x 256 logits, iou_predictions N x 4.
 
-Inputs and outputs are float32. In half precision everything between is half, except the norms and the linear attention,
-whose sums leave float16's range.
+Inputs and outputs are float32. In fp16 everything between is half, except the norms and the linear attention, whose
+sums leave float16's range; in bf16 the decoder, too, is in float32: attention over 4096 places needs more than 8 bits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipelines.device import PRECISIONS
 from pipelines.sam.model import Sam
+from pipelines.sam.torch_network import inference_form
 
 OPSET = 20
 """The first with GELU as one operator."""
@@ -31,7 +33,7 @@ class EncoderGraph(nn.Module):
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.encoder = model.image_encoder
-        self.dtype = model.prompt_encoder.dtype
+        self.dtype = next(model.image_encoder.parameters()).dtype
 
     def forward(self, input_image: Tensor) -> Tensor:
         embeddings: Tensor = self.encoder(input_image.to(self.dtype))
@@ -57,9 +59,17 @@ class DecoderGraph(nn.Module):
         return self.decoder.masks(decoded).float(), decoded.iou.float()
 
 
+def graph_form(model: Sam, precision: str) -> Sam:
+    """The model, in place, as it is to be exported."""
+    dtype = PRECISIONS[precision]
+    inference_form(model, torch.float32 if dtype == torch.bfloat16 else dtype)
+    model.image_encoder.to(dtype)
+    return model
+
+
 @torch.no_grad()
 def write_graphs(model: Sam, folder: Path) -> None:
-    """Write encoder.onnx and decoder.onnx. model: in inference form, on the CPU; its precision is the graphs'."""
+    """Write encoder.onnx and decoder.onnx. model: in inference form, on the CPU; its precisions are the graphs'."""
     batch, points = torch.export.Dim("batch_size"), torch.export.Dim("num_points")
     side = model.input_size
     _write(

@@ -6,6 +6,7 @@ gives it, so what has to stay in float32 does. An engine runs only under the Ten
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from pipelines.errors import SetupError, UsageError
 from pipelines.export.format import Format
 from pipelines.export.network import Graph
+from pipelines.files import replacing
 from weights import store
 
 try:
@@ -58,7 +60,8 @@ class TensorRt(Format):
 
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
         with torch.cuda.device(device):
-            _build(graph, target, store.home() / "exports" / f"timings-{trt.__version__}")
+            here = re.sub(r"[^\w.]+", "-", " ".join(self.machine(device).values()))
+            _build(graph, target, store.home() / "exports" / f"timings-{here}")
 
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         with torch.cuda.device(device):
@@ -67,6 +70,8 @@ class TensorRt(Format):
             if engine is None:
                 raise SetupError(f"TensorRT {trt.__version__} cannot load {path}: export it again on this machine")
             context = engine.create_execution_context()
+            if context is None:
+                raise SetupError(f"{device} has too little free memory for {path}")
         inputs, outputs = (
             [name for name in _tensors(engine) if engine.get_tensor_mode(name) == mode]
             for mode in (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
@@ -99,7 +104,9 @@ def _build(graph: Path, target: Path, timings: Path) -> None:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
-    config.set_timing_cache(cache, False)
+    if not config.set_timing_cache(cache, False):  # damaged, or made elsewhere
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
@@ -109,8 +116,8 @@ def _build(graph: Path, target: Path, timings: Path) -> None:
     if engine is None:
         raise SetupError(f"TensorRT {trt.__version__} cannot build {target.name} on this GPU")
     target.write_bytes(engine)
-    timings.parent.mkdir(parents=True, exist_ok=True)
-    timings.write_bytes(cache.serialize())
+    with replacing(timings) as temporary:
+        temporary.write_bytes(cache.serialize())
 
 
 def _shapes(name: str, shape: Sequence[int]) -> Iterator[tuple[int, ...]]:

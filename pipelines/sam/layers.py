@@ -169,7 +169,7 @@ class LinearAttention(nn.Module):
             q, k = F.relu(q), F.relu(k)
             v = F.pad(v, (0, 0, 0, 1), value=1.0)  # the row of ones sums the weights
             out = (v @ k.transpose(-1, -2)) @ q
-            out = out[:, :, :-1] / (out[:, :, -1:] + 1e-15)
+            out = out[:, :, :-1] / out[:, :, -1:].clamp(min=1e-15)  # added, 1e-15 would be lost in an ONNX export
         out = out.reshape(batch, -1, height, width).to(qkv.dtype)
         return self.proj(out)
 
