@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,8 @@ from pipelines.benchmark.subjects import random_weights
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.errors import EvsamError
 from pipelines.evaluation.miou import iou
-from pipelines.sam import SAMS, build_sam
+from pipelines.export.gate import photographs
+from pipelines.sam import BACKENDS, SAMS, build_sam
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.network import Source
@@ -52,7 +54,7 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     speed_parser = verbs.add_parser("speed")
     speed_parser.add_argument("--rounds", type=int, default=5)
-    speed_parser.add_argument("--boxes", type=int, default=50)
+    speed_parser.add_argument("--boxes", type=int, default=50, help="0: the encoder only")
     speed_parser.set_defaults(run=speed)
     agree_parser = verbs.add_parser("agree")
     agree_parser.add_argument("images", type=Path)
@@ -62,6 +64,7 @@ def main() -> None:
     for each in (speed_parser, agree_parser):
         each.add_argument("--model", default="efficientvit-sam-l0", choices=list(SAMS))
         each.add_argument("--subjects", default=SUBJECTS, help="back end:precision,...")
+        each.add_argument("--fit", type=Path, help="folder of photos that int8 is fitted to, which it needs")
         each.add_argument("--draw", default="seeded", choices=["seeded", "random"])
     options = parser.parse_args()
     here = store.locate(SAMS[options.model].weights or options.model) is not None
@@ -80,12 +83,31 @@ def build(options: argparse.Namespace) -> dict[str, SamPredictor]:
     for subject in options.subjects.split(","):
         backend, precision = subject.split(":")
         try:
-            sam = build_sam(options.model, options.weights, precision=precision, backend=backend)
+            weights = fit(options, backend) if precision == "int8" else options.weights
+            sam = build_sam(options.model, weights, precision=precision, backend=backend)
         except EvsamError as error:
             print(f"left out: {subject}: {error}")
         else:
             sams[f"{backend} {precision}"] = sam
     return sams
+
+
+def fit(options: argparse.Namespace, backend: str) -> Path:
+    """An export in int8."""
+    folder = Path(tempfile.mkdtemp())
+    parity = (
+        BACKENDS[backend]
+        .load()()
+        .export(
+            Source(options.model, options.weights),
+            folder,
+            precision="int8",
+            calibration=photographs(options.fit, slice(0, None, 2)),
+            photos=photographs(options.fit, slice(1, None, 2)),
+        )
+    )
+    print(f"{backend} int8: {json.dumps(parity.record())}")
+    return folder
 
 
 # Speed
@@ -102,6 +124,8 @@ def speed(options: argparse.Namespace) -> None:
     encoders |= {name: works.encode(sam, 1) for name, sam in sams.items()}
     show("encoder", in_turn(encoders, rounds=options.rounds, device=CPU, clock=time.process_time))
 
+    if not options.boxes:
+        return
     ends: dict[str, Callable[[], list[Rle]]] = {"plain": lambda: end_to_end_plain(plain, pixels, boxes)}
     ends |= {name: lambda sam=sam: end_to_end(sam, pixels, boxes) for name, sam in sams.items()}
     show(
