@@ -86,6 +86,12 @@ class Job(Protocol[Prepared]):
         """What `run.json` should say of its work."""
 
 
+def results_of(job: Job[Prepared], images: Sequence[Image], clock: StageClock) -> list[Result]:
+    """What a job makes of a few images, without threads and files. Raises ImageError for one that it cannot prepare."""
+    results = job([job.prepare(image) for image in images], clock)
+    return [result() if callable(result) else result for result in results]
+
+
 class Watcher(Protocol):
     """Told of a run's progress."""
 

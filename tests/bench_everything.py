@@ -31,6 +31,7 @@ from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.grid import ask_grid, search
+from pipelines.run import results_of
 from pipelines.run_info import machine, peak_memory_mib
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
@@ -149,7 +150,7 @@ def recall(sam: SamPredictor, options: argparse.Namespace) -> None:
         for row in images:
             image = photo(options.images / row["file_name"])
             start = time.perf_counter()
-            (found,) = job([image], StageClock())
+            (found,) = results_of(job, [image], StageClock())
             seconds += time.perf_counter() - start
             assert isinstance(found, Instances)
             results += [

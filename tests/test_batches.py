@@ -19,7 +19,7 @@ from pipelines.evaluation.miou import iou
 from pipelines.export.graphs import DecoderGraph, EncoderGraph
 from pipelines.export.network import GraphNetwork
 from pipelines.records import Record
-from pipelines.run import Finish, Result, RunConfig, Silent, run
+from pipelines.run import Finish, Result, RunConfig, Silent, results_of, run
 from pipelines.sam import build_sam
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.memory import IMAGES
@@ -118,19 +118,14 @@ def test_when_memory_runs_out_fewer_images_are_encoded_at_once(pictures: list[np
         assert_same(one, other)
 
 
-def results_of(job: SegmentJob, images: Sequence[Image]) -> list[Result]:
-    given = job([job.prepare(image) for image in images], StageClock())
-    return [result() if callable(result) else result for result in given]
-
-
 def test_an_image_that_does_not_fit_fails_alone(pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     sam = SamPredictor(STARTER, Small(build_sam(STARTER), 3))
     images = [Image(f"{i}.jpg", picture) for i, picture in enumerate(pictures[:3])]
     images[1] = Image("black.jpg", np.zeros((50, 60, 3), np.uint8))
     sam.batch = 3
     job = SegmentJob(sam, Given([(5, 5, 30, 30)]))
-    wanted = [results_of(job, [image])[0] for image in images]
-    results = results_of(job, images)
+    wanted = [results_of(job, [image], StageClock())[0] for image in images]
+    results = results_of(job, images, StageClock())
     assert str(results[1]) == "out of memory at 60 x 50 pixels"
     for i in (0, 2):
         assert_same(results[i].masks, wanted[i].masks)
@@ -143,7 +138,7 @@ def test_an_image_that_does_not_fit_fails_alone(pictures: list[np.ndarray], monk
         return real(self, low_res)
 
     monkeypatch.setattr(Upscaler, "segment", segment)
-    results = results_of(job, images)
+    results = results_of(job, images, StageClock())
     assert [isinstance(result, ImageError) for result in results] == [False, True, True]
     assert "300 x 97" in str(results[2]) or "97 x 300" in str(results[2])
 

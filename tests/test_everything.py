@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import plain_everything
@@ -27,7 +28,7 @@ from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.instances import join
 from pipelines.everything.objects import AnyClass
 from pipelines.everything.regions import without_small_regions
-from pipelines.run import Job
+from pipelines.run import Job, results_of
 from pipelines.sam import build_sam
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
@@ -241,8 +242,8 @@ def test_every_strategy_has_a_configuration_and_gives_a_job(starter: SamPredicto
     small = {"objects": {"imgsz": 96, "conf": 0.01, "max_det": 3}}
     for name, row in STRATEGIES.items():
         config = CONFIGS[name](**small.get(name, {"points_per_side": 4}))
-        job: Job = row.load()(starter, config, device="cpu", offline=True)
-        (found,) = job([scene], StageClock())
+        job: Job[Any] = row.load()(starter, config, device="cpu", offline=True)
+        (found,) = results_of(job, [scene], StageClock())
         assert isinstance(found, Instances) and job.categories and job.batch == 1 and job.report() == {}
         assert (found.edges is not None) == (name == "edges")
 

@@ -19,7 +19,7 @@ from pipelines.errors import DataError, ImageError
 from pipelines.everything.config import GridConfig
 from pipelines.everything.grid import grid
 from pipelines.images import MAX_PIXELS, load
-from pipelines.run import RunConfig, run
+from pipelines.run import RunConfig, results_of, run
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import SegmentJob
 from pipelines.sources import Source
@@ -80,7 +80,7 @@ def segment_everything(sam: SamPredictor, scene: Scene, points_per_side: int) ->
     job = grid(sam, GridConfig(points_per_side=points_per_side), device=str(sam.device), offline=True)
 
     def work() -> int:
-        (found,) = job([scene.image], StageClock())
+        (found,) = results_of(job, [scene.image], StageClock())
         if not isinstance(found, Instances):
             raise found
         return len(found)

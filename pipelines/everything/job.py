@@ -38,10 +38,10 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
         raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
     device, offline = config.sam.device, config.run.offline
 
-    def make_job(_: Mapping[str, int]) -> Job[Image]:
+    def make_job(_: Mapping[str, int]) -> Job[Any]:
         sam = config.sam.build(offline=offline)
         build = STRATEGIES[config.prompts.strategy].load()
-        job: Job[Image] = build(sam, config.prompts, device=device, offline=offline)
+        job: Job[Any] = build(sam, config.prompts, device=device, offline=offline)
         return job
 
     return run(config.run, _settings(config), make_job, device=device, watch=watch)
