@@ -9,8 +9,6 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import FORMATS, RAMP, RGB, encoded, reason
+from unprivileged import unprivileged
 
 from pipelines import images
 from pipelines.errors import ImageError
@@ -72,18 +71,6 @@ def test_no_permission():
         path.chmod(0)
         with unprivileged():
             assert "permission" in reason(path)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root may read everything: be nobody for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

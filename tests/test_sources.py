@@ -7,8 +7,6 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
@@ -16,6 +14,7 @@ import PIL.Image
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from unprivileged import unprivileged
 
 from pipelines.errors import UsageError
 from pipelines.sources import IMAGE_EXTENSIONS, Source, image_ids, parse_shard, resolve, shard
@@ -100,18 +99,6 @@ def test_folders_that_yield_nothing(here):
     make("p/notes.md")
     assert "no image in the folder 'p'" in problem("p")
     assert ".jpg" in problem("p")
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root may read everything: be nobody for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def test_a_folder_that_cannot_be_read_is_an_error_not_a_gap():
