@@ -10,10 +10,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.errors import UsageError, WeightsError
-from pipelines.files import write_text
+from pipelines.files import write_json
 from weights import digest
 
 MANIFEST, REPORT = "export.json", "parity.json"
@@ -73,7 +72,3 @@ def verify(folder: Path, files: Sequence[str]) -> None:
             raise WeightsError(
                 f"{path} is missing, damaged or not the one that was checked: delete {folder} and export it again"
             )
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")

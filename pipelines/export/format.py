@@ -21,6 +21,7 @@ from pipelines.export import folder as folders
 from pipelines.export import gate
 from pipelines.export.graphs import DECODER, ENCODER, graph_form, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
+from pipelines.files import write_json
 from pipelines.sam.frame import preprocess
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
@@ -109,7 +110,7 @@ class Format(ABC):
                 reference, candidate, gate.photographs() if photos is None else photos, gate.LIMITS[precision]
             )
             parity = replace(parity, int8_share=int8_share)
-            folders.write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
+            write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
                 raise SetupError(
                     f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
