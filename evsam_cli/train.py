@@ -54,6 +54,7 @@ StartWeights = Annotated[
     ),
 ]
 Device = Annotated[str | None, options.option("Machine", "--device", help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")]
 Workers = Annotated[int | None, options.option("Machine", "--workers", help="Processes that read photos.", min=0)]
 Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
 
@@ -64,7 +65,7 @@ class MachineOptions:
 
     device: Device = None
     devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", min=1)] = None
-    precision: Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")] = None
+    precision: Precision = None
     workers: Workers = None
 
     def applied(self, config: Config) -> Config:
@@ -147,6 +148,7 @@ def detector(
     ] = False,
     epochs: Annotated[int | None, options.option("Model", "--epochs", help="Passes over the data.", min=1)] = None,
     device: Device = None,
+    precision: Precision = None,
     workers: Workers = None,
     resume: Resume = False,
 ) -> None:
@@ -155,7 +157,7 @@ def detector(
     evsam train detector -o run --data mine --val mine-val
     """
     changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
-    given = (("epochs", epochs), ("device", device), ("workers", workers))
+    given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
     typer.echo(_load("detector")(read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
 

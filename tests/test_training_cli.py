@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from training_photos import write_photos
 from typer.testing import CliRunner
@@ -134,6 +136,28 @@ def test_detector_trains_resumes_and_detects(
     assert len(found) and len(set(found.category_ids.tolist())) == 1
 
     adapted = detector.run(
-        dataclasses.replace(config, weights=str(best), epochs=1, class_aware=True), tmp_path / "more"
+        dataclasses.replace(config, weights=str(best), epochs=1, class_aware=True, precision="bf16-mixed"),
+        tmp_path / "more",
     )
     assert [category.name for category in Yolo(adapted, Settings()).categories] == ["round", "pointed"]
+
+
+def test_detector_in_bfloat16() -> None:
+    """The network computes in bfloat16, the loss gets float32."""
+    from ultralytics.models import YOLO
+
+    torch.manual_seed(0)
+    network = YOLO("yolov8n.yaml").model.train()
+    photos = torch.rand(1, 3, 64, 64)
+    plain = network(photos)
+    detector._in_bfloat16(SimpleNamespace(model=network, device=torch.device("cpu")))
+    mixed = network(photos)
+    assert mixed.keys() == plain.keys()
+    scores = (mixed["scores"], plain["scores"])
+    assert all(score.dtype == torch.float32 for score in scores)
+    assert 0 < (scores[0] - scores[1]).abs().mean() < 0.05 * scores[1].abs().mean()
+
+
+def test_detector_precision_is_checked(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="32-true or bf16-mixed, not 'half'"):
+        evsam_train("detector", "-o", tmp_path, "--recipe", "objects", "--data", photos, "--precision", "half")

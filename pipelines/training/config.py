@@ -166,7 +166,7 @@ class DistillConfig:
 class DetectorConfig:
     """A YOLO detector on the same masks. model: "yolov8n" to "yolov8x"; weights: a .pt to start from, "" for a random
     start, None for the model's own; class_aware: keep the data's classes, told apart by name; else everything is
-    "object". options: more arguments of ultralytics' trainer.
+    "object". precision: "32-true" or "bf16-mixed", the network's; options: more arguments of ultralytics' trainer.
     """
 
     model: str
@@ -178,9 +178,14 @@ class DetectorConfig:
     validation: DataConfig | None = None
     class_aware: bool = False
     device: str = "auto"
+    precision: str = "32-true"
     workers: int = 4
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise UsageError(f"a detector's precision is 32-true or bf16-mixed, not {self.precision!r}")
 
 
 Config = TypeVar("Config")

@@ -41,12 +41,15 @@ def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
     model, arguments = (YOLO(last), {"resume": True}) if last.exists() else (_model(config), _arguments(config, folder))
     model.add_callback("on_fit_epoch_end", _report)
+    if config.precision == "bf16-mixed":
+        model.add_callback("on_train_start", _in_bfloat16)
     model.train(**arguments)
     return folder / "run" / "weights" / "best.pt"
 
 
 def _arguments(config: DetectorConfig, folder: Path) -> dict[str, Any]:
-    """What ultralytics' trainer is told. Its mixed precision is off: it would download a model to test itself with."""
+    """What ultralytics' trainer is told. Its mixed precision is off: it would download a model to test itself with, and
+    does not work on a CPU."""
     return {
         "data": str(layout(config, folder / "data")),
         "imgsz": config.size,
@@ -130,6 +133,29 @@ def _model(config: DetectorConfig) -> Any:
         model.load(network)
         model.ckpt = {"model": network}  # tells the trainer that there are weights to take over
     return model
+
+
+def _in_bfloat16(trainer: Any) -> None:
+    """Run the network that is trained in mixed bfloat16; the loss stays fp32, as does the averaged network, which is
+    validated and saved."""
+    import torch
+
+    network, predict = trainer.model, trainer.model.predict
+
+    def mixed(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(trainer.device.type, torch.bfloat16):
+            return _floats(predict(*args, **kwargs))
+
+    network.predict = mixed
+
+
+def _floats(value: Any) -> Any:
+    """Nested lists, tuples and dicts of tensors, with the tensors in fp32."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_floats(item) for item in value)
+    return value.float()
 
 
 def _report(trainer: Any) -> None:
