@@ -90,7 +90,9 @@ Save = Annotated[list[str], option("Output", "--save", metavar="KIND,...", help=
 Quiet = Annotated[bool, option("Output", "--quiet", "-q", help="Print errors only.")]
 
 Resume = Annotated[bool, option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
-Overwrite = Annotated[bool, option("Long runs", "--overwrite", help="Start anew although OUT holds a run.")]
+Overwrite = Annotated[
+    bool, option("Long runs", "--overwrite", help="Start anew although OUT holds a run; its files are replaced.")
+]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from pipelines.errors import UsageError
 from pipelines.files import replacing, write_json
 from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, scratch_folder
-from pipelines.outputs import OUTPUTS, Destination
+from pipelines.outputs import OUTPUTS, Destination, remove_outputs
 from pipelines.run import Summary, tally
 from pipelines.sources import Source, image_ids
 from pipelines.stages import writing
@@ -32,7 +32,10 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     with writing(output), ExitStack() as stack:
         journals = [stack.enter_context(Journal(part)) for part in parts]
         owners = _owners(sources, parts, journals)
-        begin(output, settings, plan(output, settings, sources, resume=False, overwrite=overwrite), fresh=True)
+        planned = plan(output, settings, sources, resume=False, overwrite=overwrite)
+        if overwrite:
+            remove_outputs(output, settings["save"])
+        begin(output, settings, planned, fresh=True)
         joined = stack.enter_context(Journal(output))
         for source in sources:
             for record in journals[owners[source.name]].records({source.name: ids[source.name]}):

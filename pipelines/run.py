@@ -24,7 +24,7 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.files import write_json
 from pipelines.images import MAX_PIXELS, load
 from pipelines.journal import Journal, begin, plan, scratch_folder
-from pipelines.outputs import OUTPUTS, Destination, Output
+from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.records import Record, Status, instance_records
 from pipelines.sources import Source, image_ids, is_url, resolve, shard
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
@@ -43,7 +43,8 @@ class RunConfig:
 
     save: names of `OUTPUTS`; output_options: by name, keyword arguments that an output takes. batch: images handled
     together, None for what the job likes. shard: (i, n), the i-th of n parts. resume: go on with the run in `output`;
-    overwrite: start anew although there is one. offline: never touch the network, None for what EVSAM_OFFLINE says.
+    overwrite: start anew although there is one, and delete what it wrote for the same outputs. offline: never touch the
+    network, None for what EVSAM_OFFLINE says.
     """
 
     sources: tuple[str, ...]
@@ -147,6 +148,7 @@ def run(
     }
     found = resolve(config.sources, output=config.output)
     _check_offline(config, found)
+    _check_kept(config, found)
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     ids = image_ids(sources)
     part = shard(sources, *config.shard)
@@ -156,6 +158,8 @@ def run(
     start = time.perf_counter()
     clock = StageClock()
     with writing(config.output):
+        if config.overwrite:
+            remove_outputs(config.output, config.save)
         begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
         categories = {category.id: category for category in job.categories}
         destination = Destination(config.output, scratch_folder(config.output), categories)
@@ -209,6 +213,14 @@ def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
     urls = [source.location for source in sources if is_url(source.location)]
     if offline and urls:
         raise UsageError(f"{urls[0]} is on the network, but this is an offline run: fetch it first, or drop --offline")
+
+
+def _check_kept(config: RunConfig, sources: Iterable[Source]) -> None:
+    """Raise UsageError when a run that starts anew would delete an image that it is to read."""
+    removed = [path.resolve() for path in files_of(config.output, config.save)] if config.overwrite else []
+    for location in (Path(source.location).resolve() for source in sources if removed):
+        if any(location.is_relative_to(path) for path in removed):
+            raise UsageError(f"{location} lies in what --overwrite deletes: choose another output folder")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def peak_memory_mib() -> float:
     with the peak of the one that started it."""
     status = Path("/proc/self/status")
     if status.exists():
-        return round(next(int(line.split()[1]) for line in status.open() if line.startswith("VmHWM:")) / 2**10, 1)
+        lines = status.read_text("utf-8").splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10, 1)
     if sys.platform == "win32":
         import psutil
 

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from pipelines import rle
 from pipelines.errors import ImageError
-from pipelines.outputs import OUTPUTS, Destination, Output
+from pipelines.outputs import OUTPUTS, Destination, Output, remove_outputs
 from pipelines.records import Record, instance_records
 from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
 
@@ -90,6 +90,9 @@ def test_every_output_writes_its_files_and_the_same_again(name: str, destination
     write_all(build(name, destination))
     assert files(destination) == first
     assert not list(destination.scratch.iterdir())
+    destination.path("mine.txt").touch()
+    remove_outputs(destination.folder, [name])
+    assert set(files(destination)) == {"mine.txt"}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -86,6 +86,21 @@ def test_a_second_run_needs_a_decision_and_the_same_settings(photographs: list[P
     assert final_files(out) == before
 
 
+def test_overwriting_leaves_nothing_of_the_earlier_run(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 4)
+    out = tmp_path / "out"
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay,jsonl")
+    for lost in sorted(folder.iterdir())[1:]:
+        lost.unlink()
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay", "--overwrite")
+    assert [path.name for path in (out / "overlays").iterdir()] == ["photo 0000.jpg.jpg"]
+    assert (out / "records.jsonl").exists(), "another kind of file, which the second run was not to write"
+    kept = sorted((out / "cutouts").rglob("*.png"))
+    assert kept and {path.parent.name for path in kept} == {"photo 0000.jpg"}
+    _, err = evsam("segment", kept[0], "-o", out, *QUICK, "--save", "cutouts", "--overwrite", code=2)
+    assert "choose another output folder" in err and kept[0].exists()
+
+
 def test_images_added_and_lost_between_runs(photographs: list[Path], tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", photographs, 4)
     out = tmp_path / "out"

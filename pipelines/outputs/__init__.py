@@ -7,10 +7,11 @@ finished; `finish` puts down the files of the whole run, streaming the records i
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pipelines.registry import Registry, Row
 
@@ -34,6 +35,9 @@ class Destination:
 
 class Output(Protocol):
     """One kind of file. Made as `Output(destination)`; inherit it and override what applies, the rest does nothing."""
+
+    files: ClassVar[tuple[str, ...]]
+    """Files and folders in the run's folder that it writes, and nobody else."""
 
     def write(self, image: Image, instances: Instances) -> None:
         """Write this image's own files."""
@@ -64,3 +68,17 @@ OUTPUTS = Registry(
         Row("jsonl", "pipelines.outputs.jsonl:Records", "one JSON record per image: records.jsonl"),
     ],
 )
+
+
+def remove_outputs(folder: Path, names: Iterable[str]) -> None:
+    """Delete what an earlier run wrote into `folder` for these outputs. Raises OSError."""
+    for file in files_of(folder, names):
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def files_of(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Every file and folder that these outputs write into `folder`."""
+    return [folder / file for name in names for file in OUTPUTS[name].load().files]

@@ -33,6 +33,7 @@ _COLUMNS = (
 class Pictures(Output):
     """`amg/<image>/<i>.png`, 8 bits, 255 on the mask and 0 off it, and `amg/<image>/metadata.csv`."""
 
+    files = ("amg",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -57,6 +58,7 @@ class Pictures(Output):
 class Rles(Output):
     """`amg_rle/<image>.json`: a list of the image's masks, as amg.py writes with --convert-to-rle."""
 
+    files = ("amg_rle",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -68,6 +70,7 @@ class Rles(Output):
 class Sa1b(Output):
     """`sa1b/<image>.json`: an image and its annotations, numbered through the run, as in SA-1B."""
 
+    files = ("sa1b",)
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:

@@ -22,6 +22,7 @@ from pipelines.records import InstanceRecord, Record
 class Results(Output):
     """`coco_results.json`: a list of every instance found. bbox and score are the detector's."""
 
+    files = ("coco_results.json",)
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
@@ -37,6 +38,7 @@ class Boxes(Output):
     classes still finds its own.
     """
 
+    files = ("coco_boxes.json",)
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
@@ -54,6 +56,7 @@ class Dataset(Output):
     Images without objects are listed; those that failed are only counted, under info.
     """
 
+    files = ("coco_dataset.json",)
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:

@@ -14,6 +14,7 @@ from pipelines.types import Image, Instances
 class Edges(Output):
     """8 bits, the size of the image: the probability of an edge in each pixel, 255 for 1."""
 
+    files = ("edges",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:

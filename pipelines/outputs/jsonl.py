@@ -14,6 +14,7 @@ from pipelines.records import Record
 class Records(Output):
     """`Record.to_line`, one a line in source order, UTF-8; read it back with `Record.from_line`."""
 
+    files = ("records.jsonl",)
     destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:

@@ -40,6 +40,7 @@ _JPEG = (
 class Overlay(Output):
     """`overlays/<image>.jpg`."""
 
+    files = ("overlays",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:

@@ -29,6 +29,7 @@ class Panoptic(Output):
     min_area: islands and holes of fewer pixels go; each entry says how many pixels that were.
     """
 
+    files = ("panoptic", "panoptic.json")
     destination: Destination
     by: Literal["area", "score"] = "area"
     min_area: int = 100

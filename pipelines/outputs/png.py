@@ -27,6 +27,7 @@ _NAME_BYTES = 100
 class InstanceIds(Output):
     """`ids/<image>.png`, 16 bits: 0 is background, i + 1 is instance i; where masks overlap, the smaller one shows."""
 
+    files = ("ids",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -47,6 +48,7 @@ class InstanceIds(Output):
 class Objects(Output):
     """`objects/<image>/<i>_<category>.png`, 8 bits, the size of the image: 255 on the object, 0 off it."""
 
+    files = ("objects",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -64,6 +66,7 @@ class Cutouts(Output):
     A mask without pixels has no cut-out; its number is left out.
     """
 
+    files = ("cutouts",)
     destination: Destination
 
     def write(self, image: Image, instances: Instances) -> None:
