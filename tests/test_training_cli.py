@@ -91,7 +91,7 @@ def test_recipes_can_be_printed() -> None:
 def test_detector_recipes_are_valid() -> None:
     for name in recipes(DetectorConfig):
         assert read_recipe(DetectorConfig, name).model == "yolov8n"
-    assert read_recipe(DetectorConfig, "objects").options["close_mosaic"] == 5
+    assert read_recipe(DetectorConfig, "objects-finish").options["close_mosaic"] == 3
 
 
 @pytest.mark.parametrize("class_aware", [False, True])

@@ -112,9 +112,10 @@ class Format(ABC):
             parity = replace(parity, int8_share=int8_share)
             write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
+                remedy = "; give it more photos like those it will see" if precision == "int8" else ""
                 raise SetupError(
                     f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
-                    f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}"
+                    f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}{remedy}"
                 )
             del candidate
             folders.keep(folder, scratch, self.files, made)
