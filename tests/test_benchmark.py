@@ -17,6 +17,7 @@ from seeded import picture
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import REFERENCE, Cost, cost_of
 from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
+from pipelines.benchmark.table import number
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
 from pipelines.export import folder
@@ -203,3 +204,11 @@ def test_wrong_requests_get_one_line(arguments: list[str], message: str, tmp_pat
     (line,) = [line for line in err.splitlines() if line.startswith("evsam: ")]
     assert message in line and not out
     assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01131, "0.0113"), (0.5, "0.500"), (1.0, "1.00"), (12.34, "12.3"), (762.0, "762")],
+)
+def test_numbers_have_three_digits_that_say_something(value: float, text: str) -> None:
+    assert number(value) == text

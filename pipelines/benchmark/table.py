@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,14 +44,14 @@ def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float])
         cells |= _timed(f"encode {batch}, ms", 1000, times, first.encoder[batch] if first else None)
     if one.encoder:
         batch = max(one.encoder)
-        cells["images/s"] = f"{batch / one.encoder[batch].median:.1f}"
+        cells["images/s"] = number(batch / one.encoder[batch].median)
     if one.boxes:
         most = max(one.boxes)
         cells |= _timed(f"{most} boxes, ms", 1000, one.boxes[most], first.boxes[most] if first else None)
     for side, times in one.everything.items():
         cells |= _timed(f"grid {side}, s", 1, times, first.everything[side] if first else None)
     for images, times in one.folder.items():
-        cells["folder, images/s"] = f"{images / times.median:.2f}"
+        cells["folder, images/s"] = number(images / times.median)
     if one.memory is not None:
         cells["peak MiB"] = f"{one.memory.process:.0f}"
         if one.memory.gpu is not None:
@@ -62,7 +63,16 @@ def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float])
 
 def _timed(title: str, scale: float, times: Times[Any], first: Times[Any] | None) -> dict[str, str]:
     values = [scale * seconds for seconds in (times.median, min(times.seconds), max(times.seconds))]
-    digits = 0 if values[0] >= 100 else 1 if values[0] >= 10 else 2
+    digits = _decimals(values[0])
     median, least, most = (f"{value:.{digits}f}" for value in values)
     cells = {title: f"{median} ({least}-{most})"}
-    return cells if first is None else cells | {f"{title[: title.index(',')]} x": f"{times.faster_than(first):.2f}"}
+    return cells if first is None else cells | {f"{title[: title.index(',')]} x": number(times.faster_than(first))}
+
+
+def number(value: float) -> str:
+    """Three digits that say something, or as many as stand before the point. value: above 0."""
+    return f"{value:.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    return max(0, 2 - math.floor(math.log10(value)))
