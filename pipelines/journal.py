@@ -123,6 +123,12 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
+def saved(folder: Path) -> list[str]:
+    """Names of the outputs that the run in `folder` writes, none when there is no run."""
+    names: list[str] = (read_settings(folder) or {}).get("save", [])
+    return names
+
+
 def read_sources(folder: Path) -> list[Source]:
     """The images of the run in `folder`, in order."""
     return [Source(**fields) for fields in json.loads((folder / STATE / "sources.json").read_text("utf-8"))]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.files import replacing, write_json
-from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, scratch_folder
+from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, saved, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination, remove_outputs
 from pipelines.run import Summary, tally
 from pipelines.sources import Source, image_ids
@@ -34,7 +34,7 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
         owners = _owners(sources, parts, journals)
         planned = plan(output, settings, sources, resume=False, overwrite=overwrite)
         if overwrite:
-            remove_outputs(output, settings["save"])
+            remove_outputs(output, [name for name in saved(output) if name in settings["save"]])
         begin(output, settings, planned, fresh=True)
         joined = stack.enter_context(Journal(output))
         for source in sources:

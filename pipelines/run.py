@@ -23,7 +23,7 @@ from pipelines import rle, run_info
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import write_json
 from pipelines.images import MAX_PIXELS, load
-from pipelines.journal import Journal, begin, plan, scratch_folder
+from pipelines.journal import Journal, begin, plan, saved, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.records import Record, Status, instance_records
 from pipelines.sources import Source, image_ids, is_url, resolve, shard
@@ -148,7 +148,8 @@ def run(
     }
     found = resolve(config.sources, output=config.output)
     _check_offline(config, found)
-    _check_kept(config, found)
+    replaced = [name for name in saved(config.output) if name in config.save] if config.overwrite else []
+    _check_kept(found, files_of(config.output, replaced))
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     ids = image_ids(sources)
     part = shard(sources, *config.shard)
@@ -158,8 +159,7 @@ def run(
     start = time.perf_counter()
     clock = StageClock()
     with writing(config.output):
-        if config.overwrite:
-            remove_outputs(config.output, config.save)
+        remove_outputs(config.output, replaced)
         begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
         categories = {category.id: category for category in job.categories}
         destination = Destination(config.output, scratch_folder(config.output), categories)
@@ -215,9 +215,9 @@ def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
         raise UsageError(f"{urls[0]} is on the network, but this is an offline run: fetch it first, or drop --offline")
 
 
-def _check_kept(config: RunConfig, sources: Iterable[Source]) -> None:
+def _check_kept(sources: Iterable[Source], removed: Sequence[Path]) -> None:
     """Raise UsageError when a run that starts anew would delete an image that it is to read."""
-    removed = [path.resolve() for path in files_of(config.output, config.save)] if config.overwrite else []
+    removed = [path.resolve() for path in removed]
     for location in (Path(source.location).resolve() for source in sources if removed):
         if any(location.is_relative_to(path) for path in removed):
             raise UsageError(f"{location} lies in what --overwrite deletes: choose another output folder")

@@ -89,7 +89,11 @@ def test_a_second_run_needs_a_decision_and_the_same_settings(photographs: list[P
 def test_overwriting_leaves_nothing_of_the_earlier_run(photographs: list[Path], tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", photographs, 4)
     out = tmp_path / "out"
-    evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay,jsonl")
+    (out / "cutouts").mkdir(parents=True)
+    (out / "cutouts" / "mine.png").touch()
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "overlay,jsonl", "--overwrite")
+    evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay", "--overwrite")
+    assert (out / "cutouts" / "mine.png").exists(), "no run had written it"
     for lost in sorted(folder.iterdir())[1:]:
         lost.unlink()
     evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay", "--overwrite")
