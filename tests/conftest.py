@@ -39,6 +39,13 @@ def photograph(photographs: list[Path]) -> np.ndarray:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the working one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """As processes of the tests have: other numbers of threads round the last bits otherwise."""
     import torch
