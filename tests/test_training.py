@@ -214,6 +214,17 @@ def test_validation_agrees_with_the_predictor(photos: Path) -> None:
     assert 0 <= figures["point_miou"] <= 1
 
 
+@pytest.mark.parametrize(("relaxed", "shares"), [(0.0, [1, 0, 0]), (0.3, [0.8, 0.1, 0.1])])
+def test_the_best_of_three_masks_learns_and_the_others_as_far_as_relaxed(
+    photos: Path, relaxed: float, shares: list[float]
+) -> None:
+    learner = finetune.Learner(tiny_sam(), short(photos, relaxed=relaxed), [])
+    losses = torch.tensor([[5.0, 1.0, 2.0, 3.0]], requires_grad=True)
+    mask, _ = learner._losses(losses, torch.zeros(1, 4), torch.zeros(1, 4), step=0)
+    mask.backward()
+    torch.testing.assert_close(losses.grad, torch.tensor([[0.0, *shares]]))
+
+
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     config = OptimiserConfig(learning_rate=1.0, warmup=10)
     rates = [learning_rate(step, 110, config) for step in range(111)]

@@ -121,7 +121,8 @@ class FinetuneConfig:
     None from the model's own. validation_photos: photos of the validation set that are used, at most.
 
     single_mask: "alternate" trains the single-mask token and the three multi-mask tokens at alternate steps, as in the
-    paper; "both" trains all four at every step.
+    paper; "both" trains all four at every step. relaxed: share of the mask loss that all three multi-mask outputs get
+    alike (arXiv 1612.00197, section 3.2); the rest goes to the best of them, in the paper all of it.
     """
 
     model: str
@@ -132,6 +133,7 @@ class FinetuneConfig:
     validation_photos: int = 500
     freeze: tuple[str, ...] = ()
     single_mask: str = "alternate"
+    relaxed: float = 0.0
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
@@ -144,6 +146,8 @@ class FinetuneConfig:
             raise UsageError(f"cannot freeze {', '.join(sorted(unknown))}; the parts are: {', '.join(PARTS)}")
         if self.single_mask not in ("alternate", "both"):
             raise UsageError(f"single_mask is 'alternate' or 'both', not {self.single_mask!r}")
+        if not 0 <= self.relaxed <= 1:
+            raise UsageError(f"relaxed is a share, 0 to 1, not {self.relaxed:g}")
 
 
 @dataclass(frozen=True)

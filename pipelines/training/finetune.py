@@ -165,8 +165,10 @@ class Learner(nn.Module):
         return low.float(), scores.float()
 
     def _losses(self, losses: Tensor, scores: Tensor, actual: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Of the three multi-mask outputs only the lowest loss counts; token 0 is the single mask."""
-        single, multi = losses[:, 0].mean(), losses[:, 1:].min(1).values.mean()
+        """Of the three multi-mask outputs the lowest loss counts, and all three for the share `relaxed`; token 0 is the
+        single mask."""
+        single, three = losses[:, 0].mean(), losses[:, 1:]
+        multi = torch.lerp(three.min(1).values, three.mean(1), self.config.relaxed).mean()
         errors = F.mse_loss(scores, actual, reduction="none")
         if self.config.single_mask == "both":
             return single + multi, errors.mean()
