@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,12 +22,13 @@ from pipelines.export import format as formats
 from pipelines.export import gate
 from pipelines.export.graphs import OPSET, EncoderGraph, graph_form, write_graphs
 from pipelines.export.graphs import _write as write
-from pipelines.export.network import Graph
+from pipelines.export.network import Graph, GraphDecoded
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
 from pipelines.sam import BACKENDS, SAMS, build_sam
 from pipelines.sam.layers import LinearAttention
 from pipelines.sam.network import Prompts, Source
+from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
 from weights import store
 
@@ -209,37 +211,40 @@ def test_gate_lets_the_careful_half_graphs_pass(
 def test_what_the_report_and_the_manifest_say(exported: Path) -> None:
     report, manifest = (json.loads((exported / name).read_text()) for name in ("parity.json", "export.json"))
     assert report["passed"] is True and report["faults"] == []
-    assert report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
+    assert 0 < report["steady"] < report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
     assert report["encoder_error"] < 1e-4 and report["worst_iou"] > 0.999
     assert manifest["files"].keys() == {path.name for path in exported.iterdir()} - {"parity.json", "export.json"}
     assert manifest["weights"] == Source(STARTER).sha256()
 
 
+class Changed:
+    """The exported network, with `change` made to the low-res logits and predicted IoUs that it decodes."""
+
+    def __init__(self, exported: Path, change: Callable[[GraphDecoded], GraphDecoded]) -> None:
+        self.inner = Onnx().load(exported, STARTER, device=CPU, precision="fp32")
+        self.change = change
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def images(self, embeddings: torch.Tensor) -> SimpleNamespace:
+        decode = self.inner.images(embeddings).decode
+        return SimpleNamespace(decode=lambda prompts: self.change(decode(prompts)))
+
+
 def test_a_tie_may_be_decided_either_way_but_a_worse_mask_not(exported: Path, photos: list[np.ndarray]) -> None:
-    reference = build_sam(STARTER)
-
-    class Turned:
-        """The exported network, its predicted IoUs in another order."""
-
-        def __init__(self) -> None:
-            self.inner = Onnx().load(exported, STARTER, device=CPU, precision="fp32")
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
-        def images(self, embeddings: torch.Tensor) -> object:
-            decode = self.inner.images(embeddings).decode
-
-            class Images:
-                def decode(self, prompts: Prompts) -> object:
-                    decoded = decode(prompts)
-                    return type(decoded)(decoded.low_res, -decoded.iou)
-
-            return Images()
-
-    parity = gate.compare(reference, type(reference)(STARTER, Turned()), photos)
+    turned = Changed(exported, lambda decoded: GraphDecoded(decoded.low_res, -decoded.iou))
+    parity = gate.compare(build_sam(STARTER), SamPredictor(STARTER, turned), photos)
     assert parity.mean_iou > 0.999 and parity.same_choice < 1
     assert parity.faults == (f"the same mask is chosen for {parity.same_choice:.1%} of prompts only",)
+
+
+@pytest.mark.parametrize(
+    ("stabilities", "steady", "worst"),
+    [([0.9, 0.5, 0.1], 2, 0.96), ([0.4, 0.9, 0.9], 2, 0.2), ([0.4, 0.3, 0.2], 0, 0.2)],
+)
+def test_steady_masks_decide_what_is_worst(stabilities: list[float], steady: int, worst: float) -> None:
+    assert gate.worst_of(np.array([0.96, 0.98, 0.2]), np.array(stabilities)) == (worst, steady)
 
 
 @pytest.mark.usefixtures("quick")

@@ -54,9 +54,17 @@ def test_what_harms_stays_in_float(encoder: Branches, outputs: bool) -> None:
     photos = list(torch.randn(3, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     work = {"plain": 12, "wide": 12, "depthwise": 36}
     for budget, names in ((0.0, set()), (0.03, {"plain"}), (10.0, {"plain", "wide"})):
-        chosen, share = int8.choose(encoder, photos, outputs=outputs, budget=budget)
+        chosen, share = int8.choose(encoder, photos, int8.watch(encoder, photos), outputs=outputs, budget=budget)
         assert set(chosen) == names
         assert share == pytest.approx(sum(work[name] for name in names) / sum(work.values()))
+
+
+@pytest.mark.parametrize(("far", "share"), [(1.5, 0.4), (4.0, 0.0)])
+def test_what_goes_far_on_one_photo_stays_in_float(encoder: Branches, far: float, share: float) -> None:
+    photos = list(torch.randn(5, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    photos[3] *= far
+    chosen = int8.choose(encoder, photos, int8.watch(encoder, photos), outputs=True, budget=10.0)
+    assert chosen[1] == pytest.approx(share)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,11 @@ def test_chosen_convolutions_become_int8_in_the_graph(
     assert weight.name.startswith("encoder.plain.weight") and list(weight.dims) == [4, 3, 1, 1]
     (scales,) = [tensor for tensor in graph.initializer if tensor.name.startswith("encoder.plain.weight_scale")]
     assert list(scales.dims) == [4]  # one per output channel
+    (step,) = [tensor for tensor in graph.initializer if tensor.name.endswith("_input_scale")]
+    least, most = int8.with_room(int8.watch(encoder, photos)["plain"].inputs)
+    assert onnx.numpy_helper.to_array(step) == pytest.approx((most - least) / 255)
+    (beside,) = [node for node in graph.node if node.op_type == "Mul"]
+    assert "input_image" in beside.input  # and not what int8 made of it
     kinds = Counter(node.op_type for node in graph.node)
     assert kinds["Conv"] == 3 and kinds["QuantizeLinear"] == 1 + backend.int8_outputs
     (got,) = backend.open(path, precision="int8", device=torch.device("cpu"))(photos[0])
