@@ -241,7 +241,7 @@ def test_a_tie_may_be_decided_either_way_but_a_worse_mask_not(exported: Path, ph
 
 @pytest.mark.parametrize(
     ("stabilities", "steady", "worst"),
-    [([0.9, 0.5, 0.1], 2, 0.96), ([0.4, 0.9, 0.9], 2, 0.2), ([0.4, 0.3, 0.2], 0, 0.2)],
+    [([0.9, 0.7, 0.1], 2, 0.96), ([0.4, 0.9, 0.9], 2, 0.2), ([0.4, 0.3, 0.2], 0, 0.2)],
 )
 def test_steady_masks_decide_what_is_worst(stabilities: list[float], steady: int, worst: float) -> None:
     assert gate.worst_of(np.array([0.96, 0.98, 0.2]), np.array(stabilities)) == (worst, steady)

@@ -121,7 +121,7 @@ def test_starter_in_int8_passes_its_gate(backend: str, photographs: list[Path], 
     halves = [bus, bus[: len(bus) // 2], bus[len(bus) // 2 :]]
     format = BACKENDS[backend].load()()
     parity = format.export(Source(STARTER), tmp_path, precision="int8", photos=[zidane], calibration=halves)
-    assert parity.faults == () and parity.int8_share > 0.5
+    assert parity.faults == () and parity.int8_share > 0.2
     assert json.loads((tmp_path / "parity.json").read_text())["int8_share"] == parity.int8_share
     sam = build_sam(STARTER, tmp_path, backend=backend, precision="int8")
     sam.set_image(zidane)
