@@ -27,8 +27,8 @@ TIE = 0.01
 MEAN, WORST = 0.99, 0.97
 """The least mask IoU: on average over all prompts, and for any one whose mask is steady."""
 STEADY = 0.7
-"""The least stability score of a steady mask. Of others a large part comes or goes with one logit, up or down: they have
-no outline to agree on.
+"""The least stability score of a steady mask. A large part of others comes or goes with one logit: they have no
+outline to agree on.
 """
 
 
