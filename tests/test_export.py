@@ -17,6 +17,7 @@ from PIL import Image as Pil
 from runs import evsam
 from seeded import weights_for
 
+from pipelines.device import PRECISIONS
 from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
 from pipelines.export import format as formats
 from pipelines.export import gate
@@ -211,7 +212,7 @@ def test_gate_lets_the_careful_half_graphs_pass(
 def test_what_the_report_and_the_manifest_say(exported: Path) -> None:
     report, manifest = (json.loads((exported / name).read_text()) for name in ("parity.json", "export.json"))
     assert report["passed"] is True and report["faults"] == []
-    assert 0 < report["steady"] < report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
+    assert report["steady"] == report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
     assert report["encoder_error"] < 1e-4 and report["worst_iou"] > 0.999
     assert manifest["files"].keys() == {path.name for path in exported.iterdir()} - {"parity.json", "export.json"}
     assert manifest["weights"] == Source(STARTER).sha256()
@@ -240,11 +241,18 @@ def test_a_tie_may_be_decided_either_way_but_a_worse_mask_not(exported: Path, ph
 
 
 @pytest.mark.parametrize(
-    ("stabilities", "steady", "worst"),
-    [([0.9, 0.7, 0.1], 2, 0.96), ([0.4, 0.9, 0.9], 2, 0.2), ([0.4, 0.3, 0.2], 0, 0.2)],
+    ("steady", "worst"), [([True, True, False], 0.96), ([False, True, True], 0.2), ([False, False, False], 0.2)]
 )
-def test_steady_masks_decide_what_is_worst(stabilities: list[float], steady: int, worst: float) -> None:
-    assert gate.worst_of(np.array([0.96, 0.98, 0.2]), np.array(stabilities)) == (worst, steady)
+def test_steady_masks_decide_what_is_worst(steady: list[bool], worst: float) -> None:
+    assert gate.worst_of(np.array([0.96, 0.98, 0.2]), np.array(steady)) == (worst, sum(steady))
+
+
+def test_only_numbers_of_8_bits_may_move_masks_that_are_not_steady(exported: Path, photos: list[np.ndarray]) -> None:
+    assert gate.STEADY.keys() == {*PRECISIONS, "int8"}
+    assert gate.STEADY["fp32"] == gate.STEADY["fp16"] == 0
+    same = Changed(exported, lambda decoded: decoded)
+    counts = [gate.compare(build_sam(STARTER), SamPredictor(STARTER, same), photos, least).steady for least in (0, 0.7)]
+    assert counts[0] == 23 > counts[1] > 0
 
 
 @pytest.mark.usefixtures("quick")

@@ -106,7 +106,8 @@ class Format(ABC):
             scratch = Path(name)
             int8_share = self._write(source, scratch, precision, where, pixels)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
-            parity = gate.compare(reference, candidate, gate.photographs() if photos is None else photos)
+            shown = gate.photographs() if photos is None else photos
+            parity = gate.compare(reference, candidate, shown, gate.STEADY[precision])
             parity = replace(parity, int8_share=int8_share)
             write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
