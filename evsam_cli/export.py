@@ -76,7 +76,8 @@ def export(
     in_int8 = f", {parity.int8_share:.0%} of the encoder's multiplications in int8" if parity.int8_share else ""
     typer.echo(
         f"Against torch in fp32: mask IoU {parity.mean_iou:.4f} on average over {parity.prompts} prompts on "
-        f"{parity.photos} photos, {parity.worst_iou:.4f} at worst of the {parity.steady} steady masks; the embedding "
-        f"differs by {parity.encoder_error:.1e} of its length{in_int8}. Files are in {output}",
+        f"{parity.photos} photos, {parity.worst_iou:.4f} at worst of the {parity.steady} steady masks and "
+        f"{parity.worst_iou_of_all:.4f} of all; the embedding differs by {parity.encoder_error:.1e} of its "
+        f"length{in_int8}. Files are in {output}",
         err=True,
     )

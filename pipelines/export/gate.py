@@ -35,9 +35,9 @@ numbers have 8 bits, they have no outline to agree on.
 @dataclass(frozen=True)
 class Parity:
     """encoder_error: the largest over photos of |theirs - torch's| / |torch's|, Euclidean. mean_iou: of the masks that
-    torch chooses; worst_iou: of the `steady` ones among them, or of all when none is. same_choice: the share of prompts
-    for which the same of three masks is chosen, or one that torch holds as good. int8_share: of the encoder's
-    multiplications. faults: why the gate stays shut; empty when it opens.
+    torch chooses; worst_iou: of the `steady` ones among them, or of all when none is; worst_iou_of_all: steady or not.
+    same_choice: the share of prompts for which the same of three masks is chosen, or one that torch holds as good.
+    int8_share: of the encoder's multiplications. faults: why the gate stays shut; empty when it opens.
     """
 
     photos: int
@@ -46,6 +46,7 @@ class Parity:
     encoder_error: float
     mean_iou: float
     worst_iou: float
+    worst_iou_of_all: float
     same_choice: float
     int8_share: float = 0.0
     faults: tuple[str, ...] = field(init=False)
@@ -107,7 +108,16 @@ def compare(
     iou, chosen = np.concatenate(ious), np.concatenate(same)
     worst, count = worst_of(iou, np.array(stabilities) >= steady)
     error = float(np.max(errors))  # NaN where one is
-    return Parity(len(errors), len(iou), count, error, float(iou.mean()), worst, float(chosen.mean()))
+    return Parity(
+        photos=len(errors),
+        prompts=len(iou),
+        steady=count,
+        encoder_error=error,
+        mean_iou=float(iou.mean()),
+        worst_iou=worst,
+        worst_iou_of_all=float(iou.min()),
+        same_choice=float(chosen.mean()),
+    )
 
 
 def worst_of(iou: Float32, steady: Bool) -> tuple[float, int]:
