@@ -104,6 +104,7 @@ def fit(options: argparse.Namespace, backend: str) -> Path:
             precision="int8",
             calibration=photographs(options.fit, slice(0, None, 2)),
             photos=photographs(options.fit, slice(1, None, 2)),
+            stability=0.7,
         )
     )
     print(f"{backend} int8: {json.dumps(parity.record())}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -36,6 +37,49 @@ def photographs() -> list[Path]:
 def photograph(photographs: list[Path]) -> np.ndarray:
     """A 640 x 480 cut of the street scene, RGB uint8."""
     return np.asarray(Pil.open(photographs[0]).convert("RGB").resize((640, 853))).copy()[200:680]
+
+
+@pytest.fixture(scope="session")
+def shown(photograph: np.ndarray) -> list[np.ndarray]:
+    """One small photograph for the parity gate."""
+    return [photograph[::2, ::2].copy()]
+
+
+@pytest.fixture(scope="session")
+def exported(shown: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter SAM as ONNX files in fp32."""
+    from pipelines.export.onnx import Onnx
+    from pipelines.sam.network import Source
+
+    folder = tmp_path_factory.mktemp("onnx")
+    Onnx().export(Source("evsam-starter"), folder, photos=shown)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter SAM's graphs in fp16."""
+    from pipelines.export.graphs import graph_form, write_graphs
+    from pipelines.sam.network import Source
+
+    folder = tmp_path_factory.mktemp("half")
+    write_graphs(graph_form(Source("evsam-starter").load(), "fp16"), folder)
+    return folder
+
+
+@pytest.fixture
+def quick(exported: Path, shown: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports take the fp32 graphs that are there already, and the gate looks at one photograph."""
+    from pipelines.export import format as formats
+    from pipelines.export import gate
+
+    def copy(_: object, folder: Path) -> None:
+        for name in ("encoder.onnx", "decoder.onnx"):
+            shutil.copy(exported / name, folder / name)
+
+    read = gate.photographs
+    monkeypatch.setattr(formats, "write_graphs", copy)
+    monkeypatch.setattr(gate, "photographs", lambda folder=None: read(folder) if folder else shown)
 
 
 @pytest.fixture

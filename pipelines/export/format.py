@@ -31,6 +31,9 @@ from weights import store
 
 PACKAGES = ("evsam", "torch", "onnx", "onnxscript")
 """What writes the ONNX files that every format starts from."""
+_UNSTEADY = "`evsam export --stability-score-thresh` lets masks without an outline differ"
+REMEDIES = {"bf16": f"; {_UNSTEADY}", "int8": f"; give it more photos like those it will see; {_UNSTEADY}"}
+"""What to do when the gate stays shut."""
 
 
 class Format(ABC):
@@ -86,11 +89,13 @@ class Format(ABC):
         precision: str = "fp32",
         photos: Iterable[UInt8] | None = None,
         calibration: Iterable[UInt8] | None = None,
+        stability: float = 0.0,
     ) -> gate.Parity:
         """Write the network's files into `folder` if the gate lets them pass, and the gate's report in any case.
 
         photos: what the gate looks at, by default the two photographs of ultralytics. calibration: others, which int8
-        takes its ranges from. Raises SetupError when the gate stays shut.
+        takes its ranges from. stability: the least stability score of a mask that counts as the worst. Raises
+        SetupError when the gate stays shut.
         """
         where = self._checked(precision, device)
         if precision == "int8" and calibration is None:
@@ -107,11 +112,11 @@ class Format(ABC):
             int8_share = self._write(source, scratch, precision, where, pixels)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
             shown = gate.photographs() if photos is None else photos
-            parity = gate.compare(reference, candidate, shown, gate.STEADY[precision])
+            parity = gate.compare(reference, candidate, shown, stability)
             parity = replace(parity, int8_share=int8_share)
             write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
             if parity.faults:
-                remedy = "; give it more photos like those it will see" if precision == "int8" else ""
+                remedy = REMEDIES.get(precision, "")
                 raise SetupError(
                     f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
                     f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}{remedy}"

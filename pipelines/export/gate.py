@@ -23,25 +23,22 @@ PHOTOS = 64
 TIE = 0.01
 """Of three masks another may be chosen only if torch predicts IoUs for both that differ by less."""
 
-
 MEAN, WORST = 0.99, 0.97
-"""The least mask IoU: on average over all prompts, and for any one whose mask is steady."""
-STEADY = {"fp32": 0.0, "fp16": 0.0, "bf16": 0.7, "int8": 0.7}
-"""The least stability score of a steady mask, by precision. A large part of others comes or goes with one logit: where
-numbers have 8 bits, they have no outline to agree on.
-"""
+"""The least mask IoU: on average over all prompts, and for any one of them."""
 
 
 @dataclass(frozen=True)
 class Parity:
     """encoder_error: the largest over photos of |theirs - torch's| / |torch's|, Euclidean. mean_iou: of the masks that
-    torch chooses; worst_iou: of the `steady` ones among them, or of all when none is; worst_iou_of_all: steady or not.
+    torch chooses; worst_iou: of the `steady` ones among them, whose stability score in torch is at least `stability`,
+    or of all when none is; worst_iou_of_all: steady or not.
     same_choice: the share of prompts for which the same of three masks is chosen, or one that torch holds as good.
     int8_share: of the encoder's multiplications. faults: why the gate stays shut; empty when it opens.
     """
 
     photos: int
     prompts: int
+    stability: float
     steady: int
     encoder_error: float
     mean_iou: float
@@ -84,9 +81,13 @@ def photographs(folder: Path | None = None, which: slice = slice(None)) -> Itera
 
 
 def compare(
-    reference: SamPredictor, candidate: SamPredictor, photos: Iterable[UInt8], steady: float = STEADY["fp32"]
+    reference: SamPredictor, candidate: SamPredictor, photos: Iterable[UInt8], stability: float = 0.0
 ) -> Parity:
-    """Run both on every photo, with boxes and clicks all over it. reference: torch in fp32. steady: see `STEADY`."""
+    """Run both on every photo, with boxes and clicks all over it.
+
+    reference: torch in fp32. stability: masks with less do not count as the worst. A prompt on nothing has a mask
+    without an outline, a large part of which comes or goes with one logit.
+    """
     errors: list[float] = []
     ious: list[Float32] = []
     stabilities: list[float] = []
@@ -106,11 +107,12 @@ def compare(
             lost = wanted.predicted_iou[every, best] - wanted.predicted_iou[every, other]
             same.append(lost < TIE)
     iou, chosen = np.concatenate(ious), np.concatenate(same)
-    worst, count = worst_of(iou, np.array(stabilities) >= steady)
+    worst, count = worst_of(iou, np.array(stabilities) >= stability)
     error = float(np.max(errors))  # NaN where one is
     return Parity(
         photos=len(errors),
         prompts=len(iou),
+        stability=stability,
         steady=count,
         encoder_error=error,
         mean_iou=float(iou.mean()),
