@@ -26,7 +26,7 @@ app = typer.Typer(
 
     A data set is a COCO or LVIS JSON file, a folder with annotations.json and images/, an SA-1B folder, or a folder
     with images/ and masks/ (PNG). Recipes hold the settings: print one with `evsam train recipe NAME`, change it, and
-    give the file as --recipe. Needs the packages of `pip install 'evsam[train]'`.""",
+    give the file as --recipe. Needs the packages of `pip install 'evsam\\[train]'`.""",
 )
 Config = TypeVar("Config", FinetuneConfig, DistillConfig)
 KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
@@ -102,7 +102,7 @@ def finetune(
     config = machine.applied(read_recipe(FinetuneConfig, recipe, changes))
     best = _load("finetune")(config, output, resume=resume)
     figures = "".join(f"  {name} {value:.4g}" for name, value in best.items())
-    typer.echo(f"{output / ('best' if best else 'last')}.safetensors{figures}")
+    _say(f"{output / ('best' if best else 'last')}.safetensors{figures}")
 
 
 @app.command()
@@ -131,7 +131,7 @@ def distill(
     changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
     config = machine.applied(read_recipe(DistillConfig, recipe, changes))
     _load("distill")(config, output, resume=resume, cache=cache)
-    typer.echo(output / "last.safetensors")
+    _say(f"{output / 'last.safetensors'}")
 
 
 @app.command()
@@ -171,6 +171,13 @@ def show_recipe(
     if name not in known:
         raise UsageError(f"no recipe {name!r}; choose one of {', '.join(known)}")
     typer.echo(known[name], nl=False)
+
+
+def _say(text: str) -> None:
+    """Print it on the first of several devices, each of which has a process."""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    rank_zero_only(typer.echo)(text)
 
 
 def _changes(data: list[str] | None, weights: str | None, validation: str | None = None) -> dict[str, Any]:

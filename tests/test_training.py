@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,14 +109,9 @@ def test_a_resumed_run_gives_the_same_bits(
         loop = dataclasses.replace(config.loop, checkpoint_every=1, log_every=1)
         finetune.run(dataclasses.replace(config, loop=loop), folder, model=tiny_sam(), **settings)
 
-    def interrupt(step: int, steps: int, config: OptimiserConfig) -> float:
-        if step == interrupted_at:
-            raise KeyboardInterrupt
-        return learning_rate(step, steps, config)
-
     train(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.training.engine.learning_rate", interrupt)
+        patch.setattr("pipelines.training.engine.learning_rate", stop_at(interrupted_at))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts")
     with pytest.raises(UsageError, match="--resume"):
@@ -128,6 +124,36 @@ def test_a_resumed_run_gives_the_same_bits(
     assert_equal(whole, parts)
     lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_resumed_distillation_gives_the_same_bits(tmp_path: Path, photos: Path) -> None:
+    torch.manual_seed(0)
+    teacher = SamPredictor("tiny-teacher", TorchNetwork(fold_norms(tiny_sam()), torch.device("cpu")))
+    data = (DataConfig(str(photos)), DataConfig(str(photos / "images"), weight=2))
+
+    def train(folder: Path, **settings: object) -> None:
+        torch.manual_seed(1)
+        config = DistillConfig("tiny", "tiny-teacher", steps=3, photos=2, data=data, loop=LOOP)
+        distill.run(config, folder, student=tiny_sam(), teacher=teacher, **settings)
+
+    train(tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.training.engine.learning_rate", stop_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts")
+    train(tmp_path / "parts", resume=True)
+    whole, parts = (torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 3
+    assert_equal(whole, parts)
+
+
+def stop_at(interrupted_at: int) -> Callable[[int, int, OptimiserConfig], float]:
+    def rate(step: int, steps: int, config: OptimiserConfig) -> float:
+        if step == interrupted_at:
+            raise KeyboardInterrupt
+        return learning_rate(step, steps, config)
+
+    return rate
 
 
 def assert_equal(a: object, b: object, where: str = "checkpoint") -> None:

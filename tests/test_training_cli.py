@@ -91,7 +91,7 @@ def test_recipes_can_be_printed() -> None:
 def test_detector_recipes_are_valid() -> None:
     for name in recipes(DetectorConfig):
         assert read_recipe(DetectorConfig, name).model == "yolov8n"
-    assert read_recipe(DetectorConfig, "objects-finish").options["close_mosaic"] == 3
+    assert read_recipe(DetectorConfig, "objects").options["nbs"] == 16
 
 
 @pytest.mark.parametrize("class_aware", [False, True])
@@ -130,8 +130,12 @@ def test_detector_trains_resumes_and_detects(
             detector.run(config, tmp_path / "run")
     with pytest.raises(UsageError, match="--resume"):
         detector.run(config, tmp_path / "run")
+    with pytest.raises(UsageError, match="other settings"):
+        detector.run(dataclasses.replace(config, epochs=3), tmp_path / "run", resume=True)
     best = detector.run(config, tmp_path / "run", resume=True)
-    assert "epoch 2/2" in capfd.readouterr().out
+    assert [line.split("  ")[0] for line in capfd.readouterr().out.splitlines()] == ["epoch 2/2"]
+    finished = best.read_bytes()
+    assert detector.run(config, tmp_path / "run", resume=True) == best and best.read_bytes() == finished
     found = Yolo(best, Settings(conf=0.0))([Image("a", open_source(photos)[0].pixels())])[0]
     assert len(found) and len(set(found.category_ids.tolist())) == 1
 

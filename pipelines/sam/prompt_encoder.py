@@ -37,7 +37,8 @@ class RandomFourier(nn.Module):
 
     def forward(self, coordinates: Tensor) -> Tensor:
         """... x 2 (x, y) in [0, 1] -> ... x 256."""
-        angles = 2 * math.pi * ((2 * coordinates.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
+        with torch.autocast(coordinates.device.type, enabled=False):
+            angles = 2 * math.pi * ((2 * coordinates.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 

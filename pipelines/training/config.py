@@ -6,6 +6,7 @@ Paper: EfficientViT-SAM, arXiv 2402.05008, section 3.2.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.errors import UsageError
+from pipelines.training.limits import AMOUNT, COUNT, POSITIVE, SHARE, SIDE, keep_within
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 """The parts of the network that can be frozen."""
@@ -31,7 +33,7 @@ class DataConfig:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
+        if not 0 < self.weight < math.inf:
             raise UsageError(f"data set {self.path}: its weight is {self.weight:g}, but must be above 0")
 
 
@@ -61,6 +63,10 @@ class StageConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UsageError("a stage has either steps or epochs")
+        keep_within(
+            self, size=SIDE, photos=COUNT, masks=COUNT, steps=COUNT, epochs=POSITIVE, rate=POSITIVE, zoom=POSITIVE
+        )
+        keep_within(self, focal=AMOUNT, bce=AMOUNT, near=AMOUNT, dice=AMOUNT)
 
 
 @dataclass(frozen=True)
@@ -73,18 +79,27 @@ class AugmentConfig:
     colour: float = 0.0
     paste: float = 0.0
 
+    def __post_init__(self) -> None:
+        keep_within(self, flip=SHARE, colour=SHARE, paste=SHARE)
+        least, most = self.scale
+        if not 0 < least <= most < math.inf:
+            raise UsageError(f"scale goes from {least:g} to {most:g}: give two numbers above 0, the smaller one first")
+
 
 @dataclass(frozen=True)
 class PromptConfig:
     """box: chance of a box instead of points; box_jitter: standard deviation of a box's noise as a share of its sides
     (at most 20 px in the 1024 frame, as in SAM); points: most points of a prompt; corrections: rounds of one
-    correction point each, made at every `correct_every`-th step."""
+    correction point each, made at two steps in a row of every 2 * `correct_every`."""
 
     box: float = 0.5
     box_jitter: float = 0.1
     points: int = 10
     corrections: int = 0
     correct_every: int = 1
+
+    def __post_init__(self) -> None:
+        keep_within(self, box=SHARE, box_jitter=AMOUNT, points=COUNT, corrections=AMOUNT, correct_every=COUNT)
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,9 @@ class OptimiserConfig:
     warmup: int = 0
     clip: float = 1.0
     ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        keep_within(self, learning_rate=POSITIVE, weight_decay=AMOUNT, warmup=AMOUNT, clip=POSITIVE, ema=SHARE)
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,10 @@ class LoopConfig:
     log_every: int = 20
     checkpoint_every: int = 500
     validate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        keep_within(self, devices=COUNT, photos_at_once=COUNT, workers=AMOUNT, cache_gb=AMOUNT)
+        keep_within(self, log_every=COUNT, checkpoint_every=COUNT, validate_every=COUNT)
 
 
 @dataclass(frozen=True)
@@ -144,10 +166,13 @@ class FinetuneConfig:
         unknown = set(self.freeze) - set(PARTS)
         if unknown:
             raise UsageError(f"cannot freeze {', '.join(sorted(unknown))}; the parts are: {', '.join(PARTS)}")
+        if set(self.freeze) == set(PARTS):
+            raise UsageError("nothing is left to train: freeze at most two of the three parts")
+        if not self.stages:
+            raise UsageError("a run needs at least one stage")
         if self.single_mask not in ("alternate", "both"):
             raise UsageError(f"single_mask is 'alternate' or 'both', not {self.single_mask!r}")
-        if not 0 <= self.relaxed <= 1:
-            raise UsageError(f"relaxed is a share, 0 to 1, not {self.relaxed:g}")
+        keep_within(self, relaxed=SHARE, validation_photos=COUNT)
 
 
 @dataclass(frozen=True)
@@ -164,6 +189,9 @@ class DistillConfig:
     seed: int = 0
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(learning_rate=1e-3))
     loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        keep_within(self, steps=COUNT, photos=COUNT)
 
 
 @dataclass(frozen=True)
@@ -190,6 +218,7 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("32-true", "bf16-mixed"):
             raise UsageError(f"a detector's precision is 32-true or bf16-mixed, not {self.precision!r}")
+        keep_within(self, epochs=COUNT, size=SIDE, batch=COUNT, workers=AMOUNT)
 
 
 Config = TypeVar("Config")
@@ -211,10 +240,9 @@ def read_recipe(kind: type[Config], recipe: str, changes: Mapping[str, Any] | No
     known = recipes(kind)
     if recipe not in known and not Path(recipe).is_file():
         raise UsageError(f"no recipe {recipe!r}: name one of {', '.join(known)}, or a TOML file")
-    text = known[recipe] if recipe in known else Path(recipe).read_text(encoding="utf-8")
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(known[recipe] if recipe in known else Path(recipe).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"recipe {recipe} is not TOML: {error}") from error
     config: Config = _parse(kind, {**table, **(changes or {})}, f"recipe {recipe}")
     return config
@@ -255,4 +283,7 @@ def _parse_table(kind: Any, value: Any, where: str) -> Any:
     needed = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
     if needed - set(fields):
         raise UsageError(f"{where}: {', '.join(sorted(needed - set(fields)))} is missing")
-    return kind(**fields)
+    try:
+        return kind(**fields)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,45 +19,69 @@ from pipelines.detectors import (
     quiet_ultralytics,  # noqa: F401  sets ultralytics' switches, before it is imported below
 )
 from pipelines.detectors.checkpoint import read_checkpoint
-from pipelines.device import pick_device
+from pipelines.device import check_device, pick_device
 from pipelines.errors import DataError, UsageError
 from pipelines.files import replacing, write_text
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.sources import Photo, Source, open_source
 from weights import store
 
+SETTINGS = "settings.json"
 _ORIENTATION = 0x0112  # EXIF
 
 
 def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
     """Train, or with `resume` go on with the run in `folder`; returns the path of the best weights (.pt).
 
-    The data sets are laid out for YOLO under `folder`/data, photos as links. Raises UsageError when `folder` holds a
-    run and `resume` is not given, DataError for data that cannot be used.
+    The data sets are laid out for YOLO under `folder`/data, photos as links. Raises UsageError for settings that cannot
+    be used, when `folder` holds a run and `resume` is not given, and when it is one of other settings; DataError for
+    data that cannot be used.
     """
     from ultralytics.models import YOLO
 
     folder = folder.absolute()
-    last = folder / "run" / "weights" / "last.pt"
-    if last.exists() and not resume:
+    weights = folder / "run" / "weights"
+    if not (weights / "last.pt").exists():
+        model, arguments = _model(config), _arguments(config, folder)
+        write_text(folder / SETTINGS, _as_text(config))
+    elif not resume:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
-    model, arguments = (YOLO(last), {"resume": True}) if last.exists() else (_model(config), _arguments(config, folder))
-    model.add_callback("on_fit_epoch_end", _report)
+    elif (folder / SETTINGS).read_text(encoding="utf-8") != _as_text(config):
+        raise UsageError(f"{folder} holds a run with other settings: go on with the same ones, or name another folder")
+    else:
+        model, arguments = YOLO(weights / "last.pt"), {"resume": True}
+        if model.ckpt["epoch"] < 0:  # how ultralytics marks a run that is complete
+            return weights / "best.pt"
+    model.add_callback("on_model_save", _report)
     if config.precision == "bf16-mixed":
         model.add_callback("on_train_start", _in_bfloat16)
     model.train(**arguments)
-    return folder / "run" / "weights" / "best.pt"
+    return weights / "best.pt"
+
+
+def _as_text(config: DetectorConfig) -> str:
+    """The settings that decide the weights, as JSON."""
+    settings = dataclasses.asdict(config)
+    return json.dumps({name: value for name, value in settings.items() if name not in ("device", "workers")})
 
 
 def _arguments(config: DetectorConfig, folder: Path) -> dict[str, Any]:
     """What ultralytics' trainer is told. Its mixed precision is off: it would download a model to test itself with, and
     does not work on a CPU."""
+    from ultralytics.cfg import get_cfg
+
+    device = pick_device(config.device)
+    check_device(device.split(",")[0])
+    try:
+        get_cfg(overrides=config.options)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise UsageError(f"[options] for ultralytics' trainer: {str(error).strip().splitlines()[0]}") from error
     return {
         "data": str(layout(config, folder / "data")),
         "imgsz": config.size,
         "epochs": config.epochs,
         "batch": config.batch,
-        "device": pick_device(config.device),
+        "device": device,
         "workers": config.workers,
         "seed": config.seed,
         "project": str(folder),
@@ -96,8 +122,8 @@ def _lay(source: Source, index: int, folder: Path, name: str, names: Sequence[st
     photo = source[index]
     classes = {key: names.index(value) if value in names else 0 for key, value in source.categories.items()}
     path = folder / "images" / f"{name}{photo.path.suffix.lower()}"
+    write_text(folder / "labels" / f"{name}.txt", label_lines(photo, classes))  # reads the photo, and says if it cannot
     _link(photo, path)
-    write_text(folder / "labels" / f"{name}.txt", label_lines(photo, classes))
     return path
 
 
@@ -129,6 +155,8 @@ def _model(config: DetectorConfig) -> Any:
     model = YOLO(f"{config.model}.yaml")
     if config.weights != "":
         path = Path(config.weights) if config.weights else store.fetch(row.weights or row.name)
+        if not path.is_file():
+            raise UsageError(f"no weights at {path}")
         network = read_checkpoint(path)
         model.load(network)
         model.ckpt = {"model": network}  # tells the trainer that there are weights to take over
@@ -141,7 +169,8 @@ def _in_bfloat16(trainer: Any) -> None:
     import torch
 
     network, predict = trainer.model, trainer.model.predict
-    network.to(memory_format=torch.channels_last)
+    if trainer.device.type == "cpu":  # on CUDA ultralytics does so itself
+        network.to(memory_format=torch.channels_last)
 
     def mixed(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(trainer.device.type, torch.bfloat16):

@@ -26,7 +26,7 @@ from pipelines.training.config import DataConfig, DistillConfig
 from pipelines.training.data import Keys, batches
 from pipelines.training.embeddings import cache_embeddings
 from pipelines.training.finetune import starting_model
-from pipelines.training.sources import Photo, open_source
+from pipelines.training.sources import Photo, find_source
 
 
 def run(
@@ -47,7 +47,8 @@ def run(
     device = "cuda" if config.loop.device in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
     teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
     _take_decoder(student, teacher)
-    photos = [path for data in config.data for path in photo_paths(data)]
+    folders = [photo_paths(data) for data in config.data]
+    photos = [path for paths in folders for path in paths]
     if not photos:
         raise DataError("no photos to distil on: give --data PATH, or [[data]] in the recipe")
 
@@ -57,8 +58,9 @@ def run(
         return embedding
 
     name = f"{config.teacher} {config.teacher_weights or ''}".strip()
-    embeddings = cache_embeddings(name, embed, photos, cache or folder / "embeddings")
-    samples = PhotoEmbeddings(photos, embeddings, student.input_size, config.seed)
+    file = cache_embeddings(name, embed, photos, cache or folder / "embeddings")
+    weights = [data.weight for data in config.data]
+    samples = PhotoEmbeddings(folders, weights, file, student.input_size, config.seed)
 
     def stream(steps: range, rank: int, ranks: int) -> Iterator[DistillBatch]:
         keys = Keys(steps, config.photos, config.loop.photos_at_once, rank, ranks)
@@ -99,17 +101,31 @@ class Learner(nn.Module):
 
 @dataclass(frozen=True)
 class PhotoEmbeddings(Dataset[DistillBatch]):
-    """Photos and their embeddings by (step, index), drawn at random from the seed; each is a batch of one."""
+    """Photos and their embeddings by (step, index), drawn at random from the seed; each is a batch of one.
 
-    photos: Sequence[Path]
-    embeddings: NDArray[np.float16]
+    photos: of each data set; weights: how often a data set is drawn from; embeddings: the file of `cache_embeddings`,
+    in the order of all photos, mapped anew for each sample so that workers are not sent its content.
+    """
+
+    photos: Sequence[Sequence[Path]]
+    weights: Sequence[float]
+    embeddings: Path
     size: int
     seed: int
 
     def __getitem__(self, key: tuple[int, int]) -> DistillBatch:
-        i = int(np.random.default_rng([self.seed, *key]).integers(len(self.photos)))
-        embedding = torch.from_numpy(self.embeddings[i][None].astype(np.float32))
-        return DistillBatch(preprocess(Photo(self.photos[i], ()).pixels(), self.size), embedding)
+        number, i = self.draw(key)
+        start = sum(map(len, self.photos[:number]))
+        embedding = np.load(self.embeddings, mmap_mode="r")[start + i].astype(np.float32)
+        pixels = preprocess(Photo(self.photos[number][i], ()).pixels(), self.size)
+        return DistillBatch(pixels, torch.from_numpy(embedding)[None])
+
+    def draw(self, key: tuple[int, int]) -> tuple[int, int]:
+        """The number of a data set, and of a photo in it."""
+        rng = np.random.default_rng([self.seed, *key])
+        chances = np.array(self.weights) / np.sum(self.weights)
+        number = int(rng.choice(len(self.photos), p=chances))
+        return number, int(rng.integers(len(self.photos[number])))
 
 
 def collate(samples: Sequence[DistillBatch]) -> DistillBatch:
@@ -120,13 +136,14 @@ def collate(samples: Sequence[DistillBatch]) -> DistillBatch:
 def photo_paths(data: DataConfig) -> list[Path]:
     """The photos of a data set (see `sources.open_source`), or those of a plain folder, also in sub-folders."""
     path = Path(data.path)
-    try:
-        source = open_source(path, Path(data.images) if data.images else None)
-    except DataError:
-        if not path.is_dir():
-            raise
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
-    return [source[i].path for i in range(len(source))]
+    source = find_source(path, Path(data.images) if data.images else None)
+    if source is not None:
+        photos = [source[i].path for i in range(len(source))]
+    else:
+        photos = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+    if not photos:
+        raise DataError(f"{path} holds no photos")
+    return photos
 
 
 def _take_decoder(student: Sam, teacher: SamPredictor) -> None:

@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -20,10 +19,8 @@ SHAPE = (256, 64, 64)
 _FLUSH_EVERY = 32
 
 
-def cache_embeddings(
-    teacher: str, embed: Callable[[int], Float32], photos: Sequence[Path], folder: Path
-) -> NDArray[np.float16]:
-    """The embeddings of `photos`, N x 256 x 64 x 64 float16, read-only, mapped from `folder`/embeddings.npy.
+def cache_embeddings(teacher: str, embed: Callable[[int], Float32], photos: Sequence[Path], folder: Path) -> Path:
+    """The file of the embeddings of `photos`, `folder`/embeddings.npy: N x 256 x 64 x 64 float16, to be mapped.
 
     teacher: what made them, kept beside them; embed: number of a photo -> 256 x 64 x 64, called for those that the
     folder does not hold yet. Raises UsageError when the folder holds another teacher's embeddings or other photos'.
@@ -50,7 +47,7 @@ def cache_embeddings(
             done[pending] = True
             done.flush()
             pending.clear()
-    return np.asarray(np.load(file, mmap_mode="r"))
+    return file
 
 
 def _digest(photos: Sequence[Path]) -> str:

@@ -70,8 +70,12 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
 
     Writes to `folder`: checkpoint.pt, best.safetensors and last.safetensors (averaged weights, official layout),
     metrics.jsonl, and tensorboard/. Raises DivergedError on a non-finite loss or gradient; the last checkpoint is then
-    kept as it was. Raises UsageError when the folder holds a run and `resume` is not given, or one of other settings.
+    kept as it was. Raises UsageError when the folder holds a run and `resume` is not given, or one of other settings,
+    and when the devices cannot share the photos evenly.
     """
+    for phase in job.phases:
+        if phase.photos % job.loop.devices:
+            raise UsageError(f"{phase.photos} photos per step cannot be shared evenly by {job.loop.devices} devices")
     if (folder / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
     fabric = _fabric(job.loop)
@@ -124,7 +128,7 @@ class _Run:
 
     def take_step(self, batches: Iterator[Batch], photos: int, step: int) -> dict[str, float]:
         """One optimiser step; returns the losses, averaged over its batches."""
-        own = -(-photos // self.fabric.world_size)
+        own = photos // self.fabric.world_size
         parts = -(-own // self.job.loop.photos_at_once)
         sums: dict[str, Tensor] = {}
         for part in range(parts):
@@ -161,27 +165,32 @@ class _Run:
         return figures
 
     def save(self, step: int) -> None:
-        """Replace the checkpoint and the last averaged weights in one step each."""
-        if self.fabric.is_global_zero:
-            weights = self.job.model.state_dict()
-            broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-            if broken:
-                raise self._diverged(step, f"{broken[0]} is no longer finite")
-            state = {
-                "step": step,
-                "best": self.best,
-                "config": _as_text(self.job),
-                "model": weights,
-                "average": self.average.state_dict(),
-                "adam": self.adam.state_dict(),
-            }
-            try:
-                with replacing(self.folder / CHECKPOINT) as path:
-                    torch.save(state, path)
-                self._export("last.safetensors", step)
-            except (OSError, RuntimeError) as error:
-                raise SetupError(f"{self.folder}: the checkpoint cannot be written ({error})") from error
-        self.fabric.barrier()
+        """Replace the checkpoint and the last averaged weights in one step each; what stops one device stops all."""
+        fault = self.fabric.broadcast(self._write(step) if self.fabric.is_global_zero else None)
+        if fault is not None:
+            raise fault
+
+    def _write(self, step: int) -> EvsamError | None:
+        """Returns why it could not be done."""
+        weights = self.job.model.state_dict()
+        broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        if broken:
+            return self._diverged(step, f"{broken[0]} is no longer finite")
+        state = {
+            "step": step,
+            "best": self.best,
+            "config": _as_text(self.job),
+            "model": weights,
+            "average": self.average.state_dict(),
+            "adam": self.adam.state_dict(),
+        }
+        try:
+            with replacing(self.folder / CHECKPOINT) as path:
+                torch.save(state, path)
+            self._export("last.safetensors", step)
+        except (OSError, RuntimeError) as error:
+            return SetupError(f"{self.folder}: the checkpoint cannot be written ({error})")
+        return None
 
     def saved(self) -> bool:
         return (self.folder / CHECKPOINT).is_file()

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from pipelines.errors import UsageError
 from pipelines.sam import SAMS
 from pipelines.sam.frame import MEAN, STD
-from pipelines.sam.model import Sam, load
+from pipelines.sam.model import Architecture, Sam, load
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
 from pipelines.training.losses import mask_iou, mask_loss
 from pipelines.training.prompts import correction_points
 from pipelines.training.sources import Source, open_source
-from pipelines.training.validation import mean_ious
+from pipelines.training.validation import check_objects, mean_ious
 from pipelines.training.window import CELLS, Window, draw_window
 
 
@@ -39,6 +39,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     validate = None
     if config.validation:
         held_out = open_source(Path(config.validation.path), _folder(config.validation.images))
+        check_objects(held_out, config.validation_photos)
         validate = partial(mean_ious, source=held_out, photos=config.validation_photos, size=model.input_size)
     job = engine.Job(
         name=config.model,
@@ -58,9 +59,9 @@ def starting_model(name: str, weights: str | None) -> Sam:
     """The trainable network called `name`. weights: a checkpoint, "" for a random start, None for the model's own."""
     row = SAMS[name]
     architecture = row.load()(**row.options)
-    model = architecture.build()
-    if not isinstance(model, Sam):
+    if not isinstance(architecture, Architecture):
         raise UsageError(f"{name} cannot be trained: only the EfficientViT-SAM models can")
+    model = architecture.build()
     if weights == "":
         return model
     from weights import loading, store
@@ -183,7 +184,7 @@ class Learner(nn.Module):
 
     def _round_count(self, step: int) -> int:
         prompts = self.config.prompts
-        return 1 + (prompts.corrections if step % prompts.correct_every == 0 else 0)
+        return 1 + (prompts.corrections if step // 2 % prompts.correct_every == 0 else 0)
 
 
 def normalise(pixels: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -205,7 +206,7 @@ def _phases(
 ) -> Iterator[engine.Phase]:
     start = 0
     for steps, stage in stages:
-        if stage.size * 64 % model.input_size or stage.size % 32:
+        if stage.size * 64 % model.input_size or stage.size % 32 or stage.size > model.input_size:
             raise UsageError(f"size {stage.size}: {config.model} trains at multiples of 32 up to {model.input_size}")
         low = 4 * 64 * stage.size // model.input_size
         samples = TrainingSet(sources, config, stage, low)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image as Pil
+from PIL.PngImagePlugin import PngImageFile
 from pycocotools import mask as coco_mask
 
 from pipelines import images, rle
@@ -161,6 +162,8 @@ class PngSource:
     def __init__(self, path: Path, photos: Path | None) -> None:
         self.name = path.name
         folder = photos or path / "images"
+        if not folder.is_dir():
+            raise DataError(f"{path} has masks/, but {folder} is no folder of photos")
         self._masks = path / "masks"
         self._photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
         for photo in self._photos:
@@ -180,7 +183,10 @@ class PngSource:
         photo = self._photos[index]
         file = self._label_file(photo)
         if file.is_file():
-            values = [int(value) for value in np.unique(read_labels(file)) if value]
+            try:
+                values = [int(value) for value in np.unique(read_labels(file)) if value]
+            except OSError as error:
+                raise DataError(f"{photo}: its masks cannot be read: {error}") from error
             return Photo(photo, tuple(Region((file, value)) for value in values))
         return Photo(photo, tuple(Region((part, 0)) for part in sorted(self._object_folder(photo).glob("*.png"))))
 
@@ -188,16 +194,8 @@ class PngSource:
 def open_source(path: Path, photos: Path | None = None) -> Source:
     """The data set at `path`, told apart by what is there: see the three sources. photos: their folder, when they are
     not beside the annotations. Raises DataError for anything else, and for a data set without photos."""
-    source: Source
-    if path.suffix == ".json" and path.is_file():
-        source = CocoSource(path, photos)
-    elif (path / "annotations.json").is_file():
-        source = CocoSource(path / "annotations.json", photos)
-    elif (path / "masks").is_dir():
-        source = PngSource(path, photos)
-    elif path.is_dir() and next(path.rglob("*.json"), None):
-        source = Sa1bSource(path)
-    else:
+    source = find_source(path, photos)
+    if source is None:
         raise DataError(
             f"{path} is no data set: give a COCO or LVIS JSON file, a folder with annotations.json, an SA-1B folder "
             "(JSON beside each photo), or a folder with images/ and masks/"
@@ -207,15 +205,37 @@ def open_source(path: Path, photos: Path | None = None) -> Source:
     return source
 
 
+def find_source(path: Path, photos: Path | None = None) -> Source | None:
+    """As `open_source`, but None where nothing tells of a data set."""
+    if path.suffix == ".json" and path.is_file():
+        return CocoSource(path, photos)
+    if (path / "annotations.json").is_file():
+        return CocoSource(path / "annotations.json", photos)
+    if (path / "masks").is_dir():
+        return PngSource(path, photos)
+    if path.is_dir() and next(path.rglob("*.json"), None):
+        return Sa1bSource(path)
+    return None
+
+
 @lru_cache(maxsize=2)  # a photo's regions are read one by one
 def read_labels(path: Path) -> UInt8:
     """A mask PNG's values, H x W; palette images give their indices. Raises OSError when it cannot be read."""
-    with Pil.open(path, formats=["PNG"]) as picture:
+    with _plain_errors(path), PngImageFile(path) as picture:  # `Image.open` may be ultralytics', see pipelines.images
         if picture.width * picture.height > images.MAX_PIXELS:
             raise OSError(f"{path} claims {picture.width} x {picture.height} pixels")
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
         return np.asarray(picture)
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises for broken files into OSError."""
+    try:
+        yield
+    except (SyntaxError, ValueError) as error:
+        raise OSError(f"{path} is no PNG that can be read: {error}") from error
 
 
 def _fill_polygons(polygons: list[list[float]], height: int, width: int) -> Bool:
@@ -259,5 +279,8 @@ def _photo_root(path: Path, photos: Path | None, names: Sequence[str]) -> Path:
     found = next((root for root in candidates if exists(root)), None)
     if found is None:
         places = ", ".join(str(root) for root in candidates)
-        raise DataError(f"{path}: photo {names[0]!r} is in none of: {places}; name the folder of the photos")
+        raise DataError(
+            f"{path}: photo {names[0]!r} is in none of: {places}; name their folder as `images` under "
+            "[[data]] or [validation] in the recipe"
+        )
     return found

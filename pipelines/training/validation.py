@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.errors import DataError
 from pipelines.evaluation.clicks import next_click
 from pipelines.sam.frame import Frame, preprocess, resized
 from pipelines.sam.model import Sam
@@ -19,6 +20,13 @@ from pipelines.training.sources import Source
 from pipelines.types import Bool
 
 _PROMPTS_AT_ONCE = 32
+
+
+def check_objects(source: Source, photos: int) -> None:
+    """Raise DataError when there is nothing to validate on in the first `photos` photos of `source`."""
+    regions = (region for i in range(min(photos, len(source))) for region in source[i].regions)
+    if all(region.crowd for region in regions):
+        raise DataError(f"the validation set {source.name} has no object in its first {photos} photos")
 
 
 @torch.no_grad()
