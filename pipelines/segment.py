@@ -86,7 +86,7 @@ class SegmentJob:
         try:
             return Ready(image, self.sam.prepare(image.pixels))
         except (RuntimeError, MemoryError) as error:
-            raise _too_large(image, error) from error
+            raise too_large(image, error) from error
 
     def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
         found: list[Detections | Points | ImageError] = []
@@ -116,7 +116,7 @@ def segment_images(
     try:
         return _segment_together(sam, images, prompts, clock)
     except (RuntimeError, MemoryError) as error:
-        failure = _too_large(images[0].image, error)
+        failure = too_large(images[0].image, error)
     if len(images) == 1:
         return [failure]
     return [segment_images(sam, [ready], [each], clock)[0] for ready, each in zip(images, prompts, strict=True)]
@@ -147,7 +147,7 @@ def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, cl
         with clock("upscale"):
             masks = low_res.upscale()
     except (RuntimeError, MemoryError) as error:
-        return _too_large(image, error)
+        return too_large(image, error)
     if isinstance(prompts, Detections):
         return Instances(prompts, masks)
     if not rle.area(masks.rles[0]):
@@ -156,7 +156,7 @@ def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, cl
     return Instances(Detections(box, np.ones(1, np.float32), np.full(1, OBJECT.id, np.int64)), masks)
 
 
-def _too_large(image: Image, error: Exception) -> ImageError:
+def too_large(image: Image, error: Exception) -> ImageError:
     """Why the image failed. Raises `error` when it is not that memory ran out."""
     if not out_of_memory(error):
         raise error

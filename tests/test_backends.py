@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from runs import environment
 from seeded import picture
 
 from evsam_cli import options
-from pipelines.errors import UsageError
-from pipelines.sam import BACKENDS, build_sam
+from pipelines.errors import UsageError, WeightsError
+from pipelines.sam import BACKENDS, build_sam, torch_network
+from pipelines.sam.compiled import FILLED
 from pipelines.sam.memory import PROMPTS, Chunks, free_bytes, out_of_memory
-from pipelines.sam.network import Prompts
+from pipelines.sam.network import Prompts, Source
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.torch_network import Torch
 
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
@@ -98,6 +101,79 @@ def test_the_allocator_s_own_message_is_recognised() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout.strip() == "True"
     assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory (MPS allocated: 11.20 GB, max allowed: 18.13 GB)",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 99",
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0",
+        "TensorRT could not run it: Error Code 2: OutOfMemory (Requested size was 99 bytes.)",
+    ],
+)
+def test_every_back_end_s_message_is_recognised(text: str) -> None:
+    assert out_of_memory(RuntimeError(text))
+
+
+def test_what_the_last_few_prompts_say_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer than a full chunk, they may have met another process's peak."""
+    monkeypatch.setitem(PROMPTS.most, "cpu", 64)
+    chunks, sizes, faults = Chunks(PROMPTS, CPU, max_memory=1 << 60), [], [None, torch.OutOfMemoryError()]
+
+    def work(_: int, size: int) -> None:
+        sizes.append(size)
+        if faults and (fault := faults.pop(0)):
+            raise fault
+
+    list(chunks(65, work))
+    list(chunks(65, work))
+    assert sizes == [64, 1, 1, 64, 1]
+    faults[:] = [torch.OutOfMemoryError()]
+    list(chunks(65, work))
+    list(chunks(40, work))
+    assert sizes[5:] == [64, 32, 32, 1, 32, 8]
+
+
+def test_few_prompts_that_were_too_many_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROMPTS.most, "cpu", 64)
+    chunks, sizes = Chunks(PROMPTS, CPU, max_memory=1 << 60), []
+
+    def work(_: int, size: int) -> None:
+        sizes.append(size)
+        if size > 10:
+            raise torch.OutOfMemoryError
+
+    for _ in range(2):
+        list(chunks(20, work))
+    assert sizes == [20, 10, 10, 10, 10]
+
+
+@given(st.integers(1, 200), st.integers(0, 70), st.integers(1, 70))
+def test_chunks_are_of_sizes_that_they_are_filled_up_to(count: int, room: int, fits: int) -> None:
+    chunks = Chunks(PROMPTS, CPU, sizes=FILLED)
+    chunks.most = max(room, 1)
+    filled: list[int] = []
+
+    def work(_: int, size: int) -> None:
+        filled.append(next(each for each in FILLED if each >= size))
+        if filled[-1] > fits:
+            raise torch.OutOfMemoryError
+
+    list(chunks(count, work))
+    assert max(filled) <= chunks.most or filled[0] > fits
+
+
+def test_fp32_on_a_gpu_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_network, "check_device", torch.device)
+    for precision, device, tf32 in (("fp32", "cpu", True), ("fp16", "cuda", True), ("fp32", "cuda", False)):
+        with torch.backends.cudnn.flags(allow_tf32=True):
+            with pytest.raises(WeightsError):
+                Torch().build(Source(STARTER, Path("none.pt")), device=device, precision=precision)
+            assert torch.backends.cudnn.allow_tf32 == tf32
 
 
 @given(st.integers(0, 200), st.integers(1, 70), st.integers(1, 70))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import SetupError
-from pipelines.sam import build_sam, compiled
+from pipelines.sam import build_sam, compiled, memory
 from pipelines.sam.memory import IMAGES, PROMPTS
 from pipelines.sam.predictor import Encoded, SamPredictor
 
@@ -69,6 +69,28 @@ def test_filled_up_shapes_give_the_same_masks(photograph: np.ndarray, monkeypatc
     wanted, got = (sam.segment_batch(encoded(sam, photograph, 1), [CLICKS])[0] for sam in (eager, ours))
     torch.testing.assert_close(got.low_res, wanted.low_res, rtol=1e-4, atol=1e-3)
     assert (1, 1, 1) in seen
+
+
+def test_little_memory_means_a_smaller_size_to_fill_up_to(
+    photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROMPTS.most, "cpu", 64)
+    monkeypatch.setattr(memory, "free_bytes", lambda *_: 20 * PROMPTS.bytes)
+    sizes: list[int] = []
+
+    def watched(function: object, device: torch.device) -> object:
+        def run(*inputs: object) -> object:
+            if len(inputs) == 5:  # image, side, positions, sparse, index
+                sizes.append(len(inputs[-1]))
+            return function(*inputs)
+
+        return run
+
+    monkeypatch.setattr(compiled, "_compiled", watched)
+    ours = SamPredictor(STARTER, compiled.CompiledNetwork(build_sam(STARTER).model, torch.device("cpu")))
+    ours.set_image(photograph)
+    assert len(ours.segment_boxes(boxes(30))) == 30
+    assert sizes == [16, 16]
 
 
 def test_without_a_compiler_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipelines import rle, run_info
 from pipelines.errors import DataError, ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
@@ -23,7 +21,7 @@ from pipelines.journal import Journal, begin, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
-from pipelines.segment import NOTHING
+from pipelines.segment import NOTHING, too_large
 from pipelines.sources import Source
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
 from pipelines.types import Detections, Image, Instances
@@ -258,9 +256,8 @@ class _Loop:
                     encoded = True
                 with self.clock(_decode(prompter, model)):
                     results[prompter] = prompter.segment(model.sam, found, objects)
-            except (torch.OutOfMemoryError, MemoryError):
-                error = ImageError(f"out of memory at {image.width} x {image.height} pixels")
-                results[prompter] = [error] * len(prompter.names)
+            except (RuntimeError, MemoryError) as error:
+                results[prompter] = [too_large(image, error)] * len(prompter.names)
         return results
 
     def _write(

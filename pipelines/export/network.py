@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class GraphNetwork:
     input_size: int
     device: torch.device
     most_prompts: int | None = None
+    prompt_sizes: ClassVar[Sequence[int]] = ()
 
     def encode(self, pixels: Tensor) -> Tensor:
         (embeddings,) = self.encoder(pixels.contiguous().to(self.device))

@@ -40,6 +40,7 @@ class CompiledNetwork(TorchNetwork):
     """Compiles on the first use of each shape, which takes seconds to minutes."""
 
     most_prompts = FILLED[-1]
+    prompt_sizes = FILLED
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         super().__init__(model, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -29,43 +29,73 @@ PROMPTS = Item(usual=64, bytes=48 << 20, most={"cpu": 4})
 IMAGES = Item(usual=16, bytes=512 << 20, most={"cpu": 1})
 """In the encoder, of the largest model. One alone keeps a CPU busy; 16 are the most that a TensorRT engine takes."""
 
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch on a CPU
+    "CUDA error: out of memory",  # CUDA beside torch's allocator
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+    "Failed to allocate ",  # ONNX Runtime, OpenVINO
+    "CUDA failure 2: out of memory",  # ONNX Runtime
+    "Cuda Runtime (out of memory)",  # TensorRT
+    "OutOfMemory (Requested size was",  # TensorRT
+)
+"""What is said, by whoever runs a network, when memory runs out."""
+
 
 class Chunks:
     """Splits work on N items. max_memory: bytes that the process should not exceed on the device; None: what is free.
 
-    most: items at once at most. What has once been too many is not tried again.
+    most: items at once at most; sizes: those that fewer are filled up to, if they are. As many items as have once been
+    too many are not tried again, unless more have worked: then it was somebody else's peak.
     """
 
     def __init__(
-        self, item: Item, device: torch.device, max_memory: int | None = None, most: int | None = None
+        self,
+        item: Item,
+        device: torch.device,
+        max_memory: int | None = None,
+        most: int | None = None,
+        sizes: Sequence[int] = (),
     ) -> None:
         self.item = item
         self.device = device
         self.max_memory = max_memory
         self.most = min(item.most.get(device.type, sys.maxsize), most or sys.maxsize)
+        self.sizes = sizes
+        self.worked = 0
 
     def __call__(self, count: int, work: Callable[[int, int], R], at_once: int | None = None) -> Iterator[R]:
         """work(start, size) for consecutive parts of `count` items, at most `at_once` together."""
         start = 0
         room = free_bytes(self.device, self.max_memory) // self.item.bytes
-        size = max(min(self.most, at_once or self.item.usual, room), 1)
+        size = self._fitting(min(self.most, at_once or self.item.usual, room))
         while start < count:
+            part = min(size, count - start)
             try:
-                result = work(start, min(size, count - start))
+                result = work(start, part)
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not out_of_memory(error):
                     raise
-                size = self.most = max(min(size, count - start) // 2, 1)
+                size = self._fitting(part // 2)
+                if part >= self.worked:
+                    self.most = self.worked = size
             else:
+                self.worked = max(self.worked, part)
                 yield result
-                start += size
+                start += part
                 continue
             release(self.device)
 
+    def _fitting(self, count: int) -> int:
+        """The largest size that `count` items leave room for."""
+        return max((size for size in self.sizes if size <= count), default=max(count, 1))
+
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is torch's way, or the CPU allocator's, to say that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether `error` says that memory ran out."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in text for each in OUT_OF_MEMORY)
 
 
 def release(device: torch.device) -> None:

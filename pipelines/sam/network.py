@@ -85,7 +85,8 @@ class EncodedImages(Protocol):
 class Network(Protocol):
     """A SAM's encoder and decoder on a device. input_size: side of the encoder's input in pixels.
 
-    most_prompts: the decoder's limit in one call; None: memory alone.
+    most_prompts: the decoder's limit in one call; None: memory alone. prompt_sizes: the numbers of prompts that fewer
+    are filled up to; empty: none.
     """
 
     @property
@@ -93,6 +94,9 @@ class Network(Protocol):
 
     @property
     def most_prompts(self) -> int | None: ...
+
+    @property
+    def prompt_sizes(self) -> Sequence[int]: ...
 
     @property
     def device(self) -> torch.device: ...

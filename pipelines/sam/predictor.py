@@ -76,7 +76,7 @@ class SamPredictor:
         self.device = network.device
         self.batch = IMAGES.usual if network.device.type == "cuda" else 1
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
-        self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts)
+        self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts, network.prompt_sizes)
         self._image: Encoded | None = None
 
     def set_image(self, rgb: UInt8) -> None:

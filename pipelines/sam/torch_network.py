@@ -5,6 +5,7 @@ Whatever the precision, the linear attention and the norms are computed in float
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ class Torch:
     def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
         where = check_device(device)
         dtype = check_precision(precision, where)
+        if where.type == "cuda" and dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # it would round to 10 bits what convolutions multiply
         model = inference_form(source.load(), dtype).to(where)
         model.image_encoder.to(memory_format=torch.channels_last)
         return TorchNetwork(model, where)
@@ -41,6 +44,7 @@ class TorchNetwork:
     """A network whose `model` is in inference form, on `device`."""
 
     most_prompts: int | None = None
+    prompt_sizes: Sequence[int] = ()
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         self.model = model

@@ -16,6 +16,7 @@ from torchvision.ops import batched_nms
 from pipelines.boxes import clip, has_area, to_xyxy
 from pipelines.detectors.text import Pass, TextConfig, TextModel
 from pipelines.errors import ImageError
+from pipelines.sam.memory import out_of_memory
 from pipelines.types import Bool, Category, Detections, Float32, Image, Int64
 
 _CONTAINED = 0.9  # of a box's area inside another
@@ -55,7 +56,9 @@ class TextDetector:
         """One Detections per image, best score first. Raises ImageError when they do not fit into memory together."""
         try:
             found = self._model(images)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             sizes = ", ".join(f"{image.width} x {image.height}" for image in images[:3])
             raise ImageError(f"out of memory while looking for phrases in {sizes} pixels") from error
         return [self._decide(passes, image) for passes, image in zip(found, images, strict=True)]
