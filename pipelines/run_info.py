@@ -13,15 +13,13 @@ PACKAGES = (
     "torch",
     "torchvision",
     "onnxruntime",
+    "onnxruntime-gpu",
     "openvino",
     "tensorrt",
     "ultralytics",
     "groundingdino-py",
     "transformers",
     "tokenizers",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
     "numpy",
     "opencv-python",
     "pillow",
@@ -41,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """The hardware: processor, cores, memory, and the device that ran the models."""
+    """The hardware: processor, cores, memory, and the device that ran the models; of a GPU what drives it, too."""
     import psutil
     import torch
 
@@ -54,7 +52,14 @@ def machine(device: str) -> dict[str, Any]:
         "device": device,
     }
     if device.startswith("cuda"):
-        info["gpu"] = torch.cuda.get_device_name(device)
+        from torch.utils.collect_env import get_nvidia_driver_version, run
+
+        info |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "driver": get_nvidia_driver_version(run),  # type: ignore[no-untyped-call]
+        }
     return info
 
 
