@@ -8,7 +8,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from pipelines.errors import SetupError
 
 
 @contextmanager
@@ -26,6 +29,23 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Find out early whether the folder can be written to. Raises SetupError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the faults of a disk into a SetupError."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,15 +19,16 @@ from pathlib import Path
 DATA = Path(__file__).with_name("data")
 CLASSES = (
     "Builder",
+    "BuilderFlag",
     "IBuilderConfig",
     "ICudaEngine",
     "IExecutionContext",
     "IHostMemory",
+    "ILogger",
     "INetworkDefinition",
     "IOptimizationProfile",
     "ITensor",
     "ITimingCache",
-    "Logger",
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
     "OnnxParser",

@@ -16,7 +16,7 @@ from PIL import Image as Pil
 from runs import evsam
 
 from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
-from pipelines.export.graphs import OPSET, EncoderGraph, graph_form
+from pipelines.export.graphs import OPSETS, EncoderGraph, graph_form, write_graphs
 from pipelines.export.graphs import _write as write
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
@@ -28,7 +28,7 @@ from weights import store
 
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
-FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+FLOAT, HALF, BRAIN = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
 
 
 def shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -52,7 +52,7 @@ def test_graphs_have_the_published_names_and_open_sizes(exported: Path) -> None:
         onnx.checker.check_model(model)
         kinds = Counter(node.op_type for node in model.graph.node)
         assert not kinds.keys() & {"OneHot", "Loop", "If", "NonZero", "Tile", "ScatterND"}, kinds
-        assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+        assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSETS[torch.float32]
 
 
 @pytest.mark.parametrize("count", [1, 7, pytest.param(300, marks=pytest.mark.slow)])
@@ -110,6 +110,16 @@ def test_half_graphs_keep_norms_and_linear_attention_in_float32(half: Path) -> N
         assert {value.type.tensor_type.elem_type for value in ends} == {FLOAT}
 
 
+def test_bf16_graphs_are_valid_and_keep_norms_and_linear_attention_in_float32(tmp_path: Path) -> None:
+    write_graphs(graph_form(Source(STARTER).load(), "bf16"), tmp_path)
+    for part in ("encoder", "decoder"):
+        onnx.checker.check_model(onnx.load(tmp_path / f"{part}.onnx"), full_check=True)
+    encoder, decoder = (typed(tmp_path / f"{part}.onnx") for part in ("encoder", "decoder"))
+    assert types(encoder, "LayerNormalization") == types(encoder, "MatMul") == types(encoder, "Div") == {FLOAT}
+    assert types(encoder, "Conv") == {BRAIN}
+    assert {tensor.data_type for tensor in decoder.graph.initializer} & {HALF, BRAIN} == set()
+
+
 def test_a_query_that_sees_nothing_gives_no_nan(tmp_path: Path) -> None:
     """Its weights sum to zero: what keeps the division defined must survive the export."""
     attention = LinearAttention(32, 16, (5,)).eval().requires_grad_(False)
@@ -163,6 +173,9 @@ def test_folders_that_do_not_fit_are_refused(exported: Path, tmp_path: Path) -> 
     manifest["machine"] = {"tensorrt": "10.3.0", "gpu": "NVIDIA A100", "compute_capability": "8.0"}
     (elsewhere / "export.json").write_text(json.dumps(manifest))
     with pytest.raises(SetupError, match=r"bound to tensorrt 10\.3\.0 .* export it again"):
+        build_sam(STARTER, elsewhere, backend="onnx")
+    (elsewhere / "export.json").write_text(json.dumps({**manifest, "machine": {}, "files": {}}))
+    with pytest.raises(WeightsError, match=r"encoder\.onnx is missing, damaged or not the one that was checked"):
         build_sam(STARTER, elsewhere, backend="onnx")
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.errors import UsageError, WeightsError
-from pipelines.files import write_json
+from pipelines.files import make_folder, write_json, writing
 from weights import digest
 
 MANIFEST, REPORT = "export.json", "parity.json"
@@ -39,17 +39,19 @@ def is_export(folder: Path) -> bool:
 
 
 def clear(folder: Path, files: Sequence[str]) -> None:
-    """Make the folder, and remove an earlier export from it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST, REPORT, *files):
-        (folder / name).unlink(missing_ok=True)
+    """Make the folder, and remove an earlier export from it. Raises SetupError when it cannot be written to."""
+    make_folder(folder)
+    with writing(folder):
+        for name in (MANIFEST, REPORT, *files):
+            (folder / name).unlink(missing_ok=True)
 
 
 def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
-    """Move the files from `scratch` into the folder and write its `export.json`."""
-    for name in files:
+    """Move those of the files that are in `scratch` into the folder and write its `export.json`."""
+    kept = [name for name in files if (scratch / name).exists()]
+    for name in kept:
         shutil.move(scratch / name, folder / name)
-    digests = {name: digest.sha256(folder / name) for name in files}
+    digests = {name: digest.sha256(folder / name) for name in kept}
     write_json(folder / MANIFEST, {**asdict(made), "files": digests})
 
 
@@ -63,10 +65,10 @@ def read(folder: Path) -> Made:
         raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {MANIFEST} that fits") from error
 
 
-def verify(folder: Path, files: Sequence[str]) -> None:
-    """Raises WeightsError unless the files are there, as they were when they were checked."""
+def verify(folder: Path, needed: Sequence[str]) -> None:
+    """Raises WeightsError unless all its files, the needed ones among them, are as they were when they were checked."""
     digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    for name in files:
+    for name in dict.fromkeys([*needed, *digests]):
         path = folder / name
         if not path.is_file() or digest.sha256(path) != digests.get(name):
             raise WeightsError(

@@ -7,6 +7,7 @@ import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,8 @@ from weights import store
 
 PACKAGES = ("evsam", "torch", "onnx", "onnxscript")
 """What writes the ONNX files that every format starts from."""
+STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Packages that bring the same module."""
 _UNSTEADY = "`evsam export --stability-score-thresh` lets masks without an outline differ"
 REMEDIES = {"bf16": f"; {_UNSTEADY}", "int8": f"; give it more photos like those it will see; {_UNSTEADY}"}
 """What to do when the gate stays shut."""
@@ -39,8 +42,8 @@ REMEDIES = {"bf16": f"; {_UNSTEADY}", "int8": f"; give it more photos like those
 class Format(ABC):
     """A kind of exported file, and a back end that runs it. One file and one row of `pipelines.sam.BACKENDS` add one.
 
-    precisions: those it can run in. suffixes: of its files, the one to open first. packages: whose versions its files
-    depend on. int8_outputs: whether a convolution is in int8 only when its output is, too.
+    precisions: those it can run in. suffixes: of its files, the one to open first; others may be missing. packages:
+    whose versions its files depend on. int8_outputs: whether a convolution is in int8 only when its output is, too.
     """
 
     name: ClassVar[str]
@@ -136,12 +139,16 @@ class Format(ABC):
             raise SetupError(
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
-        folders.verify(folder, self.files)
+        folders.verify(folder, self._to_open)
         return self._open(folder, made.input_size, precision, device)
 
     @property
     def files(self) -> list[str]:
         return [f"{part}{suffix}" for part in (ENCODER, DECODER) for suffix in self.suffixes]
+
+    @property
+    def _to_open(self) -> list[str]:
+        return [f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]
 
     def _checked(self, precision: str, device: str) -> torch.device:
         where = check_device(device)
@@ -156,12 +163,7 @@ class Format(ABC):
     def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
         with torch.device("meta"):
             input_size = source.build().input_size
-        try:
-            versions = {package: metadata.version(package) for package in (*PACKAGES, *self.packages)}
-        except metadata.PackageNotFoundError as error:
-            raise SetupError(
-                f"exporting needs the package {error.name!r}: install it with `pip install 'evsam[export]'`"
-            ) from error
+        versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}
         return folders.Made(
             source.name, input_size, source.sha256(), self.name, precision, versions, self.machine(device)
         )
@@ -191,6 +193,12 @@ class Format(ABC):
         return int8_share
 
     def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
-        paths = [folder / f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]
-        encoder, decoder = (self.open(path, precision=precision, device=device) for path in paths)
+        encoder, decoder = (self.open(folder / name, precision=precision, device=device) for name in self._to_open)
         return GraphNetwork(encoder, decoder, input_size, device, self.most_prompts)
+
+
+def _version(package: str) -> str:
+    for name in (package, *STAND_INS.get(package, ())):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    raise SetupError(f"exporting needs the package {package!r}: install it with `pip install 'evsam[export]'`")

@@ -22,8 +22,8 @@ from pipelines.device import PRECISIONS
 from pipelines.sam.model import Sam
 from pipelines.sam.torch_network import inference_form
 
-OPSET = 20
-"""The first with GELU as one operator."""
+OPSETS = {torch.float32: 20, torch.float16: 20, torch.bfloat16: 22}
+"""By what the weights are: the first with GELU as one operator, and the first whose convolutions take bfloat16."""
 ENCODER, DECODER = "encoder", "decoder"
 
 
@@ -108,7 +108,7 @@ def _write(
             input_names=list(inputs),
             output_names=outputs,
             dynamic_shapes=dict(shapes),
-            opset_version=OPSET,
+            opset_version=max(OPSETS[parameter.dtype] for parameter in graph.parameters()),
             dynamo=True,
             external_data=False,
             verbose=False,

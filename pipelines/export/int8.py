@@ -27,6 +27,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
+from pipelines.errors import UsageError
 from pipelines.export.gate import relative_error
 
 BUDGET = 0.009
@@ -54,7 +55,10 @@ def quantize(encoder: nn.Module, graph: Path, photos: Sequence[Tensor], *, outpu
     """Put convolutions of `graph`, the ONNX file of `encoder`, into int8; returns their share of multiplications.
 
     photos: each 1 x 3 x S x S, as the encoder takes them. outputs: convolutions give int8 too, and not only take it.
+    Raises UsageError for a graph that does not fit into one file.
     """
+    if graph.with_name(f"{graph.name}.data").exists():
+        raise UsageError("this encoder has over 1.5 GiB of weights, too many for int8: use another precision")
     seen = watch(encoder, photos)
     chosen, share = choose(encoder, photos, seen, outputs=outputs, budget=BUDGET)
     nodes = _with_own_inputs(graph, chosen)

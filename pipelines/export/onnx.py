@@ -7,9 +7,10 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 from torch import Tensor
 
-from pipelines.errors import UsageError
+from pipelines.errors import SetupError, UsageError
 from pipelines.export.format import Format
 from pipelines.export.network import Graph
 
@@ -22,7 +23,7 @@ class Onnx(Format):
 
     name = "onnx"
     precisions = ("fp32", "fp16", "int8")
-    suffixes = (".onnx",)
+    suffixes = (".onnx", ".onnx.data")  # the second has the weights of graphs over 1.5 GiB
     packages = ("onnxruntime",)
     int8_outputs = True
 
@@ -31,17 +32,28 @@ class Onnx(Format):
             raise UsageError(f"this ONNX Runtime cannot run on {device}: use --device cpu, or install onnxruntime-gpu")
 
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
-        shutil.move(graph, target)
+        for path in graph.parent.glob(f"{graph.name}*"):
+            shutil.move(path, target.with_name(path.name))
 
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        settings = {"device_id": device.index or 0} if device.type == "cuda" else {}
-        session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDERS[device.type], settings)])
+        settings = {"device_id": device.index or 0, "use_tf32": 0} if device.type == "cuda" else {}
+        provider = PROVIDERS[device.type]
+        session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+        if provider not in session.get_providers():
+            raise SetupError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load its {provider} on {device}, as happens without "
+                "the CUDA and cuDNN that it was built for: install those, or use --device cpu"
+            )
         names = [value.name for value in session.get_inputs()]
 
         def run(*inputs: Tensor) -> list[Tensor]:
             arrays = {name: value.cpu().numpy() for name, value in zip(names, inputs, strict=True)}
-            return [torch.from_numpy(output).to(device) for output in session.run(None, arrays)]
+            try:
+                outputs = session.run(None, arrays)
+            except (EPFail, Fail, RuntimeException) as error:
+                raise RuntimeError(str(error)) from error
+            return [torch.from_numpy(output).to(device) for output in outputs]
 
         return run

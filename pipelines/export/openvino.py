@@ -35,10 +35,22 @@ class OpenVino(Format):
             "INFERENCE_PRECISION_HINT": HINTS[precision] if path.stem == ENCODER else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+        def load() -> openvino.InferRequest:
+            return openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+        request = load()
 
         def run(*inputs: Tensor) -> list[Tensor]:
-            outputs = request.infer([value.numpy() for value in inputs], share_inputs=True)
-            return [torch.from_numpy(output) for output in outputs.values()]
+            nonlocal request
+            arrays = [value.numpy() for value in inputs]
+            # `infer` of 2026.4.1 says nothing when memory runs out, and gives the outputs of the run before
+            request.start_async(arrays, share_inputs=True)
+            try:
+                request.wait()
+            except RuntimeError:
+                request = load()  # the failed one would fail once more, whatever it is given
+                raise
+            return [torch.from_numpy(output) for output in request.results.values()]
 
         return run
