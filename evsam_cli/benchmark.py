@@ -95,9 +95,9 @@ def benchmark(
     """
     from pipelines.benchmark.benchmark import benchmark as run
     from pipelines.benchmark.config import BenchmarkConfig
-    from pipelines.benchmark.report import make_folder
     from pipelines.benchmark.table import NAMES
     from pipelines.device import pick_device
+    from pipelines.files import make_folder
 
     config = BenchmarkConfig(
         sams=options.split(sams),
@@ -128,7 +128,7 @@ def benchmark(
 
 
 def _accuracy(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
+    name, _, value = text.rpartition("=")
     try:
         return name, float(value)
     except ValueError:

@@ -33,7 +33,7 @@ from seeded import weights_for
 from pipelines import run_info
 from pipelines.benchmark import works
 from pipelines.benchmark.subjects import random_weights
-from pipelines.benchmark.timing import Times, in_turn
+from pipelines.benchmark.timing import Failed, Outcome, Times, in_turn
 from pipelines.errors import EvsamError
 from pipelines.evaluation.miou import iou
 from pipelines.export.gate import photographs
@@ -148,8 +148,10 @@ def end_to_end(sam: SamPredictor, pixels: UInt8, boxes: np.ndarray) -> list[Rle]
     return list(sam.segment_boxes(boxes).rles)
 
 
-def show(title: str, times: dict[str, Times[Any]], masks: bool = False) -> None:
+def show(title: str, outcomes: dict[str, Outcome[Any]], masks: bool = False) -> None:
     """As a Markdown table; masks: results are masks, to be compared with the first's."""
+    print("".join(f"left out: {name}: {one.reason}\n" for name, one in outcomes.items() if isinstance(one, Failed)))
+    times = {name: one for name, one in outcomes.items() if isinstance(one, Times)}
     first = next(iter(times.values()))
     print(f"\n| {title} | ms | range | times as fast as plain |{' mask IoU, mean | worst |' if masks else ''}")
     print(f"| --- | ---: | --- | ---: |{' ---: | ---: |' if masks else ''}")

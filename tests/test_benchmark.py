@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,10 +16,14 @@ from PIL import Image as Pil
 from runs import evsam
 from seeded import picture
 
+from evsam_cli.benchmark import _Silent
+from pipelines import run_info
+from pipelines.benchmark import benchmark, plots
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import REFERENCE, Cost, cost_of
+from pipelines.benchmark.measured import Measured
 from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
-from pipelines.benchmark.table import number
+from pipelines.benchmark.table import number, text_rows
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
 from pipelines.export import folder
@@ -76,6 +82,31 @@ def test_works_take_turns_and_the_warm_up_does_not_count() -> None:
     assert times["B"].result == 10
 
 
+@pytest.mark.parametrize(("others", "warm_up"), [((), 1), (("torch-compiled",), 3)])
+def test_what_compiles_is_warmed_up_longer(others: tuple[str, ...], warm_up: int) -> None:
+    """On a GPU the first call of a shape compiles it, the second records it."""
+    sams = {Subject("evsam-starter", backend, "fp32"): None for backend in ("torch", *others)}
+    calls: list[str] = []
+    bench = benchmark._Bench(BenchmarkConfig(rounds=2), None, sams, CPU, _Silent())
+    bench._times("everything", (16,), lambda sam, kind: lambda: calls.append("call"))
+    assert len(calls) == len(sams) * (warm_up + 2)
+
+
+def test_a_gpu_s_drivers_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '| NVIDIA-SMI 570.86.10   Driver Version: 570.86.10   CUDA Version: 12.8 |'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    found = run_info.machine("cuda:0")
+    assert (found["gpu"], found["driver"]) == ("NVIDIA H100", "570.86.10")
+    assert (found["cuda"], found["cudnn"]) == (torch.version.cuda, torch.backends.cudnn.version())
+    assert "gpu" not in run_info.machine("cpu")
+    monkeypatch.setattr(run_info.metadata, "version", {"onnxruntime-gpu": "1.99.0"}.__getitem__)
+    monkeypatch.setattr(run_info.metadata, "PackageNotFoundError", KeyError)
+    assert run_info.versions()["onnxruntime-gpu"] == "1.99.0"
+
+
 @given(st.lists(st.tuples(st.floats(1e-3, 10), st.floats(1e-3, 10)), min_size=1), st.floats(0.1, 10))
 def test_ratios_are_taken_round_by_round(pairs: list[tuple[float, float]], factor: float) -> None:
     a, b = (Times(tuple(seconds), None) for seconds in zip(*pairs, strict=True))
@@ -110,6 +141,21 @@ def test_an_exported_folder_is_measured_as_it_is(tmp_path: Path) -> None:
     assert (exported.name, exported.weights) == ("efficientvit-sam-l0 openvino int8", tmp_path)
 
 
+def test_the_accuracy_of_an_exported_folder_is_its_own(tmp_path: Path) -> None:
+    folder.keep(tmp_path, tmp_path, [], folder.Made("evsam-starter", 512, "", "openvino", "int8", {}, {}))
+    names = ("evsam-starter", str(tmp_path))
+    for given_ones in ({names[0]: 52.3}, {names[1]: 51.9}, {names[0]: 52.3, names[1]: 51.9}):
+        subjects = subjects_of(BenchmarkConfig(names, accuracy=given_ones), {})
+        rows = [Measured(subject, Cost(1, 1), {1: Times((1.0,), None)}, {}, {}, {}, None, None) for subject in subjects]
+        header, *cells = text_rows(rows)
+        shown = [row[header.index("accuracy")] for row in cells]
+        assert shown == [f"{given_ones[name]:g}" if name in given_ones else "-" for name in names]
+        with patch.object(plots, "_save") as save:
+            plots.plot_accuracy(rows, tmp_path)
+        (axes,) = save.call_args.args[0].axes
+        assert [line.get_ydata()[0] for line in axes.lines] == list(given_ones.values())
+
+
 def test_boxes_are_fixed_and_inside_the_photo(tmp_path: Path) -> None:
     first, again = open_scene(None, 50), open_scene(None, 50)
     assert (first.boxes == again.boxes).all()
@@ -127,6 +173,7 @@ def test_a_benchmark_and_its_files(tmp_path: Path) -> None:
     place = ("-o", out, "--photo", tmp_path / "photo.png", "--device", "cpu")
     printed, err = evsam("benchmark", *place, *precisions, *sizes, "--accuracy", "evsam-starter=52.3")
     assert "Left out: evsam-starter torch int8: " in err and "encoder: 4 runs" in err
+    assert "everything: 2 runs" in err and "folder: 2 runs" in err  # one of them does not count
     assert "evsam-starter" in printed and "52.3" in printed
 
     report = json.loads((out / "benchmark.json").read_text())

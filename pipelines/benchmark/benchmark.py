@@ -16,19 +16,24 @@ from pipelines.benchmark.measured import Agreement, Measured
 from pipelines.benchmark.memory import Memory, peak_memory
 from pipelines.benchmark.report import Report
 from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
-from pipelines.benchmark.timing import Times, in_turn
+from pipelines.benchmark.timing import Failed, Outcome, in_turn, noting
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.evaluation.miou import iou
 from pipelines.sam import SAMS
+from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Masks
 
 ROUNDS = {"cpu": 5}
 ROUNDS_ELSEWHERE = 30
+WARM_UP = {"torch-compiled": 3}
+"""Rounds that do not count, by back end; 1 for others. A shape is compiled in its first call, and on a GPU recorded in
+its second.
+"""
 
 Result = TypeVar("Result")
-Table = dict[Subject, dict[int, Times[Result]]]
+Table = dict[Subject, dict[int, Outcome[Result]]]
 
 
 class Watcher(Protocol):
@@ -54,7 +59,9 @@ def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
         try:
             sams, left_out = _build(subjects, watch)
             return Report(config, list(_Bench(config, scene, sams, device, watch).measure()), left_out)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise SetupError("memory ran out: measure fewer models at once, or smaller batches") from error
 
 
@@ -94,11 +101,9 @@ class _Bench:
             sam.set_image(scene.image.pixels)
         boxes = self._times("boxes", config.boxes, lambda sam, count: works.segment_boxes(sam, scene, count))
         everything = self._times(
-            "everything", config.grids, lambda sam, side: works.segment_everything(sam, scene, side), warm_up=0
+            "everything", config.grids, lambda sam, side: works.segment_everything(sam, scene, side)
         )
-        folder = self._times(
-            "folder", config.folders, lambda sam, images: works.segment_folder(sam, scene, images), warm_up=0
-        )
+        folder = self._times("folder", config.folders, lambda sam, images: works.segment_folder(sam, scene, images))
         for subject in self.sams:
             yield Measured(
                 subject,
@@ -120,21 +125,22 @@ class _Bench:
         return found
 
     def _times(
-        self,
-        stage: str,
-        kinds: Sequence[int],
-        make: Callable[[SamPredictor, int], Callable[[], Result]],
-        warm_up: int = 1,
+        self, stage: str, kinds: Sequence[int], make: Callable[[SamPredictor, int], Callable[[], Result]]
     ) -> Table[Result]:
         """Of each subject and kind; kind by kind, the subjects in turn."""
         rounds = self.config.rounds or ROUNDS.get(self.device.type, ROUNDS_ELSEWHERE)
+        warm_up = max(WARM_UP.get(subject.backend, 1) for subject in self.sams)
         self.watch.stage(stage, len(kinds) * len(self.sams) * (rounds + warm_up))
         found: Table[Result] = {subject: {} for subject in self.sams}
         for kind in kinds:
-            jobs = {subject: make(sam, kind) for subject, sam in self.sams.items()}
+            jobs: dict[Subject, Callable[[], Result]] = {}
+            failed: dict[Subject, Failed] = {}
+            for subject, sam in self.sams.items():
+                with noting(failed, subject, self.device):
+                    jobs[subject] = make(sam, kind)
             taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=self.watch.step)
-            for subject, times in taken.items():
-                found[subject][kind] = times
+            for subject, outcome in (failed | taken).items():
+                found[subject][kind] = outcome
         return found
 
     def _agreement(self, subject: Subject, boxes: Table[Masks]) -> Agreement | None:
@@ -142,6 +148,9 @@ class _Bench:
         first = next(other for other in self.sams if other.sam == subject.sam)
         if subject == first or not self.config.boxes:
             return None
-        pairs = zip(*(boxes[one][self.config.most_boxes].result.rles for one in (subject, first)), strict=True)
+        ours, theirs = (boxes[one][self.config.most_boxes] for one in (subject, first))
+        if isinstance(ours, Failed) or isinstance(theirs, Failed):
+            return None
+        pairs = zip(ours.result.rles, theirs.result.rles, strict=True)
         overlaps = [iou(a, b) if rle.area(a) or rle.area(b) else 1.0 for a, b in pairs]
         return Agreement(first.name, sum(overlaps) / len(overlaps), min(overlaps))

@@ -15,7 +15,8 @@ class BenchmarkConfig:
     """sams, backends, precisions: every combination is measured; see `pipelines.sam.build_sam`. A folder that `evsam
     export` made may stand for a SAM, and is measured as it is.
 
-    random_weights: drawn instead of fetched. accuracy: SAM -> whatever the user goes by, higher is better. photo: see
+    random_weights: drawn instead of fetched. accuracy: SAM or folder -> whatever the user goes by, higher is
+    better. photo: see
     `works.open_scene`. batches: images at once in the encoder; boxes: numbers of boxes; grids: clicks on a side for
     segment everything; images: in the folder that is segmented with the most boxes. What is empty or 0 is not
     measured. rounds: None for what suits the device. memory: whether to measure it.

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.benchmark.cost import Cost
 from pipelines.benchmark.memory import Memory
 from pipelines.benchmark.subjects import Subject
-from pipelines.benchmark.timing import Times
+from pipelines.benchmark.timing import Outcome
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,18 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Measured:
-    """Times of one subject; what was not measured is empty or None.
+    """Times of one subject, or why there are none; what was not asked for is empty or None.
 
     encoder: by batch, of the batch; boxes: by their number; everything: by the side of its grid, with the number of
-    masks; folder: by the number of images, of all of them. agreement: None for the first subject of a SAM.
+    masks; folder: by the number of images, of all of them. agreement: None for the first subject of a SAM, and
+    without the masks.
     """
 
     subject: Subject
     cost: Cost
-    encoder: Mapping[int, Times[Any]]
-    boxes: Mapping[int, Times[Any]]
-    everything: Mapping[int, Times[int]]
-    folder: Mapping[int, Times[None]]
+    encoder: Mapping[int, Outcome[Any]]
+    boxes: Mapping[int, Outcome[Any]]
+    everything: Mapping[int, Outcome[int]]
+    folder: Mapping[int, Outcome[None]]
     agreement: Agreement | None
     memory: Memory | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from pipelines.benchmark.measured import Measured
+from pipelines.benchmark.timing import Times
 from pipelines.files import replacing
 
 
@@ -17,24 +18,24 @@ def plot_boxes(measured: Sequence[Measured], path: Path) -> None:
     """Time against the number of boxes, the image encoded before; bars from the fastest to the slowest round."""
     figure, axes = _axes("boxes of one encoded image", "ms")
     for one in measured:
-        times = one.boxes.values()
-        medians = [1000 * each.median for each in times]
-        below = [1000 * (each.median - min(each.seconds)) for each in times]
-        above = [1000 * (max(each.seconds) - each.median) for each in times]
-        axes.errorbar(list(one.boxes), medians, (below, above), marker="o", capsize=3, label=one.subject.name)
+        times = {count: each for count, each in one.boxes.items() if isinstance(each, Times)}
+        medians = [1000 * each.median for each in times.values()]
+        below = [1000 * (each.median - min(each.seconds)) for each in times.values()]
+        above = [1000 * (max(each.seconds) - each.median) for each in times.values()]
+        axes.errorbar(list(times), medians, (below, above), marker="o", capsize=3, label=one.subject.name)
     axes.set_xticks([0, *measured[0].boxes])
     axes.set_ylim(bottom=0)
     _save(figure, axes, path)
 
 
-def plot_accuracy(measured: Sequence[Measured], accuracy: Mapping[str, float], path: Path) -> None:
+def plot_accuracy(measured: Sequence[Measured], path: Path) -> None:
     """Accuracy against the encoder's throughput at the largest batch, which is on a logarithmic scale."""
     batch = max(measured[0].encoder)
     figure, axes = _axes(f"encoder, images/s at batch {batch}", "accuracy")
     for one in measured:
-        if one.subject.sam in accuracy:
-            at = (batch / one.encoder[batch].median, accuracy[one.subject.sam])
-            axes.plot(*at, marker="o", linestyle="none", label=one.subject.name)
+        times, accuracy = one.encoder[batch], one.subject.accuracy
+        if accuracy is not None and isinstance(times, Times):
+            axes.plot(batch / times.median, accuracy, marker="o", linestyle="none", label=one.subject.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -54,7 +55,8 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, axes: Axes, path: Path) -> None:
-    axes.legend(frameon=False, fontsize="small")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize="small")
     for suffix in (".png", ".svg"):
         with replacing(path.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, dpi=150)

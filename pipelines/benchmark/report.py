@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from pipelines import run_info
@@ -16,31 +15,13 @@ from pipelines.benchmark.cost import REFERENCE, cost_of
 from pipelines.benchmark.measured import Measured
 from pipelines.benchmark.subjects import Subject
 from pipelines.benchmark.table import LEGEND, NAMES, text_rows
-from pipelines.benchmark.timing import Times
-from pipelines.errors import SetupError
-from pipelines.files import write_json, write_text
+from pipelines.benchmark.timing import Failed, Outcome, Times
+from pipelines.files import write_json, write_text, writing
 
 RANDOM = (
     "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
     "ragged and fill the picture, so cutting them out costs the most it can; segment everything keeps next to none."
 )
-
-
-def make_folder(folder: Path) -> None:
-    """Find out early whether the folder can be written to. Raises SetupError."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the faults of a disk into a SetupError."""
-    try:
-        yield
-    except OSError as error:
-        raise SetupError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -54,7 +35,7 @@ class Report:
 
     def rows(self) -> list[list[str]]:
         """The table: a header, and a row of text per subject."""
-        return text_rows(self.measured, self.config.accuracy)
+        return text_rows(self.measured)
 
     @property
     def notes(self) -> list[str]:
@@ -72,7 +53,7 @@ class Report:
             if self.config.boxes:
                 plot_boxes(self.measured, folder / "boxes")
             if self.config.accuracy and self.config.batches:
-                plot_accuracy(self.measured, self.config.accuracy, folder / "accuracy")
+                plot_accuracy(self.measured, folder / "accuracy")
 
     def as_json(self) -> dict[str, Any]:
         """All there is, every single time included, in seconds and MiB."""
@@ -96,20 +77,11 @@ class Report:
             "parameters": one.cost.parameters,
             "macs": one.cost.macs,
             "efficient_error_rate": one.cost.error_rate(cost_of(REFERENCE)),
-            "accuracy": self.config.accuracy.get(subject.sam),
-            "encoder": {
-                batch: _times(times, first.encoder[batch]) | {"images_per_second": batch / times.median}
-                for batch, times in one.encoder.items()
-            },
-            "boxes": {count: _times(times, first.boxes[count]) for count, times in one.boxes.items()},
-            "everything": {
-                side: _times(times, first.everything[side]) | {"masks": times.result}
-                for side, times in one.everything.items()
-            },
-            "folder": {
-                images: _times(times, first.folder[images]) | {"images_per_second": images / times.median}
-                for images, times in one.folder.items()
-            },
+            "accuracy": subject.accuracy,
+            "encoder": _outcomes(one.encoder, first.encoder, _images_per_second),
+            "boxes": _outcomes(one.boxes, first.boxes),
+            "everything": _outcomes(one.everything, first.everything, lambda _, times: {"masks": times.result}),
+            "folder": _outcomes(one.folder, first.folder, _images_per_second),
             "agreement": asdict(one.agreement) if one.agreement else None,
             "peak_memory_mib": asdict(one.memory) if one.memory else None,
         }
@@ -125,5 +97,23 @@ class Report:
         return "\n\n".join([f"{self.date[:10]}, {where}; {versions}.", table, *self.notes]) + "\n"
 
 
-def _times(times: Times[Any], first: Times[Any]) -> dict[str, Any]:
-    return {"seconds": times.seconds, "median": times.median, "times_as_fast_as_first": times.faster_than(first)}
+def _outcomes(
+    ours: Mapping[int, Outcome[Any]],
+    firsts: Mapping[int, Outcome[Any]],
+    more: Callable[[int, Times[Any]], dict[str, Any]] = lambda _, times: {},
+) -> dict[int, dict[str, Any]]:
+    """By kind. more: what is said, given kind and times, beside the times."""
+    return {kind: _outcome(ours[kind], firsts[kind], partial(more, kind)) for kind in ours}
+
+
+def _outcome(
+    outcome: Outcome[Any], first: Outcome[Any], more: Callable[[Times[Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    if isinstance(outcome, Failed):
+        return {"failed": outcome.reason}
+    ratio = outcome.faster_than(first) if isinstance(first, Times) else None
+    return {"seconds": outcome.seconds, "median": outcome.median, "times_as_fast_as_first": ratio} | more(outcome)
+
+
+def _images_per_second(images: int, times: Times[Any]) -> dict[str, Any]:
+    return {"images_per_second": images / times.median}

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing to measure. weights: see `pipelines.sam.build_sam`; kind: what they are, in words."""
+    """One thing to measure. weights: see `pipelines.sam.build_sam`; kind: what they are, in words.
+
+    accuracy: what the user goes by.
+    """
 
     sam: str
     backend: str
@@ -31,6 +34,7 @@ class Subject:
     weights: Path | None = None
     kind: str = "its own"
     offline: bool | None = None
+    accuracy: float | None = None
 
     @property
     def name(self) -> str:
@@ -50,15 +54,18 @@ def subjects_of(config: BenchmarkConfig, drawn: Mapping[str, Path]) -> list[Subj
     """
     found = []
     for name in config.sams:
+        accuracy = config.accuracy.get(name)
         if name in SAMS:
             kind = "random" if name in drawn else "its own"
             found += [
-                Subject(name, backend, precision, config.device, drawn.get(name), kind, config.offline)
+                Subject(name, backend, precision, config.device, drawn.get(name), kind, config.offline, accuracy)
                 for backend, precision in product(config.backends, config.precisions)
             ]
         else:
-            made = folder.read(Path(name))
-            found.append(Subject(made.model, made.format, made.precision, config.device, Path(name), "exported"))
+            made, path = folder.read(Path(name)), Path(name)
+            found.append(
+                Subject(made.model, made.format, made.precision, config.device, path, "exported", accuracy=accuracy)
+            )
     return found
 
 

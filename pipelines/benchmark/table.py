@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.benchmark.cost import REFERENCE, cost_of
 from pipelines.benchmark.measured import Measured
-from pipelines.benchmark.timing import Times
+from pipelines.benchmark.timing import Failed, Outcome, Times
 
 NAMES = 3
 """Columns at the left that hold no numbers."""
@@ -19,16 +19,17 @@ LEGEND = (
 )
 
 
-def text_rows(measured: Sequence[Measured], accuracy: Mapping[str, float]) -> list[list[str]]:
-    """A header and the rows. accuracy: by SAM."""
+def text_rows(measured: Sequence[Measured]) -> list[list[str]]:
+    """A header and the rows."""
     first = measured[0] if len(measured) > 1 else None
-    rows = [_cells(one, first, accuracy) for one in measured]
+    accuracies = any(one.subject.accuracy is not None for one in measured)
+    rows = [_cells(one, first, accuracies) for one in measured]
     header = list(dict.fromkeys(title for row in rows for title in row))
     return [header, *([row.get(title, "-") for title in header] for row in rows)]
 
 
-def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float]) -> dict[str, str]:
-    """Title -> text. first: whose times the others are held against."""
+def _cells(one: Measured, first: Measured | None, accuracies: bool) -> dict[str, str]:
+    """Title -> text. first: whose times the others are held against. accuracies: whether there are any."""
     subject, cost = one.subject, one.cost
     cells = {
         "SAM": subject.sam,
@@ -38,20 +39,20 @@ def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float])
         "MACs G": f"{cost.macs / 1e9:.1f}",
         "EER": f"{cost.error_rate(cost_of(REFERENCE)):.3f}",
     }
-    if accuracy:
-        cells["accuracy"] = f"{accuracy[subject.sam]:g}" if subject.sam in accuracy else "-"
+    if accuracies:
+        cells["accuracy"] = "-" if subject.accuracy is None else f"{subject.accuracy:g}"
     for batch, times in one.encoder.items():
         cells |= _timed(f"encode {batch}, ms", 1000, times, first.encoder[batch] if first else None)
     if one.encoder:
         batch = max(one.encoder)
-        cells["images/s"] = number(batch / one.encoder[batch].median)
+        cells["images/s"] = _per_second(batch, one.encoder[batch])
     if one.boxes:
         most = max(one.boxes)
         cells |= _timed(f"{most} boxes, ms", 1000, one.boxes[most], first.boxes[most] if first else None)
     for side, times in one.everything.items():
         cells |= _timed(f"grid {side}, s", 1, times, first.everything[side] if first else None)
     for images, times in one.folder.items():
-        cells["folder, images/s"] = number(images / times.median)
+        cells["folder, images/s"] = _per_second(images, times)
     if one.memory is not None:
         cells["peak MiB"] = f"{one.memory.process:.0f}"
         if one.memory.gpu is not None:
@@ -61,12 +62,20 @@ def _cells(one: Measured, first: Measured | None, accuracy: Mapping[str, float])
     return cells
 
 
-def _timed(title: str, scale: float, times: Times[Any], first: Times[Any] | None) -> dict[str, str]:
+def _per_second(images: int, times: Outcome[Any]) -> str:
+    return times.reason if isinstance(times, Failed) else number(images / times.median)
+
+
+def _timed(title: str, scale: float, times: Outcome[Any], first: Outcome[Any] | None) -> dict[str, str]:
+    if isinstance(times, Failed):
+        return {title: times.reason}
     values = [scale * seconds for seconds in (times.median, min(times.seconds), max(times.seconds))]
     digits = _decimals(values[0])
     median, least, most = (f"{value:.{digits}f}" for value in values)
     cells = {title: f"{median} ({least}-{most})"}
-    return cells if first is None else cells | {f"{title[: title.index(',')]} x": number(times.faster_than(first))}
+    if not isinstance(first, Times):
+        return cells
+    return cells | {f"{title[: title.index(',')]} x": number(times.faster_than(first))}
 
 
 def number(value: float) -> str:

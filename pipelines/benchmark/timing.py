@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
+
+from pipelines.errors import EvsamError
+from pipelines.sam.memory import out_of_memory, release
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -30,6 +34,16 @@ class Times(Generic[Result]):
         return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A work that cannot be done, and why."""
+
+    reason: str
+
+
+Outcome = Times[Result] | Failed
+
+
 def in_turn(
     works: Mapping[Key, Callable[[], Result]],
     *,
@@ -38,20 +52,39 @@ def in_turn(
     device: torch.device,
     done: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[Key, Times[Result]]:
-    """Run every work once in each round, after `warm_up` rounds that do not count.
+) -> dict[Key, Outcome[Result]]:
+    """Run every work once in each round, after `warm_up` rounds that do not count. One that fails is not run again.
 
     done: called after every run. clock: what counts seconds, except on a GPU.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in works}
     results: dict[Key, Result] = {}
+    failed: dict[Key, Failed] = {}
     for number in range(-warm_up, rounds):
         for key, work in works.items():
-            taken, results[key] = timed(work, device, clock)
-            if number >= 0:
-                seconds[key].append(taken)
+            if key not in failed:
+                with noting(failed, key, device):
+                    taken, results[key] = timed(work, device, clock)
+                    if number >= 0:
+                        seconds[key].append(taken)
             done()
-    return {key: Times(tuple(values), results[key]) for key, values in seconds.items()}
+    return {key: failed.get(key) or Times(tuple(seconds[key]), results[key]) for key in works}
+
+
+@contextmanager
+def noting(failed: MutableMapping[Key, Failed], key: Key, device: torch.device) -> Iterator[None]:
+    """Note that `key` failed when memory runs out, or when what is done raises an EvsamError."""
+    try:
+        yield
+    except EvsamError as error:
+        failed[key] = Failed(str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        failed[key] = Failed("out of memory")
+    else:
+        return
+    release(device)
 
 
 def timed(work: Callable[[], Result], device: torch.device, clock: Callable[[], float]) -> tuple[float, Result]:
