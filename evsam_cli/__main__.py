@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import threading
 from importlib.util import find_spec
 from typing import NoReturn
 
 EXIT_INTERRUPTED = 130
+_interrupted = threading.Event()
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
 
 def _interrupt(*_: object) -> NoReturn:
     """Leave through every `finally`; Typer would turn a KeyboardInterrupt into exit code 1."""
+    _interrupted.set()
     raise SystemExit(EXIT_INTERRUPTED)
 
 
@@ -53,6 +56,8 @@ def run_command() -> None:
     try:
         app()
     except EvsamError as error:
+        if _interrupted.is_set():  # libraries may turn the way out into a fault of what they were reading
+            raise SystemExit(EXIT_INTERRUPTED) from None
         print(f"evsam: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:

@@ -59,7 +59,7 @@ class Json(Quiet):
             "reason": record.reason,
             "instances": len(record.instances),
         }
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(json.dumps(line), flush=True)
 
 
 class Plain(Quiet):

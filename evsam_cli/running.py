@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evsam_cli import options, progress
+from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.run import RunConfig, Summary, Watcher
@@ -60,6 +61,8 @@ class RunOptions:
         from pipelines.run import RunConfig
         from pipelines.sources import parse_shard
 
+        if not options.split(save):
+            raise UsageError("--save names nothing to write")
         return RunConfig(
             sources=tuple(sources),
             output=output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,6 +61,10 @@ class GivenOptions:
 
         if sum(map(bool, (self.boxes, self.box, self.point))) > 1:
             raise UsageError("--boxes, --box and --point are different ways to prompt: choose one")
+        if not self.boxes and (self.box_format is not None or self.min_score is not None):
+            raise UsageError("--box-format and --min-score are about the file of --boxes, which is missing")
+        if self.min_score is not None and math.isnan(self.min_score):
+            raise UsageError("--min-score is no number")
         if self.boxes:
             return BoxFileConfig(str(self.boxes), self.box_format, self.min_score)
         if self.box:
@@ -94,7 +99,11 @@ def segment(
     """
     from pipelines.segment import SegmentConfig, segment
 
-    prompts = given.config() or detector.config(words, finding.precision_of_reader(models.precision))
+    prompts = given.config()
+    if prompts is None:
+        prompts = detector.config(words, finding.precision_of_reader(models.precision))
+    elif detector != finding.DetectorOptions():
+        raise UsageError("--boxes, --box and --point need no detector: drop --detector and its options, such as --conf")
     images = run.config(sources, output, save, offline=models.offline)
     config = SegmentConfig(images, prompts, models.config(sam))
     run.show(output, lambda watch: segment(config, watch))

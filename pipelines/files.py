@@ -56,4 +56,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by `content` as JSON that a person can read."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, to_json(content, indent=1) + "\n")
+
+
+def to_json(content: Any, **layout: Any) -> str:
+    """JSON whose letters stay as they are, unless one is a byte of a file name that is no text."""
+    text = json.dumps(content, ensure_ascii=False, **layout)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, **layout)
+    return text

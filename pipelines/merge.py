@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
-from pipelines.files import replacing, write_json
-from pipelines.journal import STATE, Journal, begin, plan, read_settings, read_sources, saved, scratch_folder
+from pipelines.files import replacing, write_json, writing
+from pipelines.journal import STATE, Journal, begin, holding, plan, read_settings, read_sources, saved, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination, remove_outputs
 from pipelines.run import Summary, tally
 from pipelines.sources import Source, image_ids
-from pipelines.stages import writing
 from pipelines.types import Category
 
 
@@ -26,13 +25,17 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     parts: the shards' output folders, each finished. Raises UsageError when one is not a finished run, when they are
     of different runs, when an image is in none of them or in two.
     """
+    if output.resolve() in [part.resolve() for part in parts]:
+        raise UsageError(f"{output} is one of the parts: choose another folder for the whole")
     settings = _common_settings(parts)
     sources = _common_sources(parts)
     ids = image_ids(sources)
-    with writing(output), ExitStack() as stack:
-        journals = [stack.enter_context(Journal(part)) for part in parts]
+    with ExitStack() as stack:
+        journals = [stack.enter_context(Journal(part, read_only=True)) for part in parts]
         owners = _owners(sources, parts, journals)
         planned = plan(output, settings, sources, resume=False, overwrite=overwrite)
+        stack.enter_context(writing(output))
+        stack.enter_context(holding(output))
         if overwrite:
             remove_outputs(output, [name for name in saved(output) if name in settings["save"]])
         begin(output, settings, planned, fresh=True)
@@ -73,7 +76,7 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
 def _common_sources(parts: Sequence[Path]) -> list[Source]:
     sources = read_sources(parts[0])
     for part in parts[1:]:
-        if read_sources(part) != sources:
+        if [source.name for source in read_sources(part)] != [source.name for source in sources]:
             raise UsageError(f"{part} and {parts[0]} are parts of runs over different images")
     return sources
 

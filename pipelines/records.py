@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, get_args
 
 from pipelines.boxes import xyxy_to_xywh
+from pipelines.files import to_json
 from pipelines.types import Instances, Rle
 
 Status = Literal["done", "empty", "failed"]
@@ -49,7 +50,7 @@ class Record:
 
     def to_line(self) -> str:
         """One line of JSON, without the line end; equal records give equal lines."""
-        return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
+        return to_json(self.__dict__, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> Record:

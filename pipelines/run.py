@@ -23,7 +23,7 @@ from pipelines import rle, run_info
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import write_json
 from pipelines.images import MAX_PIXELS, load
-from pipelines.journal import Journal, begin, plan, saved, scratch_folder
+from pipelines.journal import Journal, begin, holding, plan, saved, scratch_folder
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.records import Record, Status, instance_records
 from pipelines.sources import Source, image_ids, is_url, resolve, shard
@@ -158,7 +158,9 @@ def run(
 
     start = time.perf_counter()
     clock = StageClock()
-    with writing(config.output):
+    with writing(config.output), holding(config.output):
+        if plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite) != sources:
+            raise UsageError(f"another run has been in {config.output} just now: try again")
         remove_outputs(config.output, replaced)
         begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
         categories = {category.id: category for category in job.categories}

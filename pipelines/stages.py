@@ -106,6 +106,8 @@ def writing(folder: object) -> Iterator[None]:
     """Turn the faults of a disk into a SetupError that says how to go on."""
     try:
         yield
+    except BrokenPipeError:  # of what is printed on the way, and not of a disk
+        raise
     except OSError as error:
         reason = _WRITE_FAULTS.get(error.errno or 0, str(error))
         raise SetupError(

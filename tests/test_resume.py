@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from runs import QUICK, evsam, final_files, photo_folder, start
 
-from pipelines.journal import Journal, begin
+from pipelines.journal import Journal, begin, holding
 from pipelines.outputs import OUTPUTS
 from pipelines.records import Record
 from pipelines.sources import Source
@@ -135,6 +136,8 @@ def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
+        with Journal(tmp_path, read_only=True) as journal:
+            assert journal.finished("a.jpg") == (b"\n" in whole[:cut]) and path.read_bytes() == whole[:cut]
         with Journal(tmp_path) as journal:
             names = [name for name in ("a.jpg", "b.jpg") if journal.finished(name)]
             assert len(names) == whole[:cut].count(b"\n")
@@ -157,3 +160,79 @@ def test_memory_does_not_grow_with_the_number_of_images(photographs: list[Path],
         peaks[count] = json.loads((tmp_path / f"out{count}/run.json").read_text())["this_run"]["peak_memory_mib"]
     print(peaks)
     assert peaks[2000] <= 1.05 * peaks[100]
+
+
+def test_an_image_whose_file_has_changed_is_done_again(photographs: list[Path], tmp_path: Path) -> None:
+    folder, out = photo_folder(tmp_path / "photos", photographs, 4), tmp_path / "out"
+    command = ("segment", folder, "-o", out, "--box", "10,10,60,60", "--device", "cpu", "--save", "jsonl")
+    evsam(*command)
+    (folder / "photo 0000.jpg").write_bytes((folder / "photo 0003.jpg").read_bytes())
+    _, err = evsam(*command, "--resume")
+    assert "3 already finished" in err
+    first, *_, last = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert first["name"] == "photo 0000.jpg" and first["instances"] == last["instances"]
+
+
+def test_a_resumed_run_refuses_new_names_for_its_images(photographs: list[Path], tmp_path: Path) -> None:
+    folders = [photo_folder(tmp_path / name, photographs, 1) for name in ("fa", "fb")]
+    command = ("--box", "10,10,60,60", "--device", "cpu", "-o", tmp_path / "out", "--save", "jsonl")
+    evsam("segment", folders[0], *command)
+    _, err = evsam("segment", *folders, *command, "--resume", code=2)
+    assert "photo 0000.jpg of the run in" in err and "would be called fa/photo 0000.jpg" in err
+    _, err = evsam("segment", folders[0], *command, "--resume", "--overwrite", code=2)
+    assert "choose one" in err
+
+
+def test_two_runs_in_one_folder_are_refused(photographs: list[Path], tmp_path: Path) -> None:
+    folder, out = photo_folder(tmp_path / "photos", photographs, 1), tmp_path / "out"
+    command = ("segment", folder, "-o", out, "--box", "10,10,60,60", "--device", "cpu", "--save", "jsonl")
+    with holding(out):
+        _, err = evsam(*command, code=2)
+        assert "another run is writing" in err
+    evsam(*command)
+    (out / ".evsam/settings.json").write_text("{")
+    _, err = evsam(*command, "--resume", code=2)
+    assert "settings.json is damaged" in err
+
+
+def test_a_part_refuses_other_images(photographs: list[Path], tmp_path: Path) -> None:
+    folder, out = photo_folder(tmp_path / "photos", photographs, 3), tmp_path / "part"
+    command = ("segment", folder, "-o", out, "--box", "10,10,60,60", "--device", "cpu", "--shard", "1/2")
+    evsam(*command)
+    (folder / "photo 0000.jpg").rename(folder / "photo 0009.jpg")
+    _, err = evsam(*command, "--resume", code=2)
+    assert "one part of a run over 3 images, and now there are others" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_a_file_name_that_is_no_text(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 1)
+    (folder / "photo 0000.jpg").rename(folder / os.fsdecode(b"bad\xff.jpg"))
+    out, _ = evsam("segment", folder, "-o", tmp_path / "out", "--box", "10,10,60,60", "--device", "cpu", "--json")
+    assert json.loads(out)["status"] == "done"
+    evsam("segment", folder, "-o", tmp_path / "out", "--box", "10,10,60,60", "--device", "cpu", "--resume")
+    assert json.loads((tmp_path / "out/run.json").read_text())["images"]["done"] == 1
+
+
+def test_output_that_is_no_longer_read_ends_quietly(photographs: list[Path], tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", photographs, 5)
+    process = start("segment", folder, "-o", tmp_path / "out", "--box", "9,9,60,60", "--device", "cpu", "--json")
+    assert process.stdout is not None and process.stderr is not None
+    assert json.loads(process.stdout.readline())["status"] == "done"
+    process.stdout.close()
+    assert process.wait(120) == 1 and "cannot write" not in process.stderr.read()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (("--box", "1,1,9,9", "--conf", "0.9"), "need no detector"),
+        (("--min-score", "0.9"), "--boxes, which is missing"),
+        (("--boxes", "f.json", "--min-score", "nan"), "--min-score is no number"),
+        (("--save", ""), "--save names nothing"),
+    ],
+)
+def test_options_without_effect_are_refused(options: tuple[str, ...], fault: str, tmp_path: Path) -> None:
+    _, err = evsam("segment", tmp_path, "-o", tmp_path / "out", *options, code=2)
+    assert fault in err

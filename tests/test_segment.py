@@ -220,6 +220,8 @@ def test_shards_merge_to_the_whole(photographs: list[Path], tmp_path: Path) -> N
     assert "no part" in err
     _, err = evsam("merge", parts[0], *parts, "-o", tmp_path / "four", code=2)
     assert "must be in one" in err
+    _, err = evsam("merge", *parts, "-o", parts[0], "--overwrite", code=2)
+    assert "is one of the parts" in err and (parts[0] / "run.json").exists()
 
 
 def test_a_list_on_standard_input_and_quiet(scene: Path, tmp_path: Path) -> None:
