@@ -114,9 +114,9 @@ def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
 
 
 def print_values(metrics: Mapping[str, Any]) -> None:
-    """One line per value."""
+    """One line per value, "-" for one that there is not."""
     for name, value in metrics.items():
-        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {'-' if value is None else value}")
 
 
 def end(failed: Mapping[str, str]) -> None:

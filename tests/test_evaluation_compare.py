@@ -92,6 +92,12 @@ def test_details_survive_the_disk(tmp_path: Path) -> None:
         (tmp_path / "bad.npz").write_bytes(damage)
         with pytest.raises(DataError, match="missing or damaged"):
             load_details(tmp_path / "bad.npz")
+    with np.load(tmp_path / "details.npz") as file:
+        good = dict(file)
+    for name in ("scores", "images", "object_classes", "image_ids", "found"):
+        np.savez_compressed(tmp_path / "bad.npz", **{**good, name: good[name][:-1]})
+        with pytest.raises(DataError, match="missing or damaged"):
+            load_details(tmp_path / "bad.npz")
 
 
 def test_the_interval(tmp_path: Path) -> None:
@@ -171,11 +177,14 @@ def test_what_cannot_be_compared(scored_runs: dict[str, Path], tmp_path: Path) -
         compare_runs(noisy, tmp_path / "both")
     with pytest.raises(UsageError, match="draws"):
         compare_runs(noisy, perfect, draws=0)
+    with pytest.raises(UsageError, match=r"seed \(-1\)"):
+        compare_runs(noisy, perfect, seed=-1)
     path = perfect / "perfect" / "scores.json"
     good = json.loads(path.read_text())
     for change, message in (
         (("protocol", "name"), "not scored alike: protocol"),
         (("data_set", "sha256"), "not scored alike: annotations"),
+        (("data_set", "kind"), "not scored alike: data set coco and else"),
     ):
         other = copy.deepcopy(good)
         other["stamp"][change[0]][change[1]] = "else"

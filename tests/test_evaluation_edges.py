@@ -164,6 +164,15 @@ def test_ods_ois_and_ap_equal_the_plain_formulation() -> None:
     assert 0.05 < metrics["ODS"] <= metrics["OIS"] < 1
 
 
+def test_recall_at_a_precision_that_is_never_reached() -> None:
+    truth = np.full(99, 100)
+    found = np.arange(100, 1, -1)
+    metrics = summarise([EdgeCounts(found // 4, truth, found // 4, found)])
+    assert metrics["R50"] is None
+    metrics = summarise([EdgeCounts(found // 2, truth, found - found // 4, found)])
+    assert 0 < metrics["R50"] < 1
+
+
 def write_truth(path: Path, annotators: list[np.ndarray]) -> None:
     cells = np.empty((1, len(annotators)), object)
     for place, one in enumerate(annotators):

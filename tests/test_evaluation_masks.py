@@ -93,16 +93,17 @@ def test_perfect_masks_score_100_and_empty_ones_0(tmp_path: Path, name: str) -> 
             assert list(metrics[family].values()) == pytest.approx([expected] * 4, abs=1e-5)
 
 
-def test_images_that_failed_or_are_missing_count_as_empty(tmp_path: Path) -> None:
+def test_images_that_failed_count_as_empty_and_missing_ones_are_told(tmp_path: Path) -> None:
     truth = crafted()
     read = read_ground_truth(write(tmp_path, "truth.json", truth))
     masks = [one["mask"] for one in decoded(truth["annotations"])]
     records = records_for(truth, masks)
     records[0] = Record(records[0].name, records[0].image_id, 0, 0, "failed", "broken")
-    scored = score_prompted(read, records[:2] + records[3:], find_protocol("coco"))
+    scored = score_prompted(read, records, find_protocol("coco"))
     assert len(scored.objects) == sum(not one["iscrowd"] for one in truth["annotations"])
-    lost = {truth["images"][place]["id"] for place in (0, 2)}
-    assert {one.image_id for one in scored.objects if one.iou == 0} == lost
+    assert {one.image_id for one in scored.objects if one.iou == 0} == {truth["images"][0]["id"]}
+    with pytest.raises(DataError, match="has no record"):
+        score_prompted(read, records[:2] + records[3:], find_protocol("coco"))
 
 
 def test_records_of_other_annotations_are_refused(tmp_path: Path) -> None:
@@ -218,6 +219,22 @@ BAD_TRUTHS = {
         **d,
         "annotations": [{**d["annotations"][0], "segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}],
     },
+    "annotation 0: a mask's run lengths": lambda d: {
+        **d,
+        "annotations": [{**d["annotations"][0], "segmentation": {"size": [HEIGHT, WIDTH], "counts": "05"}}],
+    },
+    "it lists no image": lambda d: {**d, "images": [], "annotations": []},
+    "image 0 needs whole numbers 'id', not below 0": lambda d: {**d, "images": [{**d["images"][0], "id": -1}]},
+    "image 0 is said to be 1000000 x 1000000": lambda d: {
+        **d,
+        "images": [{**d["images"][0], "width": 10**6, "height": 10**6}],
+    },
+    "image 0: 'neg_category_ids'": lambda d: {**d, "images": [{**d["images"][0], "neg_category_ids": None}]},
+    "image 0: 'not_exhaustive": lambda d: {**d, "images": [{**d["images"][0], "not_exhaustive_category_ids": "23"}]},
+    "category 0 needs": lambda d: {**d, "categories": [{**d["categories"][0], "id": -2}]},
+    "category 0 has a 'frequency'": lambda d: {**d, "categories": [{**d["categories"][0], "frequency": 5}]},
+    "is for image []": lambda d: {**d, "annotations": [{**d["annotations"][0], "image_id": []}]},
+    "annotation 0 needs": lambda d: {**d, "annotations": [{**d["annotations"][0], "id": -1}]},
     "not a finite number": lambda d: {**d, "annotations": [{**d["annotations"][0], "area": float("nan")}]},
 }
 

@@ -42,7 +42,10 @@ def test_classes_are_matched_by_name(data: Path, tmp_path: Path) -> None:
     (found,) = named.find(images, [[]])
     assert found.category_ids.tolist() == [4, 6] and found.boxes[:, 2].tolist() == [9, 7]
     assert named.settings["classes_left_out"] == ["bicycle"] and not named.agnostic
-    (every,) = NamedClasses("coco", Coco(), read, {}, True).find(images, [[]])
+    assert named.settings["agnostic"] is False
+    agnostic = NamedClasses("coco", Coco(), read, {}, True)
+    assert agnostic.settings["agnostic"] is True
+    (every,) = agnostic.find(images, [[]])
     assert every.category_ids.tolist() == [4, 4, 4]
     Coco.categories = Coco.categories[1:2]
     with pytest.raises(UsageError, match="--class-agnostic"):

@@ -97,6 +97,50 @@ def test_resume_and_grow(data: Path, tmp_path: Path, spies: Counter[str]) -> Non
         evaluate(EvaluationConfig(**{**vars(resumed), "limit": 2}))
 
 
+class Rival(Silent):
+    """Another run that starts anew in the same folder, when this one has begun."""
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self.config = config
+
+    def started(self, total: int, finished: int) -> None:
+        with pytest.raises(UsageError, match="another run is writing"):
+            evaluate(self.config)
+
+
+def test_two_runs_do_not_share_a_cell(data: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(
+        data / "truth.json", tmp_path / "out", data / "images", prompts=(TruthBoxes(),), overwrite=True, report=False
+    )
+    assert len(evaluate(config, Rival(config)).cells[0].scored.objects) == 6
+    evaluate(config)  # the first is done
+
+
+def test_records_are_of_classes_or_of_none(data: Path, tmp_path: Path) -> None:
+    """The classes of stored records are not those of a run with all classes taken as one."""
+    (tmp_path / "boxes.json").write_text('[{"image_id": 11, "category_id": 6, "bbox": [5, 75, 230, 140], "score": 1}]')
+    command = ("evaluate", "coco", data / "truth.json", "--images", data / "images", "-o", tmp_path / "out", "--boxes",
+               tmp_path / "boxes.json", "--offline", "--no-report")  # fmt: skip
+    evsam(*command, "--class-agnostic")
+    _, err = evsam(*command, "--resume", code=2)
+    assert "'agnostic': True" in err and "'agnostic': False" in err and err.count("\n") == 1
+
+
+def test_speed_counts_the_images_of_each_cell(data: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(
+        data / "truth.json", tmp_path / "out", data / "images", prompts=(TruthBoxes(),), report=False
+    )
+    with pytest.raises(SystemExit):
+        evaluate(config, Stop(1))
+    both = EvaluationConfig(**{**vars(config), "resume": True, "prompts": (TruthBoxes(), SimulatedClicks((1,)))})
+    assert [cell.speed["images"] for cell in evaluate(both).cells] == [2, 3]
+    more = EvaluationConfig(**{**vars(both), "prompts": (TruthBoxes(), SimulatedClicks((2,)))})
+    assert [cell.speed["images"] for cell in evaluate(more).cells] == [2, 3]  # the first had nothing left to do
+    (tmp_path / "out" / "gt-box+evsam-starter" / "scores.json").unlink()
+    more = EvaluationConfig(**{**vars(both), "prompts": (TruthBoxes(), SimulatedClicks((3,)))})
+    assert [dict(cell.speed).get("images") for cell in evaluate(more).cells] == [None, 3]
+
+
 def test_an_image_that_fails_counts_and_is_told(data: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import hotcoco
 from pycocotools import mask as coco_mask
@@ -15,6 +16,11 @@ from pycocotools import mask as coco_mask
 from pipelines import rle
 from pipelines.errors import DataError
 from pipelines.types import Category, Rle
+
+_MOST_PIXELS = 2**32
+"""Run lengths of masks are 32-bit numbers."""
+_SEARCHED = ("neg_category_ids", "not_exhaustive_category_ids")
+"""What LVIS says of an image: classes that are surely not there, and classes not all of whose objects are annotated."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class TruthObject:
 class GroundTruth:
     """images: by id, in the file's order; objects: by image id, in the file's order, one list for every image.
 
-    document: the file in COCO's form, masks as RLE, `area` and `iscrowd` everywhere; LVIS's fields are kept.
+    document: what evaluators need of the file, in COCO's form, masks as RLE, `area` and `iscrowd` everywhere; LVIS's
+    fields are kept.
     """
 
     path: Path
@@ -54,6 +61,11 @@ class GroundTruth:
     objects: Mapping[int, Sequence[TruthObject]]
     categories: tuple[Category, ...]
     document: Mapping[str, Any]
+
+    def category_names(self) -> dict[int, str]:
+        """Category id -> its name, and its id where several have that name: `rod (3)`."""
+        times = Counter(category.name for category in self.categories)
+        return {one.id: f"{one.name} ({one.id})" if times[one.name] > 1 else one.name for one in self.categories}
 
 
 def read_ground_truth(path: Path, *, limit: int | None = None) -> GroundTruth:
@@ -84,8 +96,8 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     categories = tuple(_category(index, entry) for index, entry in enumerate(document["categories"]))
     if len(by_id) < len(images) or len({image.name for image in images}) < len(images):
         raise DataError("two of its images have the same id or the same name")
-    if not categories:
-        raise DataError("it lists no category")
+    if not images or not categories:
+        raise DataError(f"it lists no {'category' if images else 'image'}")
     if len({category.id for category in categories}) < len(categories):
         raise DataError("two of its categories have the same id")
 
@@ -95,7 +107,7 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     annotations = []
     for index, entry in enumerate(document["annotations"]):
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if image_id not in by_id:
+        if not _is_id(image_id) or image_id not in by_id:
             raise DataError(f"annotation {index} is for image {image_id!r}, which is not in its list 'images'")
         if image_id in kept:
             found = _object(index, entry, kept[image_id], category_ids)
@@ -103,16 +115,28 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
             annotations.append(_annotation(image_id, found))
     if len({entry["id"] for entry in annotations}) < len(annotations):
         raise DataError("two of its annotations have the same id")
-    listed = [{**entry, "file_name": kept[entry["id"]].name} for entry in document["images"][:limit]]
-    complete = {"images": listed, "annotations": annotations, "categories": document["categories"]}
+    listed = [_listed_image(kept[entry["id"]], entry) for entry in document["images"][:limit]]
+    classes = [{key: one[key] for key in ("id", "name", "frequency") if key in one} for one in document["categories"]]
+    complete = {"images": listed, "annotations": annotations, "categories": classes}
     return GroundTruth(path, kept, objects, categories, complete)
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    """Whether an evaluator can take it for an id."""
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _image(index: int, entry: Any) -> TruthImage:
     fields = entry if isinstance(entry, dict) else {}
     id, width, height = (fields.get(key) for key in ("id", "width", "height"))
-    if type(id) is not int or type(width) is not int or type(height) is not int or width < 1 or height < 1:
-        raise DataError(f"image {index} needs whole numbers 'id', 'width' and 'height'")
+    if not (_is_id(id) and _is_id(width) and _is_id(height) and width and height):
+        raise DataError(f"image {index} needs whole numbers 'id', not below 0, 'width' and 'height'")
+    if width * height >= _MOST_PIXELS:
+        raise DataError(f"image {index} is said to be {width} x {height}: its masks would have too many pixels")
+    for key in _SEARCHED:
+        ids = fields.get(key, [])
+        if not isinstance(ids, list) or not all(map(_is_id, ids)):
+            raise DataError(f"image {index}: {key!r} must be a list of category ids")
     name = fields.get("file_name")
     if name is None and isinstance(fields.get("coco_url"), str):
         name = "/".join(fields["coco_url"].split("/")[-2:])
@@ -124,24 +148,33 @@ def _image(index: int, entry: Any) -> TruthImage:
     return TruthImage(id, str(parts), width, height)
 
 
+def _listed_image(image: TruthImage, entry: Mapping[str, Any]) -> dict[str, Any]:
+    lists = {key: entry[key] for key in _SEARCHED if key in entry}
+    return {"id": image.id, "file_name": image.name, "width": image.width, "height": image.height, **lists}
+
+
 def _category(index: int, entry: Any) -> Category:
     fields = entry if isinstance(entry, dict) else {}
-    if type(fields.get("id")) is not int or not isinstance(fields.get("name"), str):
-        raise DataError(f"category {index} needs a whole number 'id' and a text 'name'")
+    if not _is_id(fields.get("id")) or not isinstance(fields.get("name"), str):
+        raise DataError(f"category {index} needs a whole number 'id', not below 0, and a text 'name'")
+    if not isinstance(fields.get("frequency", ""), str):
+        raise DataError(f"category {index} has a 'frequency' that is no text")
     return Category(fields["id"], fields["name"])
 
 
 def _object(index: int, entry: dict[str, Any], image: TruthImage, category_ids: set[int]) -> TruthObject:
     id, category_id = entry.get("id"), entry.get("category_id")
-    if type(id) is not int or id == 0:
-        raise DataError(f"annotation {index} needs a whole number 'id' that is not 0")
-    if type(category_id) is not int or category_id not in category_ids:
+    if not _is_id(id):
+        raise DataError(f"annotation {index} needs a whole number 'id', not below 0")
+    if not _is_id(category_id) or category_id not in category_ids:
         raise DataError(f"annotation {index} is of category {category_id!r}, which is not listed")
     try:
         mask = to_rle(entry.get("segmentation"), image.height, image.width)
+        if isinstance(entry["segmentation"], dict):
+            rle.runs(mask)
         x, y, w, h = (float(value) for value in entry.get("bbox") or rle.bbox(mask))
         area = float(entry["area"] if "area" in entry else rle.area(mask))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, DataError) as error:
         raise DataError(f"annotation {index}: {error}") from error
     if not all(map(math.isfinite, (x, y, w, h, area))):
         raise DataError(f"annotation {index} holds a value that is not a finite number")

@@ -132,7 +132,7 @@ def _mendable(matches: Matches, kinds: Int64, targets: Int64, taken: Bool) -> Bo
 
 def _without(matches: Matches, gone: Bool, mended: Bool, targets: Int64) -> Matches:
     """The matches with some detections gone, and of these some back as right ones of their target's class."""
-    found = matches.found.copy()
+    found, classes = matches.found.copy(), matches.classes.copy()
     found[mended, 0] = targets[mended]
-    classes = np.where(mended, matches.object_classes[targets], matches.classes)
+    classes[mended] = matches.object_classes[targets[mended]]
     return replace(matches, found=found, classes=classes, ignored=matches.ignored | (gone & ~mended)[:, None])

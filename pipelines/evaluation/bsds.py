@@ -23,7 +23,7 @@ from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.edge_maps import TOLERANCE, match_edges, scipy, thin
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
-from pipelines.files import write_json
+from pipelines.files import make_folder, write_json, writing
 from pipelines.types import Bool, Int64
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
@@ -80,8 +80,11 @@ def _count(edges: Bool, annotators: Sequence[Bool], tolerance: float) -> tuple[i
     return recalled, sum(int(truth.sum()) for truth in annotators), int(confirmed.sum()), int(edges.sum())
 
 
-def summarise(counts: Sequence[EdgeCounts]) -> dict[str, float]:
-    """ODS (best threshold of the data set), OIS (best of each image), AP and R50, with precision, recall, threshold."""
+def summarise(counts: Sequence[EdgeCounts]) -> dict[str, float | None]:
+    """ODS (best threshold of the data set), OIS (best of each image), AP and R50, with precision, recall, threshold.
+
+    R50, the recall at a precision of 0.5, is None when no threshold has that precision.
+    """
     recall, precision, _ = (total := sum_counts(counts)).curve()
     ods_recall, ods_precision, ods, threshold = _best(recall, precision)
     own = sum_counts([one.take(int(one.curve()[2].argmax())) for one in counts])
@@ -90,11 +93,12 @@ def summarise(counts: Sequence[EdgeCounts]) -> dict[str, float]:
     levels = np.linspace(0, 1, 101)
     area = np.interp(levels, ordered, precision[first], left=np.nan, right=np.nan)
     by_precision, place = np.unique(precision, return_index=True)
+    half = float(np.interp(max(by_precision[0], 0.5), by_precision, recall[place]))
     return {
         "ODS": ods,
         "OIS": float(ois),
         "AP": float(np.nansum(area) / 100) if len(ordered) > 1 else 0.0,
-        "R50": float(np.interp(max(by_precision[0], 0.5), by_precision, recall[place])),
+        "R50": half if by_precision[-1] >= 0.5 else None,
         "ODS precision": ods_precision,
         "ODS recall": ods_recall,
         "ODS threshold": threshold,
@@ -169,11 +173,13 @@ def evaluate_edges(
     """
     if not 0 < tolerance < 1:
         raise UsageError(f"the tolerance is {tolerance:g}, but must be a share of the diagonal, such as {TOLERANCE}")
+    if output:
+        make_folder(output)
     if edges is None:
         per_annotator = score_humans(truth, tolerance=tolerance, workers=workers)
         counts = [one.pooled() for one in per_annotator]
         recall, precision, f = sum_counts(counts).curve()
-        metrics = {
+        metrics: dict[str, float | None] = {
             "F": float(f[0]),
             "precision": float(precision[0]),
             "recall": float(recall[0]),
@@ -193,7 +199,8 @@ def evaluate_edges(
         "stamp": stamp_of_folders(rules, truth, edges, len(counts)),
     }
     if output:
-        write_json(output / "bsds.json", document)
+        with writing(output):
+            write_json(output / "bsds.json", document)
     return document
 
 

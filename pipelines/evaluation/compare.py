@@ -37,8 +37,10 @@ def compare_runs(
     Raises UsageError when they were scored on other data, under other rules or on other images, DataError when a file
     is missing or damaged.
     """
-    if draws < 1 or not 0 < confidence < 1:
-        raise UsageError(f"draws ({draws}) must be at least 1, confidence ({confidence:g}) between 0 and 1")
+    if draws < 1 or seed < 0 or not 0 < confidence < 1:
+        raise UsageError(
+            f"draws ({draws}) must be at least 1, seed ({seed}) at least 0, confidence ({confidence:g}) between 0 and 1"
+        )
     folders = _cell(first), _cell(second)
     scores = [_read(folder / SCORES) for folder in folders]
     one, other = (_rules(score["stamp"]) for score in scores)
@@ -55,6 +57,7 @@ def compare_runs(
 def _rules(stamp: Mapping[str, Any]) -> dict[str, str]:
     """What two scores must agree on to be compared."""
     return {
+        "data set": stamp["data_set"]["kind"],
         "annotations of sha256": stamp["data_set"]["sha256"],
         "protocol": stamp["protocol"]["name"],
         "classes": stamp["classes"],

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.detection import IOU_THRESHOLDS
 from pipelines.evaluation.matching import Matches
 from pipelines.evaluation.miou import SIZES
 from pipelines.evaluation.predictions import Float64
@@ -99,9 +101,35 @@ def load_details(path: Path) -> Details:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in file.files}
-        if "kind" not in arrays:
-            return ObjectDetails(**arrays)
-        image_ids, kind = arrays.pop("image_ids"), str(arrays.pop("kind"))
-        return DetectionDetails(image_ids, Matches(**{**arrays, "image_count": int(arrays["image_count"])}), kind)
+        details = _details_from(arrays)
+        _check_lengths(details)
+        return details
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is missing or damaged: score the run again with `evsam evaluate`") from error
+
+
+def _details_from(arrays: dict[str, Any]) -> Details:
+    if "kind" not in arrays:
+        return ObjectDetails(**arrays)
+    image_ids, kind = arrays.pop("image_ids"), str(arrays.pop("kind"))
+    return DetectionDetails(image_ids, Matches(**{**arrays, "image_count": int(arrays["image_count"])}), kind)
+
+
+def _check_lengths(details: Details) -> None:
+    """Raise ValueError when columns that belong together are not equally long, or name images that are not there."""
+    if isinstance(details, ObjectDetails):
+        together: list[tuple[NDArray[Any], ...]] = [
+            (details.images, details.ious, details.boundary_ious, details.sizes)
+        ]
+        fits = details.sizes.shape[1:] == (len(SIZES),)
+    else:
+        found = details.matches
+        together = [(found.images, found.rows, found.classes, found.scores, found.found, found.ignored)]
+        together += [(found.object_images, found.object_classes, found.counted)]
+        shapes = {found.found.shape[1:], found.ignored.shape[1:]}
+        fits = shapes == {(len(IOU_THRESHOLDS),)} and found.image_count == len(details.image_ids)
+    for images, *columns in together:
+        fits &= all(len(column) == len(images) for column in columns)
+        fits &= bool(((images >= 0) & (images < len(details.image_ids))).all())
+    if not fits:
+        raise ValueError("its columns do not fit together")

@@ -57,8 +57,14 @@ class Evaluator:
         return self._score(evaluation, AGNOSTIC_LIMITS)
 
     def lvis(self, predictions: Predictions, kind: str) -> Scores:
-        """LVIS's 13 numbers. A class counts only on images that were searched for it, as the file says."""
-        return self._score(hotcoco.LVISeval(self._coco, self._results(predictions, kind), kind), LVIS_LIMITS)
+        """LVIS's 13 numbers. A class counts only on images that were searched for it, as the file says.
+
+        Detections without area are left out, as by lvis-api: they take up an image's limit, but are not wrong.
+        """
+        best = [rows[: LVIS_LIMITS[-1]] for rows in predictions.by_image().values()]
+        rows = np.sort(np.concatenate([np.zeros(0, np.int64), *best]))
+        counted = predictions.take(rows[predictions.areas_of(kind)[rows] > 0])
+        return self._score(hotcoco.LVISeval(self._coco, self._results(counted, kind), kind), LVIS_LIMITS)
 
     def _results(self, predictions: Predictions, kind: str) -> hotcoco.COCO:
         columns = (predictions.image_ids, predictions.boxes, predictions.scores, predictions.category_ids)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
-from pipelines.files import write_json
+from pipelines.files import make_folder, write_json, writing
 from pipelines.journal import scratch_folder
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
@@ -98,15 +99,18 @@ def evaluate(
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
     if config.data_set == "lvis" and not all("neg_category_ids" in entry for entry in truth.document["images"]):
         raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
-    cells = _run(config, truth, build_models(config) if models is None else models, watch or Silent())
-    evaluator = Evaluator(truth)
-    scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
-    check_distinct([score.name for score in scores])
-    for score in scores:
-        _write(config.output / score.name, truth, score, protocol)
-    write_matrix(config.output, scores)
-    if config.report:
-        write_report(config.output / "report.html", truth, scores, config.images)
+    make_folder(config.output)
+    with ExitStack() as held:
+        cells = _run(config, truth, build_models(config) if models is None else models, watch or Silent(), held)
+        evaluator = Evaluator(truth)
+        scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
+        check_distinct([score.name for score in scores])
+        with writing(config.output):
+            for score in scores:
+                _write(config.output / score.name, truth, score, protocol)
+            write_matrix(config.output, scores)
+            if config.report:
+                write_report(config.output / "report.html", truth, scores, config.images)
     failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
     return Evaluation(truth, scores, failed)
 
@@ -125,7 +129,9 @@ def build_models(config: EvaluationConfig) -> list[Model]:
     return models
 
 
-def _run(config: EvaluationConfig, truth: GroundTruth, models: Sequence[Model], watch: Watcher) -> list[Cell]:
+def _run(
+    config: EvaluationConfig, truth: GroundTruth, models: Sequence[Model], watch: Watcher, held: ExitStack
+) -> list[Cell]:
     if not config.prompts:
         return []
     if config.images is None:
@@ -147,6 +153,7 @@ def _run(config: EvaluationConfig, truth: GroundTruth, models: Sequence[Model], 
         models,
         settings,
         watch,
+        held,
         resume=config.resume,
         overwrite=config.overwrite,
     )
@@ -185,7 +192,8 @@ def _score_files(config: EvaluationConfig, truth: GroundTruth, evaluator: Evalua
 def _write_results(folder: Path, truth: GroundTruth, records: Sequence[Record]) -> None:
     categories = {category.id: category for category in truth.categories}
     destination = Destination(folder, scratch_folder(folder), categories)
-    OUTPUTS["coco"].load()(destination).finish(lambda: records)
+    with writing(folder):
+        OUTPUTS["coco"].load()(destination).finish(lambda: records)
 
 
 def results_name(path: Path) -> str:
@@ -230,7 +238,7 @@ def _earlier_speed(folder: Path) -> dict[str, float]:
 
 
 def _write(folder: Path, truth: GroundTruth, score: CellScore, protocol: Protocol) -> None:
-    names = {category.id: category.name for category in truth.categories}
+    names = truth.category_names()
     document = {
         "name": score.name,
         "prompt": score.prompt,

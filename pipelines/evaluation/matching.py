@@ -107,10 +107,10 @@ def scenes(
     """The images in the order of their ids, as COCO's evaluation takes them.
 
     kind: a name of `OVERLAPS`. limit: detections that count, per image and class, for LVIS per image. classes: False
-    takes all classes as one. lvis: leave out classes that an image was not searched for.
+    takes all classes as one. lvis: leave out classes that an image was not searched for, and detections without area.
     """
     shapes: Any = predictions.boxes if kind == "bbox" else predictions.rles
-    by_image = predictions.by_image()
+    by_image, areas = predictions.by_image(), predictions.areas_of(kind)
     entries = {entry["id"]: entry for entry in truth.document["images"]}
     for place, image_id in enumerate(sorted(truth.images)):
         objects = truth.objects[image_id]
@@ -119,7 +119,7 @@ def scenes(
         object_classes = np.array([found.category_id for found in objects], np.int64)
         if lvis:
             searched = {*object_classes.tolist(), *entries[image_id].get("neg_category_ids", ())}
-            kept = np.isin(det_classes[:limit], sorted(searched))
+            kept = np.isin(det_classes[:limit], sorted(searched)) & (areas[rows[:limit]] > 0)
             rows, det_classes = rows[:limit][kept], det_classes[:limit][kept]
         if not classes:  # COCO puts equal scores in the order of their classes
             rows = rows[np.lexsort((det_classes, -predictions.scores[rows]))]

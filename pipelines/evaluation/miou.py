@@ -38,15 +38,17 @@ def iou(mask: Rle, truth: Rle, epsilon: float = 0) -> float:
 def score_objects(truth: GroundTruth, records: Iterable[Record], protocol: Protocol) -> Iterator[ObjectScore]:
     """Every object that the protocol counts, with the mask of its record.
 
-    records: of runs prompted by the truth, whose instance i is for the image's object i; an image that failed, or has
-    no record, gives each of its objects an empty mask. Raises DataError when the numbers of the two differ.
+    records: of runs prompted by the truth, whose instance i is for the image's object i; an image that failed gives
+    each of its objects an empty mask. Raises DataError when an image has no record, or other objects than masks.
     """
     by_image = {record.image_id: record for record in records}
     for image_id, image in truth.images.items():
         objects = truth.objects[image_id]
         record = by_image.get(image_id)
         masks = [image.empty_mask()] * len(objects)
-        if record is not None and record.status != "failed":
+        if record is None:
+            raise DataError(f"image {image_id} has no record: its run has not finished, or another one deleted it")
+        if record.status != "failed":
             masks = [instance["segmentation"] for instance in record.instances]
         if len(masks) != len(objects):
             raise DataError(

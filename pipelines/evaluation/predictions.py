@@ -46,6 +46,22 @@ class Predictions:
     def has_masks(self) -> bool:
         return len(self.rles) == len(self)
 
+    def areas_of(self, kind: str) -> Float64:
+        """Pixels of the masks; with kind "bbox", of the boxes."""
+        return self.boxes[:, 2] * self.boxes[:, 3] if kind == "bbox" else self.areas
+
+    def take(self, rows: Int64) -> Predictions:
+        """Some of the instances."""
+        rles = tuple(self.rles[row] for row in rows.tolist()) if self.rles else ()
+        return Predictions(
+            self.image_ids[rows],
+            self.category_ids[rows],
+            self.boxes[rows],
+            self.scores[rows],
+            rles,
+            self.areas[rows],
+        )
+
     def by_image(self) -> Mapping[int, Int64]:
         """Rows of each image that has any, best score first, equal scores in the order given."""
         order = np.lexsort((-self.scores, self.image_ids))

@@ -166,7 +166,7 @@ class NamedClasses(_Boxes):
                 f"none of the classes of {name} ({', '.join(unknown[:5])}, ...) is one of {truth.path.name}: "
                 "to score its boxes whatever their class, add --class-agnostic"
             )
-        self.settings = {**settings, "classes_left_out": unknown}
+        self.settings = {**settings, "classes_left_out": unknown, "agnostic": self.agnostic}
         self._detector = detector
 
     def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
@@ -188,7 +188,7 @@ class _FileBoxes(_Boxes):
     def __init__(self, name: str, boxes: BoxesOfFile, agnostic: bool) -> None:
         self.names = (name,)
         self.agnostic = agnostic
-        self.settings = boxes.settings
+        self.settings = {**boxes.settings, "agnostic": agnostic}
         self._boxes = boxes
 
     def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:

@@ -120,7 +120,7 @@ def _together(scores: Sequence[CellScore]) -> Chart | None:
 
 
 def _section(key: str, truth: GroundTruth, score: CellScore, images: Path | None) -> Section:
-    names = {category.id: category.name for category in truth.categories}
+    names = truth.category_names()
     ranked = sorted(score.scored.objects, key=lambda one: (one.iou, -one.object.area))
     shown = min(SHOWN, (len(ranked) + 1) // 2)
     worst, best = ranked[:shown], sorted(ranked, key=lambda one: (-one.iou, -one.object.area))[:shown]

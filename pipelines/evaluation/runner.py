@@ -6,6 +6,7 @@ image, so that a run goes on where it stopped and a table grows by new rows and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pipelines.errors import DataError, ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.prompts import Prompter
 from pipelines.images import load
-from pipelines.journal import Journal, begin, plan
+from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
@@ -41,7 +42,7 @@ class Model:
 class Cell:
     """prompt and sam: names; folder: holds the journal; settings: of both; of_truth, agnostic: see `Prompter`.
 
-    speed: images per second of each stage in this run, empty when nothing was left to do.
+    speed: images per second of each stage in this run, empty when nothing was left to do in this cell.
     """
 
     prompt: str
@@ -70,14 +71,16 @@ def run_cells(
     models: Sequence[Model],
     settings: Mapping[str, Any],
     watch: Watcher,
+    held: ExitStack,
     *,
     resume: bool,
     overwrite: bool,
 ) -> list[Cell]:
     """Prompt every SAM in every way with every image. settings: what else decides the records.
 
-    Raises DataError when images are missing, UsageError as `pipelines.journal.plan` does for each cell; an image that
-    cannot be read or does not fit into memory is recorded as failed.
+    held: until it closes, no other run gets into the cells' folders. Raises DataError when images are missing,
+    UsageError as `pipelines.journal.holding` and `plan` do for each cell; an image that cannot be read or does not fit
+    into memory is recorded as failed.
     """
     sources = [Source(image.name, str(images / image.name)) for image in truth.images.values()]
     _check_present(sources, images, truth)
@@ -88,6 +91,9 @@ def run_cells(
         for name in prompter.names
     ]
     check_distinct([job.folder.name for job in jobs])
+    with writing(output):
+        for job in jobs:
+            held.enter_context(holding(job.folder))
     for job in jobs:
         plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
     with writing(output), ExitStack() as stack:
@@ -104,7 +110,7 @@ def run_cells(
             StageClock(),
             {image.name: id for id, image in truth.images.items()},
         )
-        done = loop.run(sources)
+        handled = loop.run(sources)
     return [
         Cell(
             prompt=job.name,
@@ -113,7 +119,7 @@ def run_cells(
             settings=job.settings,
             of_truth=job.prompter.of_truth,
             agnostic=job.prompter.agnostic,
-            speed=loop.speed(job, done),
+            speed=loop.speed(job, handled),
         )
         for job in jobs
     ]
@@ -161,8 +167,12 @@ class _Loop:
     clock: StageClock
     ids: Mapping[str, int]
 
-    def run(self, sources: Sequence[Source]) -> int:
-        """Returns how many images it handled. Units of images are fixed, so that a resumed run repeats what it did."""
+    def run(self, sources: Sequence[Source]) -> Counter[str]:
+        """Returns how many images each cell, by name, and each stage of the clock was given.
+
+        Units of images are fixed, so that a resumed run repeats what it did.
+        """
+        handled: Counter[str] = Counter()
         waiting = sum(bool(self._left(source)) for source in sources)
         self.watch.started(len(sources), len(sources) - waiting)
         size = max(prompter.batch for prompter in self.prompters)
@@ -172,21 +182,27 @@ class _Loop:
             for unit in read_ahead(units, self._load):
                 asked = dict.fromkeys(job.prompter for source, _ in unit for job in self._left(source))
                 found = self._find([image for _, image in unit if isinstance(image, Image)], list(asked))
+                handled.update({key: len(unit) for key in ("load", *map(_detect, asked))})
                 for source, image in unit:
-                    if self._left(source):
+                    if jobs := self._left(source):
+                        handled.update({key for job in jobs for key in (job.folder.name, *_of_sam(job))})
                         writer.put(self._write, source, image, self._segment(source, image, found))
-        return waiting
+        return handled
 
-    def speed(self, job: _Job, images: int) -> dict[str, float]:
-        """Images per second, of each stage that the cell went through and of all, and the most memory so far."""
-        keys = ("load", _detect(job.prompter), _encode(job.model), _decode(job.prompter, job.model))
-        seconds = {stage: self.clock.seconds[key] for stage, key in zip(STAGES, keys, strict=True)}
-        if not images or not sum(seconds.values()):
-            return {}
+    def speed(self, job: _Job, handled: Mapping[str, int]) -> dict[str, float]:
+        """Images per second, of each stage that the cell went through and of all, and the most memory so far.
+
+        handled: what `run` returned. A stage that cells share may have been given more images than this one.
+        """
+        images = handled[job.folder.name]
+        keys = dict(zip(STAGES, ("load", _detect(job.prompter), *_of_sam(job)), strict=True))
         if job.prompter.of_truth:
-            del seconds["detect"]
-        rates = {stage: round(images / value, 3) for stage, value in seconds.items() if value}
-        total = round(images / sum(seconds.values()), 3)
+            del keys["detect"]
+        each = {stage: self.clock.seconds[key] / max(1, handled[key]) for stage, key in keys.items()}
+        if not images or not sum(each.values()):
+            return {}
+        rates = {stage: round(1 / value, 3) for stage, value in each.items() if value}
+        total = round(1 / sum(each.values()), 3)
         return {"images": images, "per_second": total, **rates, "peak_memory_mib": run_info.peak_memory_mib()}
 
     def _left(self, source: Source) -> list[_Job]:
@@ -277,6 +293,10 @@ class _Loop:
 
 def _detect(prompter: Prompter) -> str:
     return f"detect {prompter.names}"
+
+
+def _of_sam(job: _Job) -> tuple[str, str]:
+    return _encode(job.model), _decode(job.prompter, job.model)
 
 
 def _encode(model: Model) -> str:

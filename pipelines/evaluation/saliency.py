@@ -7,6 +7,7 @@ then the mean over images. Masks are cut at half of full white.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.evaluation.annotations import GroundTruth, TruthImage, TruthObjec
 from pipelines.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
-from pipelines.files import write_json
+from pipelines.files import make_folder, write_json, writing
 from pipelines.run import Watcher
 from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.types import Bool, Category
@@ -28,11 +29,11 @@ SALIENT = Category(1, "salient")
 
 
 def read_masks(masks: Path, images: Path) -> GroundTruth:
-    """A folder of masks as a truth with one object per image: its white region.
+    """A folder of masks as a truth with one object per image: its white region, none where nothing is white.
 
     A mask is a picture with the stem of its image. Raises DataError when the two folders do not fit together.
     """
-    by_stem = {path.stem: path.name for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_EXTENSIONS}
+    by_stem = {path.stem: path.name for path in _pictures(images)}
     listed: dict[int, TruthImage] = {}
     objects: dict[int, list[TruthObject]] = {}
     for number, path in enumerate(_pictures(masks), 1):
@@ -40,10 +41,14 @@ def read_masks(masks: Path, images: Path) -> GroundTruth:
             raise DataError(f"{images} has no image for the mask {path.name}")
         mask = read_mask(path)
         listed[number] = TruthImage(number, by_stem[path.stem], mask.shape[1], mask.shape[0])
-        shape = rle.encode(mask)
-        x, y, w, h = rle.bbox(shape)
-        objects[number] = [TruthObject(number, SALIENT.id, (x, y, w, h), float(rle.area(shape)), shape, False)]
+        objects[number] = [_white_region(number, mask)] if mask.any() else []
     return GroundTruth(masks, listed, objects, (SALIENT,), {"images": [], "annotations": [], "categories": []})
+
+
+def _white_region(number: int, mask: Bool) -> TruthObject:
+    shape = rle.encode(mask)
+    x, y, w, h = rle.bbox(shape)
+    return TruthObject(number, SALIENT.id, (x, y, w, h), float(rle.area(shape)), shape, False)
 
 
 def mean_absolute_error(masks: Path, maps: Path) -> Mapping[str, float]:
@@ -62,6 +67,8 @@ def mean_absolute_error(masks: Path, maps: Path) -> Mapping[str, float]:
 
 def evaluate_maps(masks: Path, maps: Path, *, output: Path | None = None) -> dict[str, Any]:
     """Metrics and stamp of a folder of maps. output: folder for `saliency.json`, which also has every image's error."""
+    if output:
+        make_folder(output)
     errors = mean_absolute_error(masks, maps)
     document = {
         "metrics": {"MAE": float(np.mean(list(errors.values()))), "images": len(errors)},
@@ -69,14 +76,16 @@ def evaluate_maps(masks: Path, maps: Path, *, output: Path | None = None) -> dic
         "stamp": stamp_of_folders({"name": "saliency MAE", "mask": "at least half white"}, masks, maps, len(errors)),
     }
     if output:
-        write_json(output / "saliency.json", document)
+        with writing(output):
+            write_json(output / "saliency.json", document)
     return document
 
 
 def evaluate_prompted(config: EvaluationConfig, watch: Watcher | None = None) -> tuple[Evaluation, dict[str, float]]:
     """Prompt SAMs with the boxes of the masks in config.annotations; the evaluation and the MAE of each cell.
 
-    Adds `saliency.json` to what `pipelines.evaluation.evaluate.evaluate` writes.
+    A black mask has no box, so there is no prompt, no mask and no error. Adds `saliency.json` to what
+    `pipelines.evaluation.evaluate.evaluate` writes.
     """
     if config.images is None:
         raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
@@ -84,8 +93,9 @@ def evaluate_prompted(config: EvaluationConfig, watch: Watcher | None = None) ->
     errors = {}
     for cell in evaluation.cells:
         wrong = [float((rle.decode(one.mask) ^ rle.decode(one.object.rle)).mean()) for one in cell.scored.objects]
-        errors[cell.name] = float(np.mean(wrong))
-    write_json(config.output / "saliency.json", {"MAE": errors})
+        errors[cell.name] = sum(wrong) / len(evaluation.truth.images)
+    with writing(config.output):
+        write_json(config.output / "saliency.json", {"MAE": errors})
     return evaluation, errors
 
 
@@ -103,10 +113,14 @@ def _read_grey(path: Path) -> Float64:
 
 
 def _pictures(folder: Path) -> list[Path]:
+    """The folder's pictures. Raises DataError when there are none, or two with one stem."""
     try:
         found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_EXTENSIONS]
     except OSError as error:
         raise DataError(f"{folder} cannot be searched: {error.strerror}") from error
     if not found:
         raise DataError(f"{folder} has no picture")
+    for path, other in pairwise(sorted(found, key=lambda path: path.stem)):
+        if path.stem == other.stem:
+            raise DataError(f"{folder} has both {path.name} and {other.name}: which of the two is meant?")
     return found
