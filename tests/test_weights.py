@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from loopback_hub import Hub, Reply
+from unprivileged import unprivileged
 from weights_shelf import BODY, OTHER, ROOT, SHA, Shelf, refused
 
-from pipelines.errors import SetupError, UnknownNameError, UsageError, WeightsError
+from pipelines.errors import SetupError, UnknownNameError, WeightsError
 from weights import manifest, store
 
 # --- the manifest ---------------------------------------------------------------------------------------------------
@@ -157,6 +159,31 @@ def test_a_cache_that_cannot_be_made(shelf: Shelf, tmp_path: Path, monkeypatch: 
     assert "EVSAM_HOME" in refused(kind=SetupError)
 
 
+@pytest.mark.parametrize(("value", "told"), [("~nosuchuser/x", "no such user"), ("/" + "x" * 5000, "too long")])
+def test_a_cache_that_cannot_be(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, value: str, told: str) -> None:
+    shelf.add()
+    monkeypatch.setenv("EVSAM_HOME", value)
+    message = refused(kind=SetupError)
+    assert told in message and "EVSAM_HOME" in message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs file modes")
+def test_a_cached_file_that_cannot_be_read(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = shelf.add().name
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home, "weights", "net", name)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(BODY)
+        path.chmod(0)
+        Path(home).chmod(0o755)
+        monkeypatch.setenv("EVSAM_HOME", home)
+        assert store.state("net") == "cached"
+        with unprivileged():
+            assert str(path) in refused(kind=SetupError)
+            with pytest.raises(SetupError, match="cannot read"):
+                store.verify("net")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_cache_that_cannot_be_written(shelf: Shelf) -> None:
     shelf.add()
@@ -204,57 +231,3 @@ def test_a_killed_download_is_resumed(shelf: Shelf, hub: Hub) -> None:
     assert not path.exists() and store.locate("net") is None
     assert store.fetch("net").read_bytes() == BODY
     assert hub.ranges()[1] is not None
-
-
-# --- import ---------------------------------------------------------------------------------------------------------
-
-
-def test_import_knows_a_file_by_its_name(shelf: Shelf, tmp_path: Path, no_network: None) -> None:
-    path = shelf.add(sha256=SHA)
-    shelf.add("other")
-    (tmp_path / "net.pt").write_bytes(BODY)
-    assert store.import_file(tmp_path / "net.pt") == path == store.fetch("net")
-    (tmp_path / "mine.pt").write_bytes(OTHER)
-    assert store.import_file(tmp_path / "mine.pt", "other") == store.fetch("other")
-    assert store.verify("other")[0].against == "lock"
-    assert (tmp_path / "net.pt").exists()
-
-
-def test_import_refuses_the_wrong_file_and_keeps_the_right_one(shelf: Shelf, tmp_path: Path) -> None:
-    path = shelf.add(sha256=SHA)
-    store.fetch("net")
-    before = sorted(path.parent.iterdir())
-    (tmp_path / "net.pt").write_bytes(OTHER)
-    with pytest.raises(WeightsError, match=SHA):
-        store.import_file(tmp_path / "net.pt")
-    assert path.read_bytes() == BODY and sorted(path.parent.iterdir()) == before
-
-
-def test_import_asks_when_it_cannot_tell(shelf: Shelf, hub: Hub, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        shelf.add(name, url=f"{hub.url}/{name}/model.pt")
-        shelf.add(name, url=f"{hub.url}/{name}/vocab.txt")
-    shelf.add("starter", bundled="starter.pt")
-    (tmp_path / "vocab.txt").write_bytes(b"words")
-    (tmp_path / "what.pt").write_bytes(BODY)
-    for file, name, told in [
-        ("vocab.txt", None, "--as NAME"),
-        ("what.pt", None, "--as NAME"),
-        ("what.pt", "one", "model.pt, vocab.txt"),
-        ("what.pt", "starter", "package"),
-        ("what.pt", "three", "unknown weights"),
-        ("absent.pt", "two", "several files"),
-    ]:
-        with pytest.raises(UsageError, match=told):
-            store.import_file(tmp_path / file, name)
-    assert store.import_file(tmp_path / "vocab.txt", "two").read_bytes() == b"words"
-    assert store.state("two") == "missing"
-
-
-@pytest.mark.parametrize("what", ["folder", "absent"])
-def test_import_of_no_file(shelf: Shelf, tmp_path: Path, what: str) -> None:
-    shelf.add()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot read"):
-        store.import_file(tmp_path / what, "net")
-    assert store.state("net") == "missing"

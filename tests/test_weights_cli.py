@@ -14,7 +14,7 @@ from evsam_cli.weights import app
 from pipelines.errors import EvsamError, UnknownNameError, UsageError, WeightsError
 from weights import download, manifest
 
-BODY = bytes(range(256)) * 100
+BODY = (b"PK\x03\x04" + bytes(range(256)) * 100)[:25600]
 ROWS = """
 [[file]]
 name = "net"

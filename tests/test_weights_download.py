@@ -288,13 +288,15 @@ def test_the_hubs_hash_is_checked_and_locked(shelf: Shelf, hub: Hub) -> None:
     assert json.loads((path.parent / "net.pt.lock.json").read_text())["sha256"] == SHA
     assert store.verify("net") == [store.Verified(path, SHA, "lock")]
 
+    path.write_bytes(OTHER)
+    assert SHA in refused() and str(digest.lock_path(path)) in refused()
     path.unlink()
     hub.usual = Reply(body=OTHER)
     assert SHA in refused()  # the lock outlives the file
     hub.replies += [linked(OTHER)]
     assert SHA in refused()
-    (path.parent / "net.pt.lock.json").unlink()
-    assert store.fetch("net").read_bytes() == OTHER
+    digest.lock_path(path).unlink()
+    assert store.fetch("net").read_bytes() == OTHER  # the remedy that the line names
 
 
 def test_the_hubs_hash_must_fit(shelf: Shelf, hub: Hub) -> None:

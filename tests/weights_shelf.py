@@ -14,9 +14,10 @@ from loopback_hub import Hub
 from pipelines.errors import EvsamError, WeightsError
 from weights import manifest, store
 
-BODY = random.Random(0).randbytes(300_000)
+ZIP = b"PK\x03\x04"
+BODY = ZIP + random.Random(0).randbytes(299_996)
 SHA = hashlib.sha256(BODY).hexdigest()
-OTHER = random.Random(1).randbytes(300_000)
+OTHER = ZIP + random.Random(1).randbytes(299_996)
 ROOT = Path(__file__).parent.parent
 
 

@@ -6,14 +6,15 @@ network. `EVSAM_MIRROR` is a base URL put in the place of scheme and host: with 
 file `https://huggingface.co/a/b/resolve/main/c.pt` is asked for at
 `http://box:8000/hub/a/b/resolve/main/c.pt`.
 
-A file whose sha256 the manifest does not know is locked to the one it first had, and must keep it; to
-accept another, delete `<file>.lock.json` beside it.
+A file whose sha256 the manifest does not know is locked to the one it first had, by `<file>.lock.json` beside it, and
+must keep it, also when it is deleted and fetched again; to accept another, delete the lock, too, or import the other.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 BUNDLED = Path(__file__).with_name("bundled")
+_STARTS = {".safetensors": rb".{4}\x00{4}\{", ".pt": rb"PK\x03\x04|\x80", ".pth": rb"PK\x03\x04|\x80"}
+"""How files of a kind start: a length and JSON, a zip, or a pickle."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,15 @@ class Verified:
 
 
 def home() -> Path:
-    """evsam's cache folder: `EVSAM_HOME`, else the one the system gives each user. It need not exist."""
+    """evsam's cache folder: `EVSAM_HOME`, else the one the system gives each user. It need not exist.
+
+    Raises SetupError when EVSAM_HOME names a user that there is not.
+    """
     if chosen := os.environ.get("EVSAM_HOME"):
-        return Path(chosen).expanduser().absolute()
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            raise SetupError(f"EVSAM_HOME is {chosen!r}, but there is no such user") from error
     return platformdirs.user_cache_path("evsam", appauthor=False)
 
 
@@ -103,8 +112,9 @@ def verify(name: str) -> list[Verified]:
 def import_file(path: Path, name: str | None = None) -> Path:
     """Copy a file the user has into the cache, as if it had been downloaded, and return where it is.
 
-    name: the manifest's name; without it, the name of the file must tell. Raises UsageError when it does not
-    or the file cannot be read, WeightsError when it is not the one the manifest promises.
+    It takes the place of one that is there, locked or not. name: the manifest's name; without it, the name of the file
+    must tell. Raises UsageError when it does not or the file cannot be read, WeightsError when it is not the one the
+    manifest promises, or not of its kind.
     """
     file = _recognise(path.name, name)
     destination = _path(file)
@@ -119,7 +129,7 @@ def import_file(path: Path, name: str | None = None) -> Path:
                 shutil.copyfileobj(source, target, 1 << 20)
                 os.fsync(target.fileno())
             actual = digest.sha256(copy)
-            if fault := _fault(file, copy, actual):
+            if fault := _fault(file, copy, actual, file.sha256) or _strange(file, copy):
                 raise WeightsError(f"{path} is damaged or not the {file.filename} of {file.name}: {fault}")
             copy.replace(destination)
         finally:
@@ -133,9 +143,12 @@ def _path(file: WeightsFile) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    with suppress(PermissionError):
+    try:
         return path.is_file()
-    return False
+    except PermissionError:
+        return False
+    except OSError as error:
+        raise SetupError(f"cannot look for {path} ({error.strerror}): set EVSAM_HOME to another folder") from error
 
 
 def _fetch(file: WeightsFile, offline: bool, progress: Progress | None) -> Path:
@@ -145,7 +158,9 @@ def _fetch(file: WeightsFile, offline: bool, progress: Progress | None) -> Path:
             raise _missing(file, " and evsam is offline")
         _download(file, path, progress)
     elif not file.bundled:
-        actual = _check(file, path, digest.fingerprint(path))
+        with _reading(path):
+            found = digest.fingerprint(path)
+        actual = _check(file, path, found)
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
     return path
@@ -164,7 +179,9 @@ def _verify(file: WeightsFile) -> Verified:
     path = _path(file)
     if not _exists(path):
         raise _missing(file)
-    return Verified(path, _check(file, path, digest.sha256(path)), _expected(file)[1])
+    with _reading(path):
+        found = digest.sha256(path)
+    return Verified(path, _check(file, path, found), _expected(file)[1])
 
 
 def _expected(file: WeightsFile) -> tuple[str | None, Literal["manifest", "lock"] | None]:
@@ -175,9 +192,9 @@ def _expected(file: WeightsFile) -> tuple[str | None, Literal["manifest", "lock"
     return (lock.sha256, "lock") if lock else (None, None)
 
 
-def _fault(file: WeightsFile, path: Path, actual: str) -> str | None:
+def _fault(file: WeightsFile, path: Path, actual: str, expected: str | None) -> str | None:
     """What keeps `path`, whose sha256 is `actual`, from being `file`; None when nothing does."""
-    size, (expected, _) = path.stat().st_size, _expected(file)
+    size = path.stat().st_size
     if file.bytes not in (None, size):
         return f"it has {size} bytes instead of {file.bytes}"
     if expected not in (None, actual):
@@ -185,12 +202,23 @@ def _fault(file: WeightsFile, path: Path, actual: str) -> str | None:
     return None
 
 
+def _strange(file: WeightsFile, path: Path) -> str | None:
+    """What shows that `path` is of another kind than `file`, whose sha256 nobody knows; None when nothing does."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    kind = Path(file.filename).suffix
+    known = file.sha256 or re.match(_STARTS.get(kind, b""), start, re.DOTALL)
+    return None if known else f"it does not start like a {kind} file: is it a web page?"
+
+
 def _check(file: WeightsFile, path: Path, actual: str) -> str:
     """Return `actual`, the sha256 of `path`, if it is right for `file`; else raise WeightsError."""
-    fault = _fault(file, path, actual)
+    expected, against = _expected(file)
+    fault = _fault(file, path, actual, expected)
     if fault is None:
         return actual
-    remedy = "install evsam" if file.bundled else f"delete it and run `evsam weights pull {file.name}`"
+    gone = f"it and {digest.lock_path(path)}, which knows it," if against == "lock" else "it"
+    remedy = "install evsam" if file.bundled else f"delete {gone} and run `evsam weights pull {file.name}`"
     raise WeightsError(f"{path} is damaged or another file: {fault}; {remedy} again")
 
 
@@ -229,6 +257,15 @@ def _recognise(filename: str, name: str | None) -> WeightsFile:
         expected = ", ".join(file.filename for file in candidates)
         raise UsageError(f"{name} has several files: rename {filename} to the one it is, of {expected}")
     raise UsageError(f"cannot tell what {filename} is: add `--as NAME`, one of {', '.join(names())}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what keeps the file from being read into a SetupError."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(f"cannot read {path} ({error.strerror}): allow it, or set EVSAM_HOME to another") from error
 
 
 @contextmanager
