@@ -12,15 +12,15 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
 
 from pipelines.errors import UsageError
+from pipelines.search import is_pattern, walk
 
 # What a folder is searched for, and Pillow's name of the format. Pillow reads HEIF and JXL only with a plugin: they
 # are listed so that such a photo fails with a reason instead of being passed over.
@@ -68,7 +68,7 @@ def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[Sour
     A source is an image, a folder (searched with its subfolders for IMAGE_EXTENSIONS in any case, hidden ones
     passed over, links followed), a glob (`photos/**/*.jpg`), a list (.txt: a path or URL per line, paths relative to
     the list; blank lines and # comments allowed), an http(s) URL, or `-` for a list on standard input.
-    output: the run's output folder, never searched, so that a second run does not find the first one's pictures.
+    output: the run's output folder, never searched; nor are the pictures that a run wrote into another one.
 
     Raises UsageError when a source does not exist, cannot be read or yields no image. What a list names is not
     looked at here: an entry that is missing fails later, as an image of the run, and is not lost.
@@ -126,7 +126,7 @@ def is_url(location: str) -> bool:
 
 def _find(source: str, output: Path | None) -> list[_Found]:
     if source == "-":
-        return _listed(sys.stdin.buffer.read(), "standard input", Path())
+        return _listed(_standard_input(), "standard input", Path())
     if is_url(source):
         return _rooted([source])
     if not source or "\0" in source:
@@ -139,13 +139,23 @@ def _find(source: str, output: Path | None) -> list[_Found]:
             return _listed(path.read_bytes(), f"the list {source!r}", path.parent)
         return _rooted([source])
     except OSError as error:
-        if _is_pattern(source):
+        if is_pattern(source):
             return _globbed(path, output)
         raise UsageError(f"cannot read the source {source!r}: {error.strerror}") from None
 
 
+def _standard_input() -> bytes:
+    try:
+        if sys.stdin is not None:
+            return sys.stdin.buffer.read()
+        reason: object = "it is closed"
+    except OSError as error:
+        reason = error.strerror or error
+    raise UsageError(f"no list can be read from standard input: {reason}")
+
+
 def _in_folder(folder: Path, output: Path | None) -> list[_Found]:
-    images = [str(path) for path in _walk(folder, output) if _is_image(path)]
+    images = [str(path) for path in walk(folder, output) if _is_image(path)]
     if not images:
         raise UsageError(f"no image in the folder {str(folder)!r}; looked for {' '.join(IMAGE_EXTENSIONS)}")
     return _rooted(images, folder)
@@ -153,25 +163,13 @@ def _in_folder(folder: Path, output: Path | None) -> list[_Found]:
 
 def _globbed(pattern: Path, output: Path | None) -> list[_Found]:
     """Files that match; when the pattern does not spell the extension out (`photos/*`), only images."""
-    root = Path(*takewhile(lambda part: not _is_pattern(part), pattern.parts))
+    root = Path(*takewhile(lambda part: not is_pattern(part), pattern.parts))
     tail = pattern.parts[len(root.parts) :]
-    any_file = pattern.suffix != "" and not _is_pattern(pattern.suffix)
-    images = [
-        str(path)
-        for path in _walk(root, output, depth=None if "**" in tail else len(tail))
-        if _matches(path.relative_to(root).parts, tail) and (any_file or _is_image(path))
-    ]
+    any_file = pattern.suffix != "" and not is_pattern(pattern.suffix)
+    images = [str(path) for path in walk(root, output, tail) if any_file or _is_image(path)]
     if not images:
         raise UsageError(f"no image matches {str(pattern)!r}")
     return _rooted(images, root)
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern or not parts:
-        return not parts and all(part == "**" for part in pattern)
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
-    return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _listed(content: bytes, title: str, folder: Path) -> list[_Found]:
@@ -198,32 +196,8 @@ def _rooted(locations: Sequence[str], folder: Path | None = None) -> list[_Found
     return [_Found(location, path, root) for location, path in zip(locations, paths, strict=True)]
 
 
-def _walk(root: Path, output: Path | None, depth: int | None = None) -> Iterator[Path]:
-    """Files below `root`, at most `depth` levels down, hidden ones left out. Links are followed, each folder once."""
-    entered = {os.path.realpath(output)} if output else set()
-    if os.path.realpath(root) in entered:
-        raise UsageError(f"the output folder {str(output)!r} is also searched for images: choose another one")
-
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"cannot search the folder {error.filename!r}: {error.strerror}")
-
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        at_bottom = depth is not None and len(Path(folder).relative_to(root).parts) + 1 >= depth
-        folders[:] = [] if at_bottom else sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
-
-
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_EXTENSIONS
-
-
-def _is_pattern(text: str) -> bool:
-    return any(sign in text for sign in "*?[")
 
 
 def _identity(location: str) -> str:

@@ -134,6 +134,25 @@ def test_a_glob_searches_no_deeper_than_it_reaches(here, monkeypatch):
     assert searched == [Path("p"), Path("p/x")]
 
 
+def test_a_link_that_sorts_first_takes_nothing_from_a_glob(here):
+    make("run-1/a.jpg", "run-2/b.jpg", "run-2/x/c.jpg")
+    Path("latest").symlink_to("run-1", target_is_directory=True)
+    Path("run-2/again").symlink_to("..", target_is_directory=True)
+    assert names("run-*/*.jpg") == ["run-1/a.jpg", "run-2/b.jpg"]
+    assert names("**/run-1/*.jpg") == ["run-1/a.jpg"]
+    assert names("*/*.jpg") == ["latest/a.jpg", "run-2/b.jpg"]
+    assert names("run-2/**/x/*.jpg") == ["x/c.jpg"]
+
+
+def test_what_a_run_wrote_is_no_photo_unless_it_is_named(here):
+    make("p/a.jpg", "p/out/overlays/a.jpg", "p/out/ids/a.png", "p/out/b.jpg", "p/out/more/c.jpg")
+    Path("p/out/.evsam").mkdir()
+    assert names("p") == names("p/**/*.*") == ["a.jpg", "out/b.jpg", "out/more/c.jpg"]
+    assert names("p/*/*/*.*") == ["out/more/c.jpg"]
+    assert names("p/*/ids/*.png") == names("p/**/ids/*.png") == ["out/ids/a.png"]
+    assert names("p/out/overlays") == ["a.jpg"]
+
+
 @pytest.mark.parametrize("source", ["gone.jpg", "gone/", "a.jpg/b.jpg", "", "a\0b", "x" * 5000, "ftp://h/a.jpg", "l\n"])
 def test_sources_that_do_not_exist(source, here):
     make("a.jpg")
@@ -169,6 +188,14 @@ def test_a_list_on_standard_input(here, monkeypatch):
         Source("c.jpg", "https://example.com/x/c.jpg?size=2"),
         Source("p/b.jpg", "p/b.jpg"),
     )
+
+
+def test_standard_input_that_gives_no_list(here, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where it is closed
+    assert "standard input: it is closed" in problem("-")
+    with Path("written").open("w") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        assert "not readable" in problem("-")
 
 
 def test_lists_that_are_none(here):
