@@ -125,7 +125,7 @@ class TestMeaning:
         inside, across, outside, flat = (10, 20, 30, 40), (-10, 70, 30, 40), (100, 0, 5, 5), (3, 3, 0, 5)
         source, found = boxes_of(write(tmp_path, [result(bbox=box) for box in (inside, across, outside, flat)]))
         np.testing.assert_array_equal(found.boxes, [BOX["xyxy"], [0, 70, 20, 80]])
-        assert source.dropped == 2
+        assert source.counts == {"kept": 2, "dropped_outside_the_image": 2}
 
     @settings(SHARED_FOLDER)
     @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1, width=32)), min_size=1))
@@ -165,10 +165,16 @@ class TestMatching:
     def test_ground_truth_by_id_when_no_name_is_known(self, tmp_path):
         images = [{"id": 5, "file_name": "five.jpg"}, {"id": 6, "file_name": "six.jpg"}]
         path = write(tmp_path, ground_truth([annotation(6)], images))
-        assert len(boxes_of(path, [("renamed.png", 6)])[1]) == 1
+        assert len(boxes_of(path, [("p/006.png", 6)])[1]) == 1
         # One known name is enough for ids to say nothing: here 6 is another image.
         source = BoxFile(path, None, {"five.jpg": 1, "other.jpg": 6})
         assert [len(boxes) for boxes in source([image("five.jpg"), image("other.jpg")])] == [0, 0]
+
+    def test_ids_that_only_count_the_images_do_not_stand_for_names(self, tmp_path):
+        named = [result(1, file_name="a.jpg"), result(2, file_name="b.jpg")]
+        for content in (named, ground_truth([annotation()])):
+            with pytest.raises(DataError, match="is it the right file"):
+                boxes_of(write(tmp_path, content), [("other.jpg", 1), ("2.jpg", 2)])
 
     def test_file_of_other_images_is_refused(self, tmp_path):
         for content in (
@@ -181,6 +187,10 @@ class TestMatching:
 
     def test_listed_image_without_boxes_is_empty(self, tmp_path):
         assert len(boxes_of(write(tmp_path, ground_truth([])))[1]) == 0
+
+    @pytest.mark.parametrize("content", [[], "image,x,y,w,h\n"])
+    def test_file_without_boxes_is_empty(self, tmp_path, content):
+        assert len(boxes_of(write(tmp_path, content))[1]) == 0
 
     def test_image_of_another_size_fails_alone(self, tmp_path):
         images = [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 160}]

@@ -106,7 +106,11 @@ def find_weights(model: str, *, offline: bool | None = None) -> Path:
     path = Path(model)
     if path.suffix.lower() not in _MODEL_FILES:
         raise UnknownNameError("detector", model, [*DETECTORS, "or the path of a .pt or .onnx file"])
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise WeightsError(f"{model} cannot be read: {error.strerror}") from error
+    if not found:
         hint = f": for the one evsam fetches itself, say {path.stem}" if path.stem in DETECTORS else ""
         raise WeightsError(f"there is no file {model}{hint}")
     return path.absolute()

@@ -16,8 +16,8 @@ from pipelines.types import Category, Detections, Image
 class BoxFile:
     """The boxes a file has for each image of a run.
 
-    skipped: annotations of a ground truth left out because their area is below 1. dropped: boxes left out so far
-    because nothing of them lies inside their image.
+    skipped: annotations of a ground truth left out because their area is below 1. counts: what became of the boxes of
+    all images so far; those of which nothing lies inside their image are dropped.
     """
 
     batch = 1
@@ -35,9 +35,9 @@ class BoxFile:
         categories are.
 
         image_ids: every image of the run, name -> id. An image is found in the file by its name, else by its last
-        part if no two share that, else (where the file has only ids, or none of its names is the run's) by its id.
-        min_score: leave lower scores out; None: all boxes are used. Raises DataError also when the file has none of
-        the run's images.
+        part if no two share that, else, where none of the file's names is the run's, by its id: if the file has only
+        ids, or the run's are the numbers of its files. min_score: leave lower scores out; None: all boxes are used.
+        Raises DataError also when the file speaks of images and of none of the run's.
         """
         table = read_box_table(path, box_format, categories)
         order = np.argsort(table.image_indices, kind="stable")
@@ -49,13 +49,13 @@ class BoxFile:
         self._category_ids = table.category_ids[order]
         self._images = table.images
         self._places = _match(table.images, image_ids)
-        if not self._places:
+        if table.images and not self._places:
             raise DataError(f"{path} has boxes for none of the run's {len(image_ids)} images: is it the right file?")
         # Boxes of image i are rows starts[i] to starts[i + 1].
         self._starts = np.searchsorted(table.image_indices[order], np.arange(len(table.images) + 1))
         self.categories = table.categories
         self.skipped = table.skipped
-        self.dropped = 0
+        self.counts = {"kept": 0, "dropped_outside_the_image": 0}
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """The boxes of each image, clipped to it, best score first; none where the file has none.
@@ -77,7 +77,8 @@ class BoxFile:
         boxes = to_xyxy(self._boxes[rows], self._box_format, width=width, height=height, allow_empty=True)
         boxes = clip(boxes, width=width, height=height)
         inside = has_area(boxes)
-        self.dropped += int((~inside).sum())
+        self.counts["kept"] += int(inside.sum())
+        self.counts["dropped_outside_the_image"] += int((~inside).sum())
         scores = self._scores[rows]
         best_first = np.argsort(-scores, kind="stable")
         chosen = best_first[inside[best_first]]
@@ -94,7 +95,8 @@ def _match(images: Sequence[FileImage], image_ids: Mapping[str, int]) -> dict[st
         for key, name in _unique(ours, image_ids).items():
             if name not in places and key in found and found[key] not in taken:
                 places[name] = found[key]
-    if places:
+    numbered = all(_stem(name).lstrip("0") == str(id).lstrip("0") for name, id in image_ids.items())
+    if places or (named and not numbered):
         return places
     by_id = {image.id: place for place, image in enumerate(images) if image.id is not None}
     return {name: by_id[id] for name, id in image_ids.items() if id in by_id}
