@@ -20,12 +20,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table("", "", "", show_header=False, box=None)
         topic = None
         for finding in findings:
-            table.add_row("" if finding.topic == topic else finding.topic, MARKS[finding.verdict], finding.text)
+            table.add_row("" if finding.topic == topic else finding.topic, MARKS[finding.verdict], escape(finding.text))
             topic = finding.topic
         Console().print(table)
     if any(finding.verdict == "fault" for finding in findings):

@@ -22,7 +22,7 @@ def check_device(name: str) -> torch.device:
     """The torch device called `name`. Raises UsageError when it cannot be used here."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()  # "meta" makes tensors, but ones without numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(

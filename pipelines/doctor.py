@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pipelines import run_info
-from pipelines.errors import WeightsError
+from pipelines.errors import SetupError, WeightsError
 from weights import manifest, store
 
 Verdict = Literal["ok", "note", "fault"]
@@ -27,10 +27,11 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at packages, devices, cache and weights. Loads torch; downloads nothing."""
-    yield from _packages()
-    yield from _devices()
-    yield from _cache()
-    yield from _weights()
+    for topic, look in _TOPICS.items():
+        try:
+            yield from look()
+        except SetupError as error:
+            yield Finding(topic, "fault", str(error))
 
 
 def _packages() -> Iterator[Finding]:
@@ -61,11 +62,16 @@ def _devices() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     home = store.home()
-    nearest = next(path for path in (home, *home.parents) if path.exists())
-    free = shutil.disk_usage(nearest).free / 2**30
-    if not os.access(nearest, os.W_OK):
+    try:
+        nearest = next(path for path in (home, *home.parents) if path.exists())
+        free = shutil.disk_usage(nearest).free / 2**30
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    except OSError:
+        writable = False
+    if writable:
+        yield Finding("cache", "ok" if free > 2 else "note", f"{home}, {free:.1f} GiB free")
+    else:
         yield Finding("cache", "fault", f"{home} cannot be written: set EVSAM_HOME to a folder that can")
-    yield Finding("cache", "ok" if free > 2 else "note", f"{home}, {free:.1f} GiB free")
     if store.is_offline():
         yield Finding("cache", "note", "EVSAM_OFFLINE is set: nothing is downloaded")
 
@@ -81,3 +87,11 @@ def _weights() -> Iterator[Finding]:
             yield Finding("weights", "ok", f"{name} ({state})")
         except WeightsError as error:
             yield Finding("weights", "fault", str(error))
+
+
+_TOPICS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "packages": _packages,
+    "devices": _devices,
+    "cache": _cache,
+    "weights": _weights,
+}

@@ -14,7 +14,10 @@ from __future__ import annotations
 import re
 import stat
 import struct
+import threading
+import time
 import warnings
+from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +34,7 @@ from pipelines.types import Image, UInt8
 
 MAX_PIXELS = 200_000_000
 MAX_DOWNLOAD_BYTES = 256 * 2**20
+MAX_DOWNLOAD_SECONDS = 120.0
 
 _FORMATS = tuple(dict.fromkeys(IMAGE_EXTENSIONS.values()))
 _NOT_READ = {  # first bytes, as a pattern, of files that no format here reads
@@ -58,9 +62,9 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30, u
     """Read and decode one image, by the rules above. Its pixels are C-contiguous and read-only.
 
     max_pixels: the largest width x height that is decoded, known from the header. timeout: seconds that a URL's
-    server may take to connect, and between two pieces of its answer. upright: whether EXIF orientation is applied;
-    the annotations of data sets count in pixels as they are stored. Raises ImageError for whatever the file or
-    the server holds, in one line without the image's name.
+    server may take to connect, and between two pieces of its answer, which may take MAX_DOWNLOAD_SECONDS in all.
+    upright: whether EXIF orientation is applied; the annotations of data sets count in pixels as they are stored.
+    Raises ImageError for whatever the file or the server holds, in one line without the image's name.
     """
     with _open(source.location, timeout) as file:
         return Image(source.name, _decode(file, max_pixels, upright))
@@ -90,16 +94,36 @@ def _open(location: str, timeout: float) -> BinaryIO:
 
 
 def _download(url: str, timeout: float) -> BinaryIO:
+    """In a thread of its own, which is left behind in the end: `timeout` never ends what comes byte by byte."""
+    answer = Future[BinaryIO]()
+    threading.Thread(target=_fetch, args=(answer, url, timeout), daemon=True).start()
+    try:
+        return answer.result(MAX_DOWNLOAD_SECONDS)
+    except TimeoutError:
+        raise _too_slow() from None
+
+
+def _fetch(answer: Future[BinaryIO], url: str, timeout: float) -> None:
+    try:
+        answer.set_result(_body(url, timeout))
+    except BaseException as error:
+        answer.set_exception(error)
+
+
+def _body(url: str, timeout: float) -> BinaryIO:
     import requests
 
     body = BytesIO()
+    end = time.monotonic() + MAX_DOWNLOAD_SECONDS
     try:
         with requests.get(url, stream=True, timeout=timeout) as response:
             if response.status_code != 200:
                 answer = f"{response.status_code} {response.reason or ''}"
                 raise ImageError(f"the server answered HTTP {_one_line(answer)}")
-            for block in response.iter_content(2**16):
+            for block in response.iter_content(2**13):
                 body.write(block)
+                if time.monotonic() > end:  # nobody waits any longer
+                    raise _too_slow()
                 if body.tell() > MAX_DOWNLOAD_BYTES:
                     raise ImageError(f"the download is larger than {MAX_DOWNLOAD_BYTES:,} bytes")
     except ImageError:
@@ -120,6 +144,10 @@ def _download(url: str, timeout: float) -> BinaryIO:
         raise ImageError("the server sent an empty file (0 bytes)")
     body.seek(0)
     return body
+
+
+def _too_slow() -> ImageError:
+    return ImageError(f"the download takes longer than {MAX_DOWNLOAD_SECONDS:g} s")
 
 
 # Pixels

@@ -79,9 +79,12 @@ def _box_file(config: BoxFileConfig, image_ids: Mapping[str, int], device: str, 
 
 def _box_file_digest(config: BoxFileConfig, offline: bool | None) -> dict[str, str]:
     path = Path(config.path)
-    if not path.is_file():
-        raise DataError(f"there is no box file {path}")
-    return {"boxes_sha256": digest.sha256(path)}
+    try:
+        if not path.is_file():
+            raise DataError(f"there is no box file {path}")
+        return {"boxes_sha256": digest.sha256(path)}
+    except OSError as error:
+        raise DataError(f"the box file {path} cannot be read: {error.strerror}") from error
 
 
 def _given_boxes(config: GivenBoxes, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:

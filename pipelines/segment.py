@@ -14,7 +14,7 @@ from pipelines import rle
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig
-from pipelines.errors import ImageError
+from pipelines.errors import ImageError, UsageError
 from pipelines.prompts import (
     PromptConfig,
     Prompter,
@@ -45,7 +45,12 @@ class SegmentConfig:
 
 
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
-    """Segment all images and write the outputs; see `pipelines.run.run` for how it ends."""
+    """Segment all images and write the outputs; see `pipelines.run.run` for how it ends.
+
+    Raises UsageError also for edge maps, which masks do not give.
+    """
+    if "edges" in config.run.save:
+        raise UsageError("edge maps come of `evsam everything --prompts edges` alone: save something else")
     device, offline = config.sam.device, config.run.offline
     settings = {**config.sam.settings(offline=offline), **prompt_settings(config.prompts, offline=offline)}
 

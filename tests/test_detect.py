@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image as Pil
 from pycocotools.coco import COCO
 from runs import QUICK, evsam, final_files
+from unprivileged import unprivileged
 
 from pipelines.categories import COCO as COCO_CATEGORIES
 from pipelines.detectors.box_table import read_box_table
@@ -105,6 +107,55 @@ def test_a_box_file_serves_a_run_over_other_images(run: Path, photos: Path, tmp_
     found = boxes_of(tmp_path / "out")
     assert {entry["image_id"] for entry in found} == {1} != {entry["image_id"] for entry in expected}
     assert [entry["score"] for entry in found] == [entry["score"] for entry in expected]
+
+
+def test_a_run_that_found_nothing_serves_as_a_box_file(photos: Path, tmp_path: Path) -> None:
+    grey = photos / "grey.png"
+    evsam("detect", grey, "-o", tmp_path / "none", *QUICK, "--save", "boxes")
+    assert boxes_of(tmp_path / "none") == []
+    evsam("segment", grey, "-o", tmp_path / "out", "--boxes", tmp_path / "none/coco_boxes.json", "--device", "cpu")
+    info = json.loads((tmp_path / "out/run.json").read_text())
+    assert info["images"] == {"total": 1, "done": 0, "empty": 1, "failed": 0}
+
+
+def test_boxes_outside_the_image_are_reported(photos: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("image,x1,y1,x2,y2\ngrey.png,5,5,60,60\ngrey.png,70,5,90,60\n")
+    evsam("segment", photos / "grey.png", "-o", tmp_path / "out", "--boxes", boxes, "--device", "cpu")
+    info = json.loads((tmp_path / "out/run.json").read_text())
+    assert info["report"] == {"boxes": {"kept": 1, "dropped_outside_the_image": 1}}
+
+
+def test_pictures_of_an_earlier_run_are_no_photos(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photos / "grey.png", folder)
+    for name in ("first", "second"):
+        evsam("detect", folder, "-o", folder / name, *QUICK)
+        assert json.loads((folder / name / "run.json").read_text())["images"]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("--save", "edges"), "--prompts edges"),
+        (("--device", "meta"), "evsam doctor"),
+        (("--boxes", "shut/boxes.json"), "Permission denied"),
+        (("--boxes", "x" * 300), "File name too long"),
+        (("--detector", "shut/model.pt"), "Permission denied"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_no_run(
+    arguments: tuple[str, ...], hint: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.chdir(folder)
+        shutil.copy(photos / "grey.png", folder)
+        Path("shut").mkdir(mode=0)
+        Path().chmod(0o777)
+        with unprivileged():
+            _, err = evsam("segment", "grey.png", "-o", "out", *arguments, code=2)
+        assert hint in err and err.count("\n") == 1 and not Path("out").exists()
 
 
 def test_resume(photos: Path, run: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pipelines import images
 from pipelines.images import load
 from pipelines.sources import Source
 
+over = threading.Event()
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
@@ -24,6 +26,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name == "slow":
             time.sleep(1)
         if name == "drop":
+            return
+        if name in ("drip", "drip-header"):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if name == "drip" else b"X-Slow: "))
+            while not over.wait(0.05):
+                self.wfile.write(b".")
             return
         status = {"missing": 404, "broken": 500, "moved": 302, "away": 302, "round": 302}.get(name, 200)
         self.send_response(status, "\x1b[31mred alert" if name == "broken" else None)
@@ -49,6 +56,7 @@ def server() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
+        over.set()
         server.shutdown()
         thread.join()
 
@@ -84,6 +92,12 @@ def test_what_a_server_does_wrong_is_named(path, words, server):
 def test_a_download_is_bounded(server, monkeypatch):
     monkeypatch.setattr(images, "MAX_DOWNLOAD_BYTES", 1000)
     assert "larger than 1,000 bytes" in reason(f"{server}/a.png")
+
+
+@pytest.mark.parametrize("path", ["drip", "drip-header"])
+def test_a_download_ends_in_time(path, server, monkeypatch):
+    monkeypatch.setattr(images, "MAX_DOWNLOAD_SECONDS", 0.3)
+    assert reason(f"{server}/{path}") == "the download takes longer than 0.3 s"
 
 
 def test_nobody_answers():

@@ -1,5 +1,7 @@
 """The overlay: tints, labels that leave the picture to be seen, and files that hold the drawing."""
 
+import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from PIL import Image as PilImage
 
 from pipelines.errors import ImageError
 from pipelines.outputs import Destination
-from pipelines.outputs.labels import draw_labels
-from pipelines.outputs.overlay import PALETTE, draw
+from pipelines.outputs.labels import draw_labels, overlap
+from pipelines.outputs.overlay import PALETTE, _colours, draw
 from pipelines.types import Category, Detections, Image, Instances
 
 
@@ -58,6 +60,32 @@ def test_instances_that_meet_differ_in_colour() -> None:
     masks[-1, 150:250, 200:300] = True  # on the first, whose colour it would have if the palette merely repeated
     picture = draw(Image("x", np.full((400, 500, 3), 128, np.uint8)), make_instances(list(masks)), CATEGORIES)
     assert not np.array_equal(picture[200, 250], picture[100, 100])
+
+
+def plain_colours(boxes: np.ndarray) -> list[tuple[int, int, int]]:
+    """For each box the colour least used by the earlier boxes that it meets, in turn among equals."""
+    meets = overlap(boxes, boxes) > 0
+    chosen: list[int] = []
+    for i in range(len(boxes)):
+        used = Counter(chosen[j] for j in np.flatnonzero(meets[i, :i]))
+        chosen.append(min(((i + step) % len(PALETTE) for step in range(len(PALETTE))), key=used.__getitem__))
+    return [PALETTE[colour] for colour in chosen]
+
+
+@settings(max_examples=30, deadline=None)
+@given(corners=arrays.arrays(np.int64, (50, 2), elements=st.integers(0, 100)), size=st.integers(0, 60))
+def test_colours_are_the_least_used_around(corners: np.ndarray, size: int) -> None:
+    boxes = np.concatenate([corners, corners + size], axis=1)
+    assert _colours(boxes) == plain_colours(boxes)
+
+
+def test_colours_of_thousands_take_little_memory() -> None:
+    corners = np.random.default_rng(0).integers(0, 1000, (3000, 2))
+    tracemalloc.start()
+    _colours(np.concatenate([corners, corners + 20], axis=1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6
 
 
 def labels(boxes: Sequence[Sequence[int]], text: str, side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 from runs import evsam
+from unprivileged import unprivileged
 
 from pipelines.boxes import BOX_FORMATS
 from pipelines.detectors import DETECTORS
 from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.doctor import examine
 from pipelines.everything import STRATEGIES
 from pipelines.outputs import OUTPUTS
 from pipelines.registry import Registry, Row
@@ -178,6 +181,25 @@ def test_doctor_reports_and_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_pa
     damaged.write_bytes(b"damaged")
     out, _ = evsam("doctor", "--json", code=2)
     assert [f["text"] for f in json.loads(out) if f["verdict"] == "fault" and "yolov8n" in f["text"]]
+
+
+def test_doctor_doubts_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "file").touch()
+        Path(folder, "shut").mkdir(mode=0)
+        for home in (f"{folder}/file", f"{folder}/file/x", f"{folder}/shut/x/y", f"{folder}/{'x' * 300}"):
+            monkeypatch.setenv("EVSAM_HOME", home)
+            with unprivileged():
+                faults = [finding.text for finding in examine() if finding.verdict == "fault"]
+            assert f"{home} cannot be written: set EVSAM_HOME to a folder that can" in faults
+
+
+def test_doctor_prints_names_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for name in ("[", "[red]x"):
+        monkeypatch.setenv("EVSAM_HOME", f"{tmp_path}/{name}/x]")
+        assert f"{tmp_path}/{name}/x], " in evsam("doctor")[0]
 
 
 def test_demo_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

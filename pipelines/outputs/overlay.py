@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,12 +75,12 @@ def draw(image: Image, instances: Instances, categories: Mapping[int, Category])
 
 def _colours(boxes: Int64) -> list[Colour]:
     """For each box the colour least used by the earlier boxes that it meets, in turn among equals."""
-    meets = overlap(boxes, boxes) > 0
-    chosen: list[int] = []
+    chosen = np.zeros(len(boxes), np.int64)
     for i in range(len(boxes)):
-        used = Counter(chosen[j] for j in np.flatnonzero(meets[i, :i]))
-        turn = [(i + step) % len(PALETTE) for step in range(len(PALETTE))]
-        chosen.append(min(turn, key=used.__getitem__))
+        meets = overlap(boxes[i : i + 1], boxes[:i])[0] > 0
+        used = np.bincount(chosen[:i][meets], minlength=len(PALETTE))
+        turn = (i + np.arange(len(PALETTE))) % len(PALETTE)
+        chosen[i] = turn[used[turn].argmin()]
     return [PALETTE[colour] for colour in chosen]
 
 
