@@ -25,7 +25,7 @@ def demo() -> None:
         "-o",
         str(OUTPUT),
         "--conf",
-        "0.2",
+        "0.27",
         "--iou",
         "0.5",
         "--offline",
