@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # Where OpenVINO has run, later tests in the same process can crash (2026.4.1, seen with torch's data loaders).
-ALONE := tests/test_export.py tests/test_export_gate.py
+ALONE := tests/test_export.py tests/test_export_gate.py tests/test_export_files.py
 
 .PHONY: demo test lint docs clean
 
