@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_photos import write_photos
+from training_photos import RECIPE, write_photos
 from typer.testing import CliRunner
 
 from evsam_cli.train import app
@@ -22,20 +22,6 @@ from pipelines.training import detector
 from pipelines.training.config import DataConfig, DetectorConfig, read_recipe, recipes
 from pipelines.training.sources import open_source
 from pipelines.types import Image
-
-RECIPE = """
-model = "evsam-starter"
-weights = ""
-[[stages]]
-size = 64
-photos = 2
-masks = 2
-steps = 2
-[loop]
-device = "cpu"
-workers = 0
-validate_every = 100
-"""
 
 
 @pytest.fixture(scope="module")

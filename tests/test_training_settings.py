@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pil
 from runs import start
 from safetensors.torch import load_file
-from training_photos import tiny_sam, write_photos
+from training_photos import RECIPE, tiny_sam, write_photos
 
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.sam.prompt_encoder import RandomFourier
@@ -31,18 +31,6 @@ from pipelines.training.config import (
 from pipelines.training.sources import open_source
 
 STAGE = StageConfig(size=64, photos=2, masks=2, steps=1)
-RECIPE = """
-model = "evsam-starter"
-weights = ""
-[[stages]]
-size = 64
-photos = 2
-masks = 2
-steps = 2
-[loop]
-device = "cpu"
-workers = 0
-"""
 
 
 @pytest.fixture(scope="module")

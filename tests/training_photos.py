@@ -21,6 +21,19 @@ from pipelines.training.data import TrainingSet
 from pipelines.training.sources import open_source
 
 SIZE = (96, 128)  # height, width
+RECIPE = """
+model = "evsam-starter"
+weights = ""
+[[stages]]
+size = 64
+photos = 2
+masks = 2
+steps = 2
+[loop]
+device = "cpu"
+workers = 0
+validate_every = 100
+"""
 
 
 def tiny_sam(input_size: int = 512) -> Sam:
