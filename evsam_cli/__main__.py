@@ -63,6 +63,11 @@ def run_command() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as error:  # a path that the system will not even look at: a name too long, a closed folder
+        if error.filename is None:
+            raise
+        print(f"evsam: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(EvsamError.exit_code) from None
 
 
 if __name__ == "__main__":

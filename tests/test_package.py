@@ -202,6 +202,23 @@ def test_doctor_prints_names_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert f"{tmp_path}/{name}/x], " in evsam("doctor")[0]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("segment", ROOT / "README.md", "-o", "run", "--weights", "{}.pt"),
+        ("train", "finetune", "-o", "run", "--recipe", "{}"),
+        ("train", "finetune", "-o", "run", "--recipe", "starter", "--data", "{}"),
+    ],
+)
+def test_a_path_too_long_ends_in_one_line(
+    arguments: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "n" * 300
+    _, err = evsam(*(str(argument).format(name) for argument in arguments), code=2)
+    assert err.startswith(f"evsam: cannot use {name}") and err.endswith("File name too long\n") and err.count("\n") == 1
+
+
 def test_demo_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from evsam_cli.demo import demo
 
