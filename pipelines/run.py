@@ -27,7 +27,7 @@ from pipelines.journal import Journal, begin, holding, plan, saved, scratch_fold
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.records import Record, Status, instance_records
 from pipelines.sources import Source, image_ids, is_url, resolve, shard
-from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
+from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.types import Category, Image, Instances
 from weights import store
 
@@ -158,7 +158,7 @@ def run(
 
     start = time.perf_counter()
     clock = StageClock()
-    with writing(config.output), holding(config.output):
+    with writing_resumably(config.output), holding(config.output):
         if plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite) != sources:
             raise UsageError(f"another run has been in {config.output} just now: try again")
         remove_outputs(config.output, replaced)

@@ -102,7 +102,7 @@ _WRITE_FAULTS = {
 
 
 @contextmanager
-def writing(folder: object) -> Iterator[None]:
+def writing_resumably(folder: object) -> Iterator[None]:
     """Turn the faults of a disk into a SetupError that says how to go on."""
     try:
         yield

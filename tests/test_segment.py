@@ -18,7 +18,7 @@ from runs import QUICK, evsam, final_files, photo_folder
 from pipelines import rle
 from pipelines.errors import SetupError
 from pipelines.outputs import OUTPUTS
-from pipelines.stages import writing
+from pipelines.stages import writing_resumably
 
 ALL = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_it_resumes(photographs: list[Pat
     ("code", "text"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
 )
 def test_faults_of_the_disk_are_explained(code: int, text: str) -> None:
-    with pytest.raises(SetupError, match=text), writing("out"):
+    with pytest.raises(SetupError, match=text), writing_resumably("out"):
         raise OSError(code, os.strerror(code))
 
 

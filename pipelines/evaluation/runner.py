@@ -24,7 +24,7 @@ from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import NOTHING, too_large
 from pipelines.sources import Source
-from pipelines.stages import StageClock, WriteBehind, read_ahead, writing
+from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.types import Detections, Image, Instances
 
 STAGES = ("load", "detect", "encode", "decode")
@@ -91,12 +91,12 @@ def run_cells(
         for name in prompter.names
     ]
     check_distinct([job.folder.name for job in jobs])
-    with writing(output):
+    with writing_resumably(output):
         for job in jobs:
             held.enter_context(holding(job.folder))
     for job in jobs:
         plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
-    with writing(output), ExitStack() as stack:
+    with writing_resumably(output), ExitStack() as stack:
         for job in jobs:
             begin(job.folder, job.settings, sources, fresh=overwrite or not resume)
         journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
