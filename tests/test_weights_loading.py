@@ -88,7 +88,7 @@ def test_what_is_no_state_dict(tmp_path: Path, content: Any) -> None:
     assert "state dict" in refused(write(tmp_path / "net.pt", content))
 
 
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+@pytest.mark.filterwarnings("ignore:Validating sparse|Sparse invariant")
 @pytest.mark.parametrize("tensor", [torch.zeros(2, device="meta"), torch.eye(2).to_sparse()])
 def test_tensors_without_numbers_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
     assert "state dict" in refused(write(tmp_path / "net.pt", {"w": tensor}))
