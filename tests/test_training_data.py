@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from pipelines.errors import DataError
 from pipelines.sam.frame import MEAN, STD, preprocess
 from pipelines.training.augment import cut_out, draw_view, paste
 from pipelines.training.config import LoopConfig, StageConfig
-from pipelines.training.data import Keys, PhotoCache, TrainingSet, batches, collate
+from pipelines.training.data import Keys, PhotoCache, TrainingSet, batches, collate, worker_context
 from pipelines.training.embeddings import SHAPE, cache_embeddings
 from pipelines.training.finetune import normalise
 from pipelines.training.losses import bce_loss, dice_loss, focal_loss, mask_iou, mask_loss, near_loss
@@ -65,6 +66,12 @@ def test_workers_give_the_batches_in_order(photos: Path) -> None:
         expected = collate([samples[key] for key in own])
         for value, wanted in zip(batch, expected, strict=True):
             assert torch.equal(value, wanted) if isinstance(value, torch.Tensor) else value == wanted
+
+
+@pytest.mark.skipif(worker_context().get_start_method() != "forkserver", reason="only a fork server can preload")
+def test_workers_are_forked_with_their_imports_done() -> None:
+    with ProcessPoolExecutor(1, worker_context()) as pool:
+        assert pool.submit(eval, "'torch' in __import__('sys').modules").result()
 
 
 def test_a_workers_fault_is_one_line(photos: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,9 +27,6 @@ _LEAST_AREA = 6 * 255  # of a low-res mask; what is smaller cannot be learnt fro
 _TRIES = 50
 _MOST_PASTED = 3
 _SAMPLE, _STEP = 0, 1  # streams of random numbers: one sample's own, and what all samples of a step share
-
-_START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-"""How workers start: a plain fork hangs once this process has run OpenMP or OpenCV threads."""
 
 Item = TypeVar("Item")
 
@@ -252,12 +250,20 @@ def batches(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
-        multiprocessing_context=_START if loop.workers else None,
+        multiprocessing_context=worker_context() if loop.workers else None,
     )
     try:
         yield from loader
     except DataError as error:  # from a worker it brings its traceback as text, which ends with the message
         raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+
+
+def worker_context() -> BaseContext:
+    """How workers start: a plain fork hangs once this process has run OpenMP or OpenCV threads. The server that forks
+    instead has what workers need imported: they start one after another, and each would take seconds for it."""
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _one_thread(_: int) -> None:

@@ -80,6 +80,7 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
     fabric = _fabric(job.loop)
     fabric.launch()
+    torch.backends.cudnn.benchmark = True  # a stage's shapes stay the same
     trainable = _parameter_groups(job.learner, job.optimiser.weight_decay)
     learner, adam = fabric.setup(job.learner, torch.optim.AdamW(trainable, lr=job.optimiser.learning_rate))
     average = AveragedModel(job.model, multi_avg_fn=get_ema_multi_avg_fn(job.optimiser.ema), use_buffers=True)
@@ -144,8 +145,10 @@ class _Run:
         norm = self.fabric.clip_gradients(
             self.learner, self.adam, max_norm=self.job.optimiser.clip, error_if_nonfinite=False
         )
-        figures = {name: float(value) for name, value in sums.items()}
-        figures |= {"gradient": float(norm or 0), "learning_rate": self.adam.param_groups[0]["lr"]}
+        if norm is not None:
+            sums["gradient"] = norm
+        figures = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))  # one wait for the device
+        figures["learning_rate"] = self.adam.param_groups[0]["lr"]
         if not all(math.isfinite(value) for value in figures.values()):
             raise self._diverged(step, f"the losses are {figures}")
         self.adam.step()
