@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,44 @@ def test_a_resumed_run_gives_the_same_bits(
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_the_step_is_saved(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(number, stop)
+    config = short(photos)
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, checkpoint_every=1000))
+    torch.manual_seed(0)
+    finetune.run(config, tmp_path / "whole", model=tiny_sam())
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.training.engine.learning_rate", at(2, lambda: signal.raise_signal(number)))
+        with pytest.raises(Stopped):
+            finetune.run(config, tmp_path / "parts", model=tiny_sam())
+    assert signal.signal(number, before) is stop
+    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == 3
+    finetune.run(config, tmp_path / "parts", model=tiny_sam(), resume=True)
+    whole, parts = (torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("whole", "parts"))
+    assert_equal(whole, parts)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("pipelines.training.engine.learning_rate", at(1, twice))
+    with pytest.raises(KeyboardInterrupt):
+        finetune.run(short(photos), tmp_path, model=tiny_sam())
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
 def test_a_resumed_distillation_gives_the_same_bits(tmp_path: Path, photos: Path) -> None:
     torch.manual_seed(0)
     teacher = SamPredictor("tiny-teacher", TorchNetwork(fold_norms(tiny_sam()), torch.device("cpu")))
@@ -148,9 +187,18 @@ def test_a_resumed_distillation_gives_the_same_bits(tmp_path: Path, photos: Path
 
 
 def stop_at(interrupted_at: int) -> Callable[[int, int, OptimiserConfig], float]:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    return at(interrupted_at, stop)
+
+
+def at(when: int, what: Callable[[], None]) -> Callable[[int, int, OptimiserConfig], float]:
+    """The learning rate, which does `what` at step `when`."""
+
     def rate(step: int, steps: int, config: OptimiserConfig) -> float:
-        if step == interrupted_at:
-            raise KeyboardInterrupt
+        if step == when:
+            what()
         return learning_rate(step, steps, config)
 
     return rate

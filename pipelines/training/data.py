@@ -3,6 +3,7 @@ resumed run, another number of workers or of devices sees the same samples."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
@@ -249,7 +250,7 @@ def batches(
         num_workers=loop.workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_set_up_worker,
         multiprocessing_context=worker_context() if loop.workers else None,
     )
     try:
@@ -266,7 +267,8 @@ def worker_context() -> BaseContext:
     return context
 
 
-def _one_thread(_: int) -> None:
+def _set_up_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the main process ends its workers
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -22,6 +22,7 @@ from pipelines.errors import EvsamError, SetupError, UsageError
 from pipelines.files import replacing
 from pipelines.training.config import LoopConfig, OptimiserConfig
 from pipelines.training.logs import TrainingLog
+from pipelines.training.stopping import SignalsPutOff
 
 if TYPE_CHECKING:
     from pipelines.training.data import Batch
@@ -70,7 +71,7 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
 
     Writes to `folder`: checkpoint.pt, best.safetensors and last.safetensors (averaged weights, official layout),
     metrics.jsonl, and tensorboard/. Raises DivergedError on a non-finite loss or gradient; the last checkpoint is then
-    kept as it was. Raises UsageError when the folder holds a run and `resume` is not given, or one of other settings,
+    kept as it was. SIGINT and SIGTERM act when the step is saved. Raises UsageError when the folder holds a run and `resume` is not given, or one of other settings,
     and when the devices cannot share the photos evenly.
     """
     for phase in job.phases:
@@ -86,7 +87,8 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
     average = AveragedModel(job.model, multi_avg_fn=get_ema_multi_avg_fn(job.optimiser.ema), use_buffers=True)
     run = _Run(job, folder, fabric, learner, adam, average.requires_grad_(False))
     first, last = run.restore(), job.phases[-1].steps.stop
-    with TrainingLog(folder, job.name, first, last, enabled=fabric.is_global_zero) as log:
+    stop = SignalsPutOff(enabled=fabric.world_size == 1)
+    with stop, TrainingLog(folder, job.name, first, last, enabled=fabric.is_global_zero) as log:
         for phase in job.phases:
             steps = range(max(first, phase.steps.start), phase.steps.stop)
             batches = iter(phase.batches(steps, fabric.global_rank, fabric.world_size)) if steps else iter(())
@@ -98,8 +100,9 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
                     log.write_mean(done)
                 if job.validate and (done % job.loop.validate_every == 0 or done == last):
                     log.write(done, "validation", run.validate(job.validate, done))
-                if done % job.loop.checkpoint_every == 0 or done == last:
+                if done % job.loop.checkpoint_every == 0 or done == last or stop.asked:
                     run.save(done)
+                stop.act()
     return run.best
 
 
