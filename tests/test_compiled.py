@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import SetupError
-from pipelines.sam import build_sam, compiled, memory
+from pipelines.errors import SetupError, UsageError
+from pipelines.sam import build_sam, compiled, graphs, memory
 from pipelines.sam.memory import IMAGES, PROMPTS
 from pipelines.sam.predictor import Encoded, SamPredictor
 
@@ -102,6 +102,46 @@ def test_without_a_compiler_one_line_says_what_to_do(tmp_path: Path, monkeypatch
     with pytest.raises(SetupError, match="install a C\\+\\+ compiler, or use --backend torch") as failure:
         build_sam(STARTER, backend="torch-compiled")
     assert "\n" not in str(failure.value)
+
+
+class Tape:
+    """A CUDA graph, as far as a CPU can play one: the function again, into where its results are."""
+
+    def __init__(self) -> None:
+        self.run = lambda: None
+
+    def replay(self) -> None:
+        self.run()
+
+
+def test_graphs_read_each_calls_inputs(photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROMPTS.most, "cpu", 16)
+    recorded: list[int] = []
+
+    def record(self: graphs.Recorded, inputs: tuple[object, ...]) -> graphs._Recording:
+        places = tuple(map(graphs._copy, inputs))
+        outputs, tape = self._function(*places), Tape()
+
+        def run() -> None:
+            for place, x in zip(graphs._tensors(outputs), graphs._tensors(self._function(*places)), strict=True):
+                place.copy_(x)
+
+        tape.run = run
+        recorded.append(len(next(graphs._tensors(inputs))))
+        return graphs._Recording(tape, places, outputs)
+
+    monkeypatch.setattr(graphs.Recorded, "_record", record)
+    eager = build_sam(STARTER)
+    ours = SamPredictor(STARTER, graphs.GraphsNetwork(eager.model, torch.device("cpu")))
+    assert_same(eager, ours, photograph, [2])
+    seen = len(recorded)
+    assert_same(eager, ours, photograph[::-1].copy(), [3])
+    assert len(recorded) == seen
+
+
+def test_graphs_need_cuda() -> None:
+    with pytest.raises(UsageError, match="cpu has no CUDA graphs: use --backend torch"):
+        build_sam(STARTER, backend="torch-graphs")
 
 
 @pytest.mark.slow

@@ -21,8 +21,10 @@ from pipelines import rle
 from pipelines.device import bf16_supported
 from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS, build_sam, list_sams
+from pipelines.sam.layers import resize, resize_by_products
 from pipelines.sam.masks import Upscaler, region_runs
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.runs import compressed
 
 STARTER = "evsam-starter"
 
@@ -135,6 +137,44 @@ def test_region_runs_equal_pycocotools(region: np.ndarray, margins: tuple[int, i
     assert rle.from_runs(runs, *mask.shape) == rle.encode(mask)
 
 
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 6))),
+    st.tuples(*[st.integers(0, 3)] * 4),
+)
+def test_masks_compressed_together_equal_pycocotools(masks: np.ndarray, margins: tuple[int, int, int, int]) -> None:
+    left, right, top, bottom = margins
+    wide = np.pad(masks.transpose(0, 2, 1), ((0, 0), (top, bottom), (left, right)))
+    assume(wide[:1].size or not len(wide))
+    wanted = [rle.encode(mask) for mask in wide]
+    assert compressed(torch.from_numpy(masks), left, top, *wide.shape[1:]) == wanted
+
+
+def test_long_runs_compressed_together_equal_pycocotools() -> None:
+    masks = np.zeros((3, 5000, 900), bool)
+    masks[0, 3000, 5:7] = masks[1, 10:4000] = masks[1, 4100, 3] = True
+    wanted = [rle.encode(mask.T) for mask in masks]
+    assert compressed(torch.from_numpy(masks), 0, 0, 900, 5000) == wanted
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 1))
+def test_what_a_gpu_does_to_masks_equals_what_a_cpu_does(
+    height: int, width: int, seed: int, offset: float, least: float
+) -> None:
+    drawn = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 3
+    low = F.interpolate(drawn + torch.linspace(-9, 4, 5)[:, None, None, None], (256, 256), mode="bicubic")[:, 0]
+    upscaler = Upscaler(height, width, torch.device("cpu"))
+    place = (height + 4, width + 3, 2, 1)
+    kept, rles, stabilities = upscaler.stable(low, offset, least, *place)
+    ours, masks, scores = upscaler.whole(low, offset, least, *place)
+    assume(np.array_equal(kept, ours))  # logits that differ in their last bit may be on either side of a threshold
+    np.testing.assert_allclose(scores, stabilities, atol=0.01)
+    full = F.pad(upscaler.full(low), (2, 1, 1, 3), value=-1).numpy()
+    for i, a, b in zip(kept, rles, masks, strict=True):
+        assert (np.abs(full[i][rle.decode(a) != rle.decode(b)]) < 1e-3).all()
+    assert len(upscaler.whole(low, offset, None, height, width)[1]) == 5
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.floats(-4, 4))
 def test_segment_equals_two_full_resizes(height: int, width: int, seed: int, shift: float) -> None:
@@ -195,3 +235,10 @@ def test_wrong_requests_are_refused(starter: SamPredictor) -> None:
         starter.set_image(picture(20, 20))
         with pytest.raises(UsageError, match=match):
             build()
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_a_resize_by_products_equals_torchs(side: int) -> None:
+    x = torch.randn(2, 8, side, side, generator=torch.Generator().manual_seed(0))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.testing.assert_close(resize_by_products(x.contiguous(memory_format=layout), 64), resize(x, 64))

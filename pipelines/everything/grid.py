@@ -86,19 +86,18 @@ def _stable(
     sam: SamPredictor, candidates: Candidates, points: Float32, crop: Crop, image: Image, config: GridConfig
 ) -> tuple[Instances, Int64]:
     """Those that are stable and not empty, and which candidates they are."""
-    offset, least = config.stability_score_offset, config.stability_score_thresh
-    hopeful = np.flatnonzero(sam.upscaler.stability_bound(candidates.low_res, offset) >= least)
-    indices, rles, stabilities = [], [], []
-    for i, region in zip(hopeful, sam.upscaler.regions(candidates.low_res[hopeful], -offset), strict=True):
-        stability = np.float32(region.stability(offset))
-        if stability >= least and (region.logits > 0).any():
-            indices.append(i)
-            rles.append(region.rle(image.height, image.width, crop.x0, crop.y0))
-            stabilities.append(stability)
-    kept = np.array(indices, np.int64)
+    kept, rles, stabilities = sam.upscaler.stable(
+        candidates.low_res,
+        config.stability_score_offset,
+        config.stability_score_thresh,
+        image.height,
+        image.width,
+        crop.x0,
+        crop.y0,
+    )
     crop_boxes = np.tile(np.array(crop[:4], np.float32), (len(kept), 1))
     clicked = points[candidates.prompts[kept]] + crop_boxes[:, :2]
-    found = instances_of(rles, candidates.predicted_iou[kept], np.array(stabilities, np.float32), clicked, crop_boxes)
+    found = instances_of(rles, candidates.predicted_iou[kept], stabilities, clicked, crop_boxes)
     return found, kept
 
 

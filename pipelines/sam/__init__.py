@@ -54,6 +54,7 @@ BACKENDS = Registry(
     [
         Row("torch", "pipelines.sam.torch_network:Torch", "on any device"),
         Row("torch-compiled", "pipelines.sam.compiled:Compiled", "torch.compile, on a GPU CUDA graphs, slow to start"),
+        Row("torch-graphs", "pipelines.sam.graphs:Graphs", "on an NVIDIA GPU, CUDA graphs of what torch does"),
         Row("onnx", "pipelines.export.onnx:Onnx", "ONNX Runtime", extra="export"),
         Row("openvino", "pipelines.export.openvino:OpenVino", "fast on x86 CPUs", extra="export"),
         Row("tensorrt", "pipelines.export.tensorrt:TensorRt", "fast on NVIDIA GPUs", extra="tensorrt"),

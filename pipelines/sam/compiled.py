@@ -7,7 +7,7 @@ prompts are filled up to the next of FILLED.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,20 +40,20 @@ class CompiledNetwork(TorchNetwork):
     """Compiles on the first use of each shape, which takes seconds to minutes."""
 
     most_prompts = FILLED[-1]
-    prompt_sizes = FILLED
+    prompt_sizes: Sequence[int] = FILLED
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         super().__init__(model, device)
-        self._encoder = _compiled(model.image_encoder, device)
-        self._decoder = _compiled(model.mask_decoder.decode, device)
-        self._masks = _compiled(model.mask_decoder.masks, device)
+        self._encoder = self._fast(model.image_encoder)
+        self._decoder = self._fast(model.mask_decoder.decode)
+        self._masks = self._fast(model.mask_decoder.masks)
 
     def encode(self, pixels: Tensor) -> Tensor:
         parts = pixels.to(self.device, self.dtype).split(powers_of_two(len(pixels)))
         return torch.cat([self._kept(self._encoder(part)) for part in parts])
 
     def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> Decoded:
-        count = _filled(len(sparse))
+        count = self._filled(len(sparse))
         if len(image) > 1:  # every prompt its own image: how many images there are must not matter
             index = _fill(index, count)
             image, side = take(image, index), ImageSide(*(take(part, index) for part in side))
@@ -62,9 +62,16 @@ class CompiledNetwork(TorchNetwork):
         return Decoded(*(self._kept(part)[: len(sparse)] for part in decoded))
 
     def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
-        count = _filled(len(which))
+        count = self._filled(len(which))
         masks: Tensor = self._masks(Decoded(*(_fill(part, count) for part in decoded)), _fill(which, count))
         return self._kept(masks)[: len(which)]
+
+    def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What is called instead of `function`, with few shapes."""
+        return _compiled(function, self.device)
+
+    def _filled(self, count: int) -> int:
+        return next((size for size in self.prompt_sizes if size >= count), count)
 
     def _kept(self, x: Tensor) -> Tensor:
         """A CUDA graph writes its next result to where its last one is."""
@@ -79,10 +86,6 @@ def powers_of_two(count: int) -> list[int]:
 def _compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
-
-
-def _filled(count: int) -> int:
-    return next((size for size in FILLED if size >= count), count)
 
 
 def _fill(x: Tensor, count: int) -> Tensor:

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from pipelines.rle import from_runs
 from pipelines.sam.frame import Frame, resized
+from pipelines.sam.memory import Chunks, Item
 from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.runs import compressed
 from pipelines.types import Bool, Float32, Int64, Masks, Rle
 
 LOW = 256
@@ -32,6 +34,8 @@ STABILITY_OFFSET = 1.0
 """The stability score compares the mask at logits above +offset with the mask above -offset."""
 BLOCK = 64
 """Outputs interpolated in one product: they read few sources, so small blocks multiply few zeros."""
+WHOLE = 1 << 26
+"""Pixels of masks that a GPU upscales and encodes together."""
 
 _SOURCES = np.ones((3, 3), np.uint8)
 
@@ -70,15 +74,15 @@ class Axis:
         return out
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _axis(original: int, scaled: int, device: torch.device) -> Axis:
     """The two resizes of one axis, read off torch's own operator."""
-    columns = torch.eye(LOW, device=device)[None, :, :, None]  # one channel per low-res position
+    columns = torch.eye(LOW)[None, :, :, None]  # one channel per low-res position
     columns = F.interpolate(columns, size=(FRAME, 1), mode="bilinear", align_corners=False)[:, :, :scaled]
     columns = F.interpolate(columns, size=(original, 1), mode="bilinear", align_corners=False)
     matrix = columns[0, :, :, 0].T.contiguous()
     spans = _spans(matrix != 0)
-    return Axis(matrix, [first for first, _ in spans], [end - 1 for _, end in spans])
+    return Axis(matrix.to(device), [first for first, _ in spans], [end - 1 for _, end in spans])
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class LowResMasks:
         with _after(self.ready, self.low_res.device):
             upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
             rles, stabilities = upscaler.segment(self.low_res)
-            return Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), np.array(stabilities, np.float32))
+            return Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), stabilities)
 
 
 @contextmanager
@@ -155,10 +159,67 @@ class Upscaler:
         down, across = self.rows.matrix[rows], self.columns.matrix[columns]
         return torch.einsum("ph,nhw,pw->np", down, low_res.float(), across)
 
-    def segment(self, low_res: Tensor) -> tuple[list[Rle], list[float]]:
+    def segment(self, low_res: Tensor) -> tuple[list[Rle], Float32]:
         """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores."""
+        if low_res.is_cuda:
+            _, rles, stabilities = self.whole(low_res, STABILITY_OFFSET, None, *self.size)
+            return rles, stabilities
         regions = list(self.regions(low_res, -STABILITY_OFFSET))
-        return [region.rle(*self.size) for region in regions], [region.stability() for region in regions]
+        stabilities = np.array([region.stability() for region in regions], np.float32)
+        return [region.rle(*self.size) for region in regions], stabilities
+
+    def stable(
+        self, low_res: Tensor, offset: float, least: float, height: int, width: int, x0: int = 0, y0: int = 0
+    ) -> tuple[Int64, list[Rle], Float32]:
+        """Those masks that are not empty and whose stability score is `least` or more: which of the N they are, they
+        themselves in a height x width image in which this one's top left pixel is (x0, y0), and their scores.
+        """
+        if low_res.is_cuda:
+            return self.whole(low_res, offset, least, height, width, x0, y0)
+        hopeful = np.flatnonzero(self.stability_bound(low_res, offset) >= least)
+        indices, rles, stabilities = [], [], []
+        for i, region in zip(hopeful, self.regions(low_res[hopeful], -offset), strict=True):
+            stability = np.float32(region.stability(offset))
+            if stability >= least and (region.logits > 0).any():
+                indices.append(i)
+                rles.append(region.rle(height, width, x0, y0))
+                stabilities.append(stability)
+        return np.array(indices, np.int64), rles, np.array(stabilities, np.float32)
+
+    def whole(
+        self,
+        low_res: Tensor,
+        offset: float,
+        least: float | None,
+        height: int,
+        width: int,
+        x0: int = 0,
+        y0: int = 0,
+    ) -> tuple[Int64, list[Rle], Float32]:
+        """As `stable`, or without `least` of all masks, whole ones together: on a GPU that takes less time than to
+        choose what to compute.
+        """
+
+        def part(start: int, size: int) -> tuple[Int64, list[Rle], Float32]:
+            logits = self.columns.matrix @ low_res[start : start + size].float().mT @ self.rows.matrix.T
+            inner, outer = ((logits > level).sum((1, 2)) for level in (offset, -offset))
+            stability = (inner.double() / outer.clamp(min=1)).float()
+            masks = logits > 0
+            if least is not None:
+                kept = ((stability >= least) & masks.any(2).any(1)).nonzero()[:, 0]
+                masks, stability = masks[kept], stability[kept]
+            else:
+                kept = torch.arange(size, device=masks.device)
+            rles = compressed(masks, x0, y0, height, width)
+            return (start + kept).cpu().numpy(), rles, stability.cpu().numpy()
+
+        pixels = self.size[0] * self.size[1]
+        chunks = Chunks(Item(usual=max(WHOLE // pixels, 1), bytes=24 * pixels), low_res.device)
+        kept, stabilities, rles = np.zeros(0, np.int64), np.zeros(0, np.float32), []
+        for indices, masks, scores in chunks(len(low_res), part):
+            kept, stabilities = np.concatenate([kept, indices]), np.concatenate([stabilities, scores])
+            rles += masks
+        return kept, rles, stabilities
 
     def stability_bound(self, low_res: Tensor, offset: float = STABILITY_OFFSET) -> Float32:
         """N x 256 x 256 logits -> N upper bounds of the stability scores, without upscaling.

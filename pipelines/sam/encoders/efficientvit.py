@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.layers import (
@@ -23,6 +22,7 @@ from pipelines.sam.layers import (
     OpList,
     ResConv,
     gelu,
+    resize,
 )
 
 
@@ -180,7 +180,7 @@ class SamNeck(nn.Module):
         for feature, project in zip(features, self.input_ops, strict=True):
             x = project(feature)
             if x.shape[-1] != grid:
-                x = F.interpolate(x.float(), size=(grid, grid), mode="bicubic", align_corners=False).to(x.dtype)
+                x = resize(x, grid)
             total = x if total is None else total + x
         return self.output_ops[0](self.middle(total))
 
