@@ -70,9 +70,9 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
     """Train, or with `resume` go on from the checkpoint in `folder`; returns the best validation's figures.
 
     Writes to `folder`: checkpoint.pt, best.safetensors and last.safetensors (averaged weights, official layout),
-    metrics.jsonl, and tensorboard/. Raises DivergedError on a non-finite loss or gradient; the last checkpoint is then
-    kept as it was. SIGINT and SIGTERM act when the step is saved. Raises UsageError when the folder holds a run and `resume` is not given, or one of other settings,
-    and when the devices cannot share the photos evenly.
+    metrics.jsonl, and tensorboard/. SIGINT and SIGTERM act when the step is saved. Raises DivergedError on a non-finite
+    loss or gradient; the last checkpoint is then kept as it was. Raises UsageError when the folder holds a run and
+    `resume` is not given, or one of other settings, and when the devices cannot share the photos evenly.
     """
     for phase in job.phases:
         if phase.photos % job.loop.devices:
