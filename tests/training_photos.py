@@ -5,6 +5,7 @@ The objects are pieces of the other photograph, cut along ellipses and triangles
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ from PIL import Image as Pil
 from pipelines import rle
 from pipelines.sam.encoders.efficientvit import EfficientViTEncoder, Small
 from pipelines.sam.model import Sam
-from pipelines.training.config import AugmentConfig, DataConfig, FinetuneConfig, LoopConfig, PromptConfig, StageConfig
+from pipelines.training.config import (
+    AugmentConfig,
+    DataConfig,
+    FinetuneConfig,
+    LoopConfig,
+    OptimiserConfig,
+    PromptConfig,
+    StageConfig,
+)
 from pipelines.training.data import TrainingSet
 from pipelines.training.sources import open_source
 
@@ -34,6 +43,7 @@ device = "cpu"
 workers = 0
 validate_every = 100
 """
+LOOP = LoopConfig(device="cpu", workers=0, photos_at_once=4, log_every=5, checkpoint_every=2, validate_every=1000)
 
 
 def tiny_sam(input_size: int = 512) -> Sam:
@@ -102,3 +112,18 @@ def training_set(photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, 
         loop=LoopConfig(workers=2, cache_gb=0.001),
     )
     return TrainingSet([open_source(photos)], config, config.stages[0], size // 2)
+
+
+def short(photos: Path, **changes: object) -> FinetuneConfig:
+    """Four steps in two stages, with all augmentation, corrections and accumulation."""
+    stage = StageConfig(size=64, photos=3, masks=2, steps=2)
+    config = FinetuneConfig(
+        model="tiny",
+        data=(DataConfig(str(photos)),),
+        stages=(stage, dataclasses.replace(stage, size=96, photos=2, rate=0.5)),
+        augment=AugmentConfig(scale=(0.7, 1.8), colour=0.5, paste=0.5),
+        prompts=PromptConfig(points=3, corrections=1, correct_every=2),
+        optimiser=OptimiserConfig(learning_rate=1e-3, warmup=1, ema=0.5),
+        loop=dataclasses.replace(LOOP, photos_at_once=2),
+    )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
