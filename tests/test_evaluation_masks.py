@@ -162,17 +162,17 @@ def test_clicks_on_a_photograph_equal_the_plain_protocol(photograph: np.ndarray)
     ours = click_rounds(sam, [rle.encode(truth) for truth in truths], (1, 2, 3))
     for place, truth in enumerate(truths):
         mask, clicks = np.zeros_like(truth), []
-        for given in ours:
+        for masks in ours:
             clicks.append(next_click(mask, truth, [(cx, cy) for cx, cy, _ in clicks]))
             points = np.array([[[cx, cy] for cx, cy, _ in clicks]], np.float32)
             answer = sam.predict(points=points, labels=np.array([[label for *_, label in clicks]]))
             best = answer.predicted_iou[0].argmax()
-            mask = rle.decode(given.rles[place])
+            mask = rle.decode(masks.rles[place])
             logits = sam.upscaler.full(torch.from_numpy(answer.low_res_masks[0, [best]]))[0].numpy()
             on_the_edge = np.abs(logits) < 1e-4  # where the order of a sum decides
             assert (mask == answer.masks[0, best])[~on_the_edge].all()
             assert on_the_edge.mean() < 1e-4
-            assert iou(given.rles[place], rle.encode(truth)) == pytest.approx(
+            assert iou(masks.rles[place], rle.encode(truth)) == pytest.approx(
                 plain.overlap(mask, truth, False), abs=1e-9
             )
 
