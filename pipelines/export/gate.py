@@ -90,7 +90,7 @@ def compare(
     """
     errors: list[float] = []
     ious: list[Float32] = []
-    stabilities: list[float] = []
+    stabilities: list[Float32] = []
     same: list[Bool] = []
     for photo in photos:
         boxes, clicks = prompts_on(*photo.shape[:2])
@@ -103,11 +103,11 @@ def compare(
             best, other = wanted.predicted_iou.argmax(1), got.predicted_iou.argmax(1)
             ious.append(_iou(wanted.masks[every, best], got.masks[every, best]))
             low_res = torch.from_numpy(wanted.low_res_masks[every, best]).to(reference.device)
-            stabilities += reference.upscaler.segment(low_res)[1]
+            stabilities.append(reference.upscaler.segment(low_res)[1])
             lost = wanted.predicted_iou[every, best] - wanted.predicted_iou[every, other]
             same.append(lost < TIE)
     iou, chosen = np.concatenate(ious), np.concatenate(same)
-    worst, count = worst_of(iou, np.array(stabilities) >= stability)
+    worst, count = worst_of(iou, np.concatenate(stabilities) >= stability)
     error = float(np.max(errors))  # NaN where one is
     return Parity(
         photos=len(errors),
