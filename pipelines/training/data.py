@@ -262,7 +262,9 @@ def batches(
 def worker_context() -> BaseContext:
     """How workers start: a plain fork hangs once this process has run OpenMP or OpenCV threads. The server that forks
     instead has what workers need imported: they start one after another, and each would take seconds for it."""
-    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
 
