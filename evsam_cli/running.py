@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,6 +85,7 @@ class RunOptions:
 
 def report(summary: Summary, output: Path, *, quiet: bool) -> None:
     """Say how the run ended; exit with 1 when images failed."""
+    show_notes(summary.notes)
     show_failures(summary.failed)
     if len(summary.failed) > SHOWN_FAILURES:
         typer.echo(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}", err=True)
@@ -94,6 +95,12 @@ def report(summary: Summary, output: Path, *, quiet: bool) -> None:
         typer.echo(f"{counts} ({speed:.2f} images/s). Results are in {output}", err=True)
     if summary.failed:
         raise typer.Exit(1)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """What a run says beside its results, a line each."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def show_failures(failed: Mapping[str, str]) -> None:

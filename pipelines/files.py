@@ -1,9 +1,10 @@
-"""Writing files so that a reader, or a run that is killed, never meets half of one."""
+"""Writing files so that a reader, or a run that is killed, never meets half of one; reading those of strangers."""
 
 from __future__ import annotations
 
 import json
 import os
+import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,42 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pipelines.errors import SetupError
+from pipelines.errors import DataError, SetupError
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever can be wrong with a file from outside into a DataError of one line that names it.
+
+    what: what the file should be, as in "a results file". Keep the block small: it takes every error of values and
+    types that is raised in it for one of the file's.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is not {what}: its values are nested too deep") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not {what}: it is not text in UTF-8") from error
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} is not {what}: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is not {what}: it has no {error}") from error
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise DataError(f"{path} is not {what}: it holds a value that cannot be used ({error})") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file, with or without a byte order mark. Raises DataError, see `reading`."""
+    with reading(path, what):
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file, with or without a byte order mark. Raises DataError, see `reading`."""
+    with reading(path, what):
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.errors import UsageError
 from pipelines.files import replacing, write_json, writing
 from pipelines.journal import STATE, Journal, begin, holding, plan, read_settings, read_sources, saved, scratch_folder
+from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, remove_outputs
 from pipelines.run import Summary, tally
 from pipelines.sources import Source, image_ids
@@ -45,14 +46,20 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
                 joined.add(record)
         for part in parts:
             _copy_image_files(part, output)
-        info = _join_info([json.loads((part / "run.json").read_text("utf-8")) for part in parts], settings)
+        infos = [json.loads((part / "run.json").read_text("utf-8")) for part in parts]
+        info = _join_info(infos, settings)
         categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
         destination = Destination(output, scratch_folder(output), categories)
         for name in settings["save"]:
             options = settings["output_options"].get(name, {})
             OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
         counts, failed = tally(joined.records(ids))
-        info = {**info, "images": {"total": len(ids), **counts}, "failed": failed}
+        info = {
+            **info,
+            "images": {"total": len(ids), **counts},
+            "failed": failed,
+            "notes": _join_notes(infos, joined, ids),
+        }
         write_json(output / "run.json", info)
     return Summary(counts, failed, info)
 
@@ -105,6 +112,12 @@ def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dic
     images, seconds = (sum(part[key] for part in parts) for key in ("images", "seconds"))
     joined = {"images": images, "seconds": seconds, "images_per_second": round(images / seconds, 3), "parts": parts}
     return {**infos[0], "settings": settings, "report": _join_reports(infos), "this_run": joined}
+
+
+def _join_notes(infos: Sequence[dict[str, Any]], joined: Journal, ids: Mapping[str, int]) -> list[str]:
+    """The images' notes counted anew, and what the parts' jobs said, each once."""
+    of_parts = [note for info in infos for note in info["report"].get("notes", ())]
+    return [*notes_of_images(joined.records(ids)), *dict.fromkeys(of_parts)]
 
 
 def _join_reports(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:

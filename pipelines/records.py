@@ -34,7 +34,8 @@ class InstanceRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Record:
-    """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed, else None.
+    """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed, else None; notes: what
+    the user should know of how it was read.
 
     width and height are pixels of the upright image, 0 when it could not be read. `empty` means that the image
     was searched and holds nothing, which is not the same as not having been processed.
@@ -47,6 +48,7 @@ class Record:
     status: Status
     reason: str | None = None
     instances: tuple[InstanceRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_line(self) -> str:
         """One line of JSON, without the line end; equal records give equal lines."""
@@ -59,7 +61,7 @@ class Record:
         if not isinstance(fields, dict) or fields.get("status") not in get_args(Status):
             raise ValueError(f"not an image record: {line[:80]!r}")
         try:
-            return cls(**{**fields, "instances": tuple(fields["instances"])})
+            return cls(**{**fields, "instances": tuple(fields["instances"]), "notes": tuple(fields.get("notes", ()))})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an image record: {line[:80]!r}") from error
 

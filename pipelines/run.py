@@ -24,6 +24,7 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.files import write_json
 from pipelines.images import MAX_PIXELS, load
 from pipelines.journal import Journal, begin, holding, plan, saved, scratch_folder
+from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.records import Record, Status, instance_records
 from pipelines.sources import Source, image_ids, is_url, resolve, shard
@@ -84,7 +85,7 @@ class Job(Protocol[Prepared]):
         """One result per image, in order, or what gives it."""
 
     def report(self) -> Mapping[str, Any]:
-        """What `run.json` should say of its work."""
+        """What `run.json` should say of its work; under "notes", sentences for the user, see `pipelines.notes`."""
 
 
 def results_of(job: Job[Prepared], images: Sequence[Image], clock: StageClock) -> list[Result]:
@@ -113,11 +114,17 @@ class Silent:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. counts: images by status; failed: name -> reason; info: what `run.json` holds."""
+    """How a run ended. counts: images by status; failed: name -> reason; info: what `run.json` holds; notes: see
+    `pipelines.notes`."""
 
     counts: Mapping[str, int]
     failed: Mapping[str, str]
     info: Mapping[str, Any]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        notes: Sequence[str] = self.info["notes"]
+        return notes
 
 
 def run(
@@ -174,14 +181,17 @@ def run(
                 for output in outputs:
                     output.finish(lambda: journal.records(mine))
             counts, failed = tally(journal.records(mine))
+            notes = notes_of_images(journal.records(mine))
+        report = dict(job.report())
         seconds = time.perf_counter() - start
         info = {
             "settings": settings,
             "sources": list(config.sources),
             "images": {"total": len(part), **counts},
             "failed": failed,
+            "notes": [*notes, *report.get("notes", ())],
             "categories": {category.id: category.name for category in job.categories},
-            "report": dict(job.report()),
+            "report": report,
             "versions": run_info.versions(),
             "machine": run_info.machine(device),
             "this_run": {
@@ -281,7 +291,8 @@ class _Loop:
                 for output in self.outputs:
                     output.write(image, result)
                 rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
-                record = Record(name, image_id, width, height, "done" if rows else "empty", None, rows)
+                status: Status = "done" if rows else "empty"
+                record = Record(name, image_id, width, height, status, None, rows, image.notes)
             except ImageError as error:
                 record = Record(name, image_id, width, height, "failed", str(error))
             self.journal.add(record)

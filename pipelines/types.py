@@ -34,10 +34,14 @@ def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None,
 
 @dataclass(frozen=True)
 class Image:
-    """One decoded photograph. name: its unique key within a run; pixels: H x W x 3 uint8, RGB, upright."""
+    """One decoded photograph. name: its unique key within a run; pixels: H x W x 3 uint8, RGB, upright.
+
+    notes: what the user should know of how it was read, each a sentence that does not name the image.
+    """
 
     name: str
     pixels: UInt8
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check("pixels", self.pixels, np.uint8, (None, None, 3))
