@@ -56,6 +56,7 @@ _UPRIGHT = {  # by EXIF orientation
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+_AS_STORED = {**_UPRIGHT, 6: _UPRIGHT[8], 8: _UPRIGHT[6]}  # the way back
 
 
 def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30, upright: bool = True) -> Image:
@@ -64,10 +65,12 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30, u
     max_pixels: the largest width x height that is decoded, known from the header. timeout: seconds that a URL's
     server may take to connect, and between two pieces of its answer, which may take MAX_DOWNLOAD_SECONDS in all.
     upright: whether EXIF orientation is applied; the annotations of data sets count in pixels as they are stored.
+    `Image.orientation` is the file's own either way.
     Raises ImageError for whatever the file or the server holds, in one line without the image's name.
     """
     with _open(source.location, timeout) as file:
-        return Image(source.name, _decode(file, max_pixels, upright))
+        pixels, orientation = _decode(file, max_pixels, upright)
+        return Image(source.name, pixels, orientation=orientation)
 
 
 # Bytes
@@ -153,18 +156,24 @@ def _too_slow() -> ImageError:
 # Pixels
 
 
-def _decode(file: BinaryIO, max_pixels: int, upright: bool) -> UInt8:
-    """H x W x 3 uint8, RGB."""
+def _decode(file: BinaryIO, max_pixels: int, upright: bool) -> tuple[UInt8, int]:
+    """H x W x 3 uint8, RGB, and the file's EXIF orientation."""
     _prepare_pillow(max_pixels)
     picture = _identify(file, max_pixels)
     width, height = picture.size
     if width * height > max_pixels:
         raise ImageError(f"{width} x {height} pixels are above the limit of {max_pixels:,}; see --max-pixels")
     try:
-        picture.load()
+        orientation = _orientation(picture) if picture.format == "TIFF" else None
+        picture.load()  # turns a TIFF upright and forgets its orientation, by itself, in some releases of Pillow
+        left = _orientation(picture)
+        orientation = orientation or left
+        if upright:
+            turn = _UPRIGHT.get(left)
+        else:
+            turn = _AS_STORED.get(orientation) if left != orientation else None
         rgb = _to_rgb(picture)
-        turn = _UPRIGHT.get(_orientation(picture)) if upright else None
-        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+        return np.asarray(rgb if turn is None else rgb.transpose(turn)), orientation
     except Exception as error:
         raise _explained(error, str(picture.format), max_pixels) from error
 
@@ -212,10 +221,12 @@ def _identify(file: BinaryIO, max_pixels: int) -> PIL.ImageFile.ImageFile:
 
 
 def _orientation(picture: PIL.ImageFile.ImageFile) -> int:
+    """1 to 8; 1, which is upright, where the file says nothing, or nothing that has a meaning."""
     try:
-        return int(picture.getexif().get(PIL.ExifTags.Base.Orientation, 1))
+        orientation = int(picture.getexif().get(PIL.ExifTags.Base.Orientation, 1))
     except Exception:  # a picture is not lost for its broken metadata
         return 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _to_rgb(picture: PIL.ImageFile.ImageFile) -> PIL.Image.Image:

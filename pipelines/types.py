@@ -37,11 +37,13 @@ class Image:
     """One decoded photograph. name: its unique key within a run; pixels: H x W x 3 uint8, RGB, upright.
 
     notes: what the user should know of how it was read, each a sentence that does not name the image.
+    orientation: the file's EXIF orientation, 1 to 8; where it is not 1, pixels as they are stored are turned.
     """
 
     name: str
     pixels: UInt8
     notes: tuple[str, ...] = ()
+    orientation: int = 1
 
     def __post_init__(self) -> None:
         _check("pixels", self.pixels, np.uint8, (None, None, 3))

@@ -76,6 +76,34 @@ def test_exif_orientation_is_applied_once(file_format, options, orientation, pix
     assert np.array_equal(got, UPRIGHT[orientation](plain))
 
 
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg"}),
+        ("JPEG", {}),
+        *([("AVIF", {})] if "AVIF" in FORMATS else []),
+    ],
+)
+def test_pixels_as_they_are_stored(file_format, options, orientation, tmp_path):
+    """In every format alike: also where Pillow turns a picture by itself. The orientation is told either way."""
+    blocks = np.kron(RGB[:3, :4] // 2 + 60, np.ones((16, 16, 1), np.uint8)).astype(np.uint8)
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = orientation
+    source = Source("x", str(tmp_path / "x"))
+    (tmp_path / "x").write_bytes(encoded(file_format, blocks, **options))
+    plain = load(source)
+    (tmp_path / "x").write_bytes(encoded(file_format, blocks, exif=exif, **options))
+    stored = load(source, upright=False)
+    assert np.array_equal(stored.pixels, plain.pixels)
+    assert stored.pixels.flags.c_contiguous
+    assert (plain.orientation, stored.orientation, load(source).orientation) == (1, orientation, orientation)
+
+
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_that_means_nothing_is_ignored(value, pixels_of):
     exif = PIL.Image.Exif()
