@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,6 +160,19 @@ def test_resuming_under_other_settings_is_refused(tmp_path: Path, photos: Path) 
     finetune.run(short(photos), tmp_path, model=tiny_sam())
     with pytest.raises(UsageError, match="other settings"):
         finetune.run(short(photos, seed=5), tmp_path, model=tiny_sam(), resume=True)
-    (tmp_path / CHECKPOINT).write_bytes(b"half a file")
-    with pytest.raises(UsageError, match="not a checkpoint"):
-        finetune.run(short(photos), tmp_path, model=tiny_sam(), resume=True)
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    for content in (
+        b"half a file",
+        pickle.dumps({"step": 1}),
+        {"step": 1},
+        [1],
+        {**kept, "best": 5},
+        {**kept, "adam": {}},
+    ):
+        if isinstance(content, bytes):
+            (tmp_path / CHECKPOINT).write_bytes(content)
+        else:
+            torch.save(content, tmp_path / CHECKPOINT)
+        with pytest.raises(UsageError, match="not a checkpoint") as caught:
+            finetune.run(short(photos), tmp_path, model=tiny_sam(), resume=True)
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)

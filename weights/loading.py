@@ -2,34 +2,90 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipelines.errors import WeightsError
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts put the state dict, among other things."""
+NUMBERS = frozenset(
+    getattr(torch, name)
+    for name in "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool".split()
+)
+"""Of what weights are; a file can hold complex numbers and two in a byte as well."""
 
 
-def _load_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"  # torch.save since 1.6; before, a bare pickle
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise WeightsError(f"{path} is compressed inside, as torch.save never writes: it is refused")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+def load_pickle(path: Path) -> Any:
+    """What torch.save wrote, on the CPU, mapped from disk where its format allows.
+
+    Raises WeightsError for whatever else the file is; torch admits nothing but tensors and plain values.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"  # torch.save since 1.6; before, a bare pickle
+        refuse_compressed(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch.save never wrote
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except WeightsError:
+        raise
+    except Exception as error:  # parsers of hostile bytes fail in every way there is
+        raise WeightsError(f"{path} {why_refused(error)}") from error
+
+
+def refuse_compressed(path: Path) -> None:
+    """Raise WeightsError for an archive that is compressed: it may unpack to any size, and torch.save writes none."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise WeightsError(f"{path} is compressed inside, as torch.save never writes: it is refused")
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, LookupError) as error:
+        raise WeightsError(f"{path} is damaged: its list of contents cannot be read") from error
+
+
+def why_refused(error: BaseException) -> str:
+    """What torch's error says of a file, in our words: its own advise to read the file without the guard."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    if foreign := re.search(r"GLOBAL (\S+)", f"{error} {error.__cause__}"):
+        return (
+            f"holds more than tensors: it asks to load {foreign[1]}, which could run code on this machine; get a file"
+            " that holds none, such as a .safetensors"
+        )
+    return "is damaged, or holds more than tensors; get it anew from its source, or as a .safetensors"
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise WeightsError(f"{path} {why_no_safetensors(error)}") from error
+
+
+def why_no_safetensors(error: Exception) -> str:
+    """What is wrong with a safetensors file, from what its library raised."""
+    if isinstance(error, SafetensorError):
+        reason = str(error).removeprefix("Error while deserializing header: ").partition(", expected one of")[0]
+        return f"is damaged, or no safetensors file: {reason}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    return "is damaged, or holds tensors of a kind that torch does not have"
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    ".safetensors": load_file,
-    ".pt": _load_pickle,
-    ".pth": _load_pickle,
+    ".safetensors": _load_safetensors,
+    ".pt": load_pickle,
+    ".pth": load_pickle,
 }
 
 
@@ -43,14 +99,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path} is no weights file: its name must end in {', '.join(READERS)}")
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
-    try:
-        content = READERS[path.suffix.lower()](path)
-    except WeightsError:
-        raise
-    except Exception as error:  # parsers of hostile bytes fail in every way there is
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} is damaged, or holds more than tensors: {reason}") from error
-    return _tensors(path, content)
+    return _tensors(path, READERS[path.suffix.lower()](path))
 
 
 def check_state_dict(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], name: str) -> None:
@@ -76,13 +125,15 @@ def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path} holds no state dict, but {type(content).__name__}")
     strange = [str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)]
     if strange:
-        raise WeightsError(f"{path} holds no state dict: not tensors are {_few(strange)}")
+        raise WeightsError(f"{path} holds no state dict: no tensors of numbers are {_few(strange)}")
     return dict(content)
 
 
 def _is_plain(value: Any) -> bool:
     """Whether `value` is a tensor with numbers in it (a file can also describe sparse or empty `meta` ones)."""
-    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    if not isinstance(value, torch.Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu" and value.dtype in NUMBERS
 
 
 def _few(items: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from pipelines.detectors import quiet_ultralytics
 from pipelines.errors import SetupError, WeightsError
+from weights.loading import refuse_compressed
 
 tasks: Any = quiet_ultralytics.tasks  # untyped
 
@@ -27,12 +28,14 @@ def read_checkpoint(path: Path) -> torch.nn.Module:
     scanner = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
     if scanner is None or not hasattr(tasks, "SAFE_LOAD"):  # older ones read without the restriction
         raise SetupError("reading a .pt safely needs torch >= 2.6 and ultralytics >= 8.4.67: upgrade them")
-    _refuse_bomb(path)
+    refuse_compressed(path)
     with tempfile.TemporaryDirectory(prefix="evsam-") as folder:
         # A plain path: the reader drops quotes from it, renames yolov5n.pt and its like, and downloads what it misses.
         copy = shutil.copyfile(path, Path(folder, "model.pt"))
         try:
-            checkpoint, _ = tasks.torch_safe_load(copy, safe_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles that torch.save never wrote
+                checkpoint, _ = tasks.torch_safe_load(copy, safe_only=True)
         except Exception as error:
             if foreign := re.search(r"GLOBAL (\S+)", f"{error} {error.__cause__}"):
                 raise WeightsError(
@@ -47,15 +50,8 @@ def read_checkpoint(path: Path) -> torch.nn.Module:
     if type(model) is not tasks.DetectionModel:
         raise WeightsError(f"{path} holds a {type(model).__name__}, but evsam needs a YOLO detection model")
     model.end2end = False  # where the model offers both: boxes that are suppressed at `iou`, as in YOLO.predict
-    size = (checkpoint.get("train_args") or {}).get("imgsz")
+    trained = checkpoint.get("train_args")
+    size = trained.get("imgsz") if isinstance(trained, dict) else None
     model.trained_size = size if isinstance(size, int) else 640
     fp32: torch.nn.Module = model.float()
     return fp32
-
-
-def _refuse_bomb(path: Path) -> None:
-    """torch.save does not compress, so a compressed entry is no checkpoint and may unpack to any size."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise WeightsError(f"{path} was refused: it is compressed, which no PyTorch checkpoint is")

@@ -18,11 +18,12 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipelines.errors import EvsamError, SetupError, UsageError
+from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
 from pipelines.files import replacing
 from pipelines.training.config import LoopConfig, OptimiserConfig
 from pipelines.training.logs import TrainingLog
 from pipelines.training.stopping import SignalsPutOff
+from weights.loading import load_pickle
 
 if TYPE_CHECKING:
     from pipelines.training.data import Batch
@@ -207,7 +208,7 @@ class _Run:
             return 0
         path = self.folder / CHECKPOINT
         try:
-            state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state: Mapping[str, Any] = load_pickle(path)
             if state["config"] != _as_text(self.job):
                 raise UsageError(
                     f"{self.folder} holds a run with other settings: go on with the same ones, or name another folder"
@@ -215,10 +216,13 @@ class _Run:
             self.job.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.adam.load_state_dict(state["adam"])
-        except (KeyError, RuntimeError, ValueError, EOFError) as error:
-            raise UsageError(f"{path} is not a checkpoint of this run ({error}): delete it to start anew") from error
-        self.best = dict(state["best"])
-        return int(state["step"])
+            self.best = dict(state["best"])
+            return int(state["step"])
+        except (WeightsError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            fault = (
+                "it is damaged, or another run's" if isinstance(error, WeightsError) else "it lacks what a run saves"
+            )
+            raise UsageError(f"{path} is not a checkpoint of this run ({fault}): delete it to start anew") from error
 
     def _diverged(self, step: int, sign: str) -> DivergedError:
         kept = f"{self.folder / CHECKPOINT} is the last good state" if self.saved() else "nothing was saved yet"
