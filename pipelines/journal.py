@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,21 @@ class Journal:
         self._file = self.path.open("rb" if read_only else "ab")
         if not read_only:
             self._file.truncate(end)
+            self._file.seek(end)
 
     def _index(self) -> int:
-        """Learn where each record starts; returns where they end, or a line that a kill left unfinished starts."""
+        """Learn where each record starts; returns where they end, or a line that a kill left unfinished starts.
+
+        A line that is none, as a power cut can leave, is passed over: its image is not finished.
+        """
         offset = 0
         with self.path.open("rb") as file:
             for line in file:
-                try:
-                    record = Record.from_line(line.decode("utf-8"))
-                except ValueError:
-                    break
                 if not line.endswith(b"\n"):
                     break
-                self._where[record.name] = (offset, record.status)
+                with suppress(ValueError):
+                    record = Record.from_line(line.decode("utf-8"))
+                    self._where[record.name] = (offset, record.status)
                 offset += len(line)
         return offset
 

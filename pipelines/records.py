@@ -57,13 +57,24 @@ class Record:
     @classmethod
     def from_line(cls, line: str) -> Record:
         """Inverse of `to_line`. Raises ValueError when the line is not a whole record."""
-        fields = json.loads(line)
-        if not isinstance(fields, dict) or fields.get("status") not in get_args(Status):
-            raise ValueError(f"not an image record: {line[:80]!r}")
         try:
-            return cls(**{**fields, "instances": tuple(fields["instances"]), "notes": tuple(fields.get("notes", ()))})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an image record: {line[:80]!r}") from error
+            fields = json.loads(line, parse_constant=_refuse)
+            record = cls(**{**fields, "instances": tuple(fields["instances"]), "notes": tuple(fields.get("notes", ()))})
+            fits = all(isinstance(getattr(record, name), kind) for name, kind in _KINDS.items())
+            fits &= record.status in get_args(Status)
+            fits &= all({"category_id", "bbox", "score"} <= instance.keys() for instance in record.instances)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            fits = False
+        if not fits:
+            raise ValueError(f"not an image record: {line[:80]!r}")
+        return record
+
+
+_KINDS = {"name": str, "image_id": int, "width": int, "height": int, "status": str, "reason": str | None}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRecord, ...]:

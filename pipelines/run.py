@@ -284,6 +284,7 @@ class _Loop:
         if isinstance(result, Future):
             result = result.result()
         with self.clock("write"):
+            self._remove(name)
             try:
                 if isinstance(result, ImageError):
                     raise result
@@ -294,6 +295,12 @@ class _Loop:
                 status: Status = "done" if rows else "empty"
                 record = Record(name, image_id, width, height, status, None, rows, image.notes)
             except ImageError as error:
+                self._remove(name)
                 record = Record(name, image_id, width, height, "failed", str(error))
             self.journal.add(record)
         self.watch.recorded(record)
+
+    def _remove(self, name: str) -> None:
+        """So that an image has the files of its last try alone, and one that failed has none."""
+        for output in self.outputs:
+            output.remove(name)

@@ -148,6 +148,55 @@ def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
             assert [r.image_id for r in journal.records({"a.jpg": 7, "b.jpg": 8})] == [7, 8]
 
 
+def records_of(folder: Path, names: str) -> list[str]:
+    with Journal(folder) as journal:
+        return [record.name for record in journal.records(dict.fromkeys(names, 1))]
+
+
+def test_records_added_after_a_torn_line_are_read_back(tmp_path: Path) -> None:
+    begin(tmp_path, {}, [], fresh=True)
+    with Journal(tmp_path) as journal:
+        for name in "ab":
+            journal.add(Record(name, 1, 5, 5, "empty"))
+    path = tmp_path / ".evsam/journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    with Journal(tmp_path) as journal:
+        for name in "cd":
+            journal.add(Record(name, 1, 5, 5, "empty"))
+        assert [record.name for record in journal.records(dict.fromkeys("abcd", 1))] == ["a", "c", "d"]
+    assert records_of(tmp_path, "abcd") == ["a", "c", "d"]
+
+
+NESTED = b'{"status":"empty","instances":' + b"[" * 100_000 + b"\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0" * 200 + b"\n",
+        '{"name":"ü"'.encode()[:-2] + b"\n",
+        b'{"name":"b","image_id":1,"wid{"name":"b","image_id":1}\n',
+        b'{"name":["b"],"image_id":1,"width":5,"height":5,"status":"done","instances":[]}\n',
+        b'{"name":"b","image_id":1,"width":5,"height":5,"status":"done","instances":[5]}\n',
+        b'{"name":"b","image_id":1,"width":5,"height":5,"status":["done"],"instances":[]}\n',
+        b'[1]\n"b"\n\n',
+        Record("b", 1, 5, 5, "empty").to_line().replace("5", "NaN").encode() + b"\n",
+        NESTED,
+    ],
+)
+def test_lines_that_are_no_records_are_passed_over(damage: bytes, tmp_path: Path) -> None:
+    begin(tmp_path, {}, [], fresh=True)
+    lines = {name: Record(name, 1, 5, 5, "empty").to_line().encode() + b"\n" for name in "ac"}
+    path = tmp_path / ".evsam/journal.jsonl"
+    for content in (lines["a"] + damage + lines["c"], lines["a"] + lines["c"] + damage):
+        path.write_bytes(content)
+        assert records_of(tmp_path, "abc") == ["a", "c"]
+    path.write_bytes(lines["a"] + damage[:-1])
+    with Journal(tmp_path) as journal:
+        journal.add(Record("b", 1, 5, 5, "empty"))
+    assert records_of(tmp_path, "abc") == ["a", "b"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_memory_does_not_grow_with_the_number_of_images(photographs: list[Path], tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """What a run can write. A row is one file of this folder; outputs alone know file formats.
 
 An output is made once per run. `write` puts down one image's own files, before the journal says the image is
-finished; `finish` puts down the files of the whole run, streaming the records in source order. Both write through
-`pipelines.files.replacing`, so that writing again gives the same bytes and a kill leaves no half file.
+finished, and `remove` takes them away; `finish` puts down the files of the whole run, streaming the records in source
+order. Both write through `pipelines.files.replacing`, so that writing again gives the same bytes and a kill leaves no
+half file.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from pipelines.registry import Registry, Row
 
@@ -33,11 +35,27 @@ class Destination:
         return self.folder.joinpath(*parts)
 
 
-class Output(Protocol):
+@dataclass(frozen=True)
+class Output:
     """One kind of file. Made as `Output(destination)`; inherit it and override what applies, the rest does nothing."""
 
     files: ClassVar[tuple[str, ...]]
     """Files and folders in the run's folder that it writes, and nobody else."""
+    of_image: ClassVar[tuple[str, ...]] = ()
+    """Those of one image, `{}` standing for its name: a file, or a folder and a pattern of the files in it."""
+
+    destination: Destination
+
+    def remove(self, name: str) -> None:
+        """Delete what was written of an image, by this run or an earlier one, and folders that this leaves empty."""
+        folder = self.destination.folder
+        for path in list(image_files(folder, self.of_image, name)):
+            path.unlink()
+            for parent in takewhile(lambda parent: parent != folder, path.parents):
+                try:
+                    parent.rmdir()
+                except OSError:  # something else is in it
+                    break
 
     def write(self, image: Image, instances: Instances) -> None:
         """Write this image's own files."""
@@ -82,3 +100,15 @@ def remove_outputs(folder: Path, names: Iterable[str]) -> None:
 def files_of(folder: Path, names: Iterable[str]) -> list[Path]:
     """Every file and folder that these outputs write into `folder`."""
     return [folder / file for name in names for file in OUTPUTS[name].load().files]
+
+
+def image_files(folder: Path, patterns: Iterable[str], name: str) -> Iterator[Path]:
+    """What lies in `folder` of one image's files. patterns: see `Output.of_image`."""
+    for pattern in patterns:
+        parent, _, last = pattern.rpartition("/")
+        if "{}" in last:
+            path = folder / pattern.format(name)
+            if path.is_symlink() or path.exists():
+                yield path
+        else:
+            yield from sorted((folder / parent.format(name)).glob(last))

@@ -34,12 +34,11 @@ class Pictures(Output):
     """`amg/<image>/<i>.png`, 8 bits, 255 on the mask and 0 off it, and `amg/<image>/metadata.csv`."""
 
     files = ("amg",)
-    destination: Destination
+    of_image = ("amg/{}/[0-9]*.png", "amg/{}/metadata.csv")
 
     def write(self, image: Image, instances: Instances) -> None:
+        self.remove(image.name)
         folder = self.destination.path("amg", image.name)
-        for stale in list(folder.glob("[0-9]*.png")):
-            stale.unlink()
         for i, mask in enumerate(instances.masks.rles):
             write_picture(self.destination, folder / f"{i}.png", rle.decode(mask).astype(np.uint8) * 255)
         with (
@@ -59,7 +58,7 @@ class Rles(Output):
     """`amg_rle/<image>.json`: a list of the image's masks, as amg.py writes with --convert-to-rle."""
 
     files = ("amg_rle",)
-    destination: Destination
+    of_image = ("amg_rle/{}.json",)
 
     def write(self, image: Image, instances: Instances) -> None:
         entries = list(_annotations(_rows(instances), image.width, image.height))
@@ -71,7 +70,7 @@ class Sa1b(Output):
     """`sa1b/<image>.json`: an image and its annotations, numbered through the run, as in SA-1B."""
 
     files = ("sa1b",)
-    destination: Destination
+    of_image = ("sa1b/{}.json",)
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         numbers = count(1)

@@ -23,7 +23,6 @@ class Results(Output):
     """`coco_results.json`: a list of every instance found. bbox and score are the detector's."""
 
     files = ("coco_results.json",)
-    destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         entries = (entry for record in records() for entry in _results(record))
@@ -39,7 +38,6 @@ class Boxes(Output):
     """
 
     files = ("coco_boxes.json",)
-    destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         names = {id: category.name for id, category in self.destination.categories.items()}
@@ -57,7 +55,6 @@ class Dataset(Output):
     """
 
     files = ("coco_dataset.json",)
-    destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         counts = Counter(record.status for record in records())

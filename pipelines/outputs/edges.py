@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.errors import UsageError
-from pipelines.outputs import Destination, Output
+from pipelines.outputs import Output
 from pipelines.outputs.picture import write_picture
 from pipelines.types import Image, Instances
 
@@ -15,7 +15,7 @@ class Edges(Output):
     """8 bits, the size of the image: the probability of an edge in each pixel, 255 for 1."""
 
     files = ("edges",)
-    destination: Destination
+    of_image = ("edges/{}.png",)
 
     def write(self, image: Image, instances: Instances) -> None:
         """Raises UsageError when the run looks for no edges."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipelines.files import replacing
-from pipelines.outputs import Destination, Output
+from pipelines.outputs import Output
 from pipelines.records import Record
 
 
@@ -15,7 +15,6 @@ class Records(Output):
     """`Record.to_line`, one a line in source order, UTF-8; read it back with `Record.from_line`."""
 
     files = ("records.jsonl",)
-    destination: Destination
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         path = self.destination.path("records.jsonl")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pipelines.boxes import clip
-from pipelines.outputs import Destination, Output
+from pipelines.outputs import Output
 from pipelines.outputs.labels import Colour, draw_labels, overlap
 from pipelines.outputs.picture import write_picture
 from pipelines.rle import decode_region, large_first
@@ -40,7 +40,7 @@ class Overlay(Output):
     """`overlays/<image>.jpg`."""
 
     files = ("overlays",)
-    destination: Destination
+    of_image = ("overlays/{}.jpg",)
 
     def write(self, image: Image, instances: Instances) -> None:
         """Raises ImageError for a picture too large for JPEG."""

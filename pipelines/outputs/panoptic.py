@@ -14,7 +14,7 @@ import numpy as np
 from pipelines import rle
 from pipelines.everything.flatten import Flat, flatten
 from pipelines.files import replacing
-from pipelines.outputs import Destination, Output
+from pipelines.outputs import Output
 from pipelines.outputs.coco import compact_json, image_entry, write_list
 from pipelines.outputs.picture import write_picture
 from pipelines.records import Record
@@ -30,7 +30,7 @@ class Panoptic(Output):
     """
 
     files = ("panoptic", "panoptic.json")
-    destination: Destination
+    of_image = ("panoptic/{}.png", "panoptic/{}.json")
     by: Literal["area", "score"] = "area"
     min_area: int = 100
 

@@ -21,6 +21,7 @@ from pipelines.types import Image, Instances, Rle
 
 _MOST_IDS = 2**16 - 1
 _NAME_BYTES = 100
+_OBJECT_FILES = "[0-9][0-9][0-9]*_*.png"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class InstanceIds(Output):
     """`ids/<image>.png`, 16 bits: 0 is background, i + 1 is instance i; where masks overlap, the smaller one shows."""
 
     files = ("ids",)
-    destination: Destination
+    of_image = ("ids/{}.png",)
 
     def write(self, image: Image, instances: Instances) -> None:
         """Raises ImageError for more instances than 16 bits can tell apart."""
@@ -49,9 +50,10 @@ class Objects(Output):
     """`objects/<image>/<i>_<category>.png`, 8 bits, the size of the image: 255 on the object, 0 off it."""
 
     files = ("objects",)
-    destination: Destination
+    of_image = (f"objects/{{}}/{_OBJECT_FILES}",)
 
     def write(self, image: Image, instances: Instances) -> None:
+        self.remove(image.name)
         for path, rle in _own_files(self.destination, "objects", image, instances):
             mask, x0, y0 = decode_region(rle)
             pixels = np.zeros((image.height, image.width), np.uint8)
@@ -67,9 +69,10 @@ class Cutouts(Output):
     """
 
     files = ("cutouts",)
-    destination: Destination
+    of_image = (f"cutouts/{{}}/{_OBJECT_FILES}",)
 
     def write(self, image: Image, instances: Instances) -> None:
+        self.remove(image.name)
         for path, rle in _own_files(self.destination, "cutouts", image, instances):
             mask, x0, y0 = decode_region(rle)
             if mask.size:
@@ -79,10 +82,8 @@ class Cutouts(Output):
 
 
 def _own_files(destination: Destination, kind: str, image: Image, instances: Instances) -> Iterator[tuple[Path, Rle]]:
-    """Clear the image's own folder of an earlier attempt's files, then give each object's path and mask."""
+    """Each object's path and mask."""
     folder = destination.path(kind, image.name)
-    for stale in list(folder.glob("[0-9][0-9][0-9]*_*.png")):
-        stale.unlink()
     for i, (rle, category) in enumerate(zip(instances.masks.rles, instances.detections.category_ids, strict=True)):
         yield folder / f"{i:03d}_{_safe(destination.categories[int(category)].name)}.png", rle
 
