@@ -27,13 +27,29 @@ app = typer.Typer(
 )
 
 NAME = "A name from `evsam weights list`."
+STATES: dict[store.State, str] = {
+    "bundled": "bundled",
+    "cached": "cached",
+    "unverified": "cached, not verified",
+    "damaged": "damaged",
+    "missing": "missing",
+}
+RECORDS = {  # of a file's sha256
+    "manifest": "ok: {0.path} sha256 {0.sha256} (as published)",
+    "lock": "not verified: {0.path} sha256 {0.sha256} (unchanged since it came; no hash was published to compare with)",
+    None: "not verified: {0.path} sha256 {0.sha256} (no hash was published, and none was taken when it came)",
+}
 
 
 @app.command("list")
 def list_weights(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each file's URL and sha256.")] = False,
 ) -> None:
-    """Show what there is: each name, its model, size and licence, and whether it is here."""
+    """Show what there is: each name, its model, size and licence, and whether it is here.
+
+    `cached` is as published; `not verified` is what nobody published a hash of, or was put there by hand; `damaged` is
+    not what it should be. `evsam weights verify` reads the files whole and says more.
+    """
     if as_json:
         typer.echo(json.dumps([_describe(name) for name in manifest.names()], indent=2))
         return
@@ -46,7 +62,7 @@ def list_weights(
     for name in manifest.names():
         files = manifest.files(name)
         licences = ", ".join(dict.fromkeys(file.licence for file in files))
-        table.add_row(name, files[0].model, _size(name), licences, store.state(name))
+        table.add_row(name, files[0].model, _size(name), licences, STATES[store.state(name)])
     Console().print(table)
 
 
@@ -54,10 +70,12 @@ def list_weights(
 def pull(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help=NAME)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Get every name of the list.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download anew what is here, to repair it.")] = False,
 ) -> None:
     """Download weights, so that later commands need no network.
 
-    A download that was cut or stopped goes on where it was when the same command is run again.
+    A download that was cut or stopped goes on where it was when the same command is run again. What is here is checked,
+    and stays until --force has brought another.
     """
     wanted = manifest.names() if everything else names or []
     if not wanted:
@@ -69,7 +87,7 @@ def pull(
         for name in wanted:
             task = bar.add_task(name, total=None)
             report = partial(_report, bar, task)
-            typer.echo(f"{name} {store.fetch(name, progress=report)}")
+            typer.echo(f"{name} {store.fetch(name, force=force, progress=report)}")
 
 
 @app.command()
@@ -87,13 +105,15 @@ def verify(
         list[str] | None, typer.Argument(metavar="NAME", help=f"{NAME} Default: all that are here.")
     ] = None,
 ) -> None:
-    """Read weights whole and compare their sha256 with the one on record."""
+    """Read weights whole and compare their sha256 with the one that was published.
+
+    Where none was, only changes since the file came can be seen: it is said to be not verified.
+    """
     faulty = []
     for name in names or [name for name in manifest.names() if store.locate(name)]:
         try:
             for file in store.verify(name):
-                record = {"manifest": "as published", "lock": "as first accepted", None: "nothing on record"}
-                typer.echo(f"{name} ok: {file.path} sha256 {file.sha256} ({record[file.against]})")
+                typer.echo(f"{name} {RECORDS[file.against].format(file)}")
         except WeightsError as error:
             faulty.append(name)
             typer.echo(f"{name} FAULTY: {error}")
@@ -127,7 +147,7 @@ def _progress_bar() -> Progress:
     )
 
 
-def _report(bar: Progress, task: TaskID, done: int, total: int) -> None:
+def _report(bar: Progress, task: TaskID, done: int, total: int | None) -> None:
     bar.update(task, completed=done, total=total)
 
 

@@ -83,10 +83,15 @@ def _weights() -> Iterator[Finding]:
             yield Finding("weights", "note", f"{name} is not here: `evsam weights pull {name}` brings it")
             continue
         try:
-            store.verify(name)
-            yield Finding("weights", "ok", f"{name} ({state})")
+            unknown = [file.path.name for file in store.verify(name) if file.against != "manifest"]
         except WeightsError as error:
             yield Finding("weights", "fault", str(error))
+            continue
+        if unknown:
+            files = ", ".join(unknown)
+            yield Finding("weights", "note", f"{name} (cached) is not verified: no hash was published of {files}")
+        else:
+            yield Finding("weights", "ok", f"{name} ({'bundled' if state == 'bundled' else 'cached'})")
 
 
 _TOPICS: dict[str, Callable[[], Iterator[Finding]]] = {

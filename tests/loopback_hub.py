@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Reply:
     """How one request is answered.
 
-    send: bytes of the body after which the connection is cut. claim: the Content-Length told. ranges:
+    send: bytes of the body after which the connection is cut. claim: the Content-Length told, -1 for none. ranges:
     "checked" sends a range if If-Range holds, "blind" sends it always, "shifted" sends another one, "no"
-    sends the whole file, "refused" answers 416. pause: seconds of silence in the middle of the body.
+    sends the whole file, "refused" answers 416. pause: seconds of silence in the middle of the body; late: in the
+    middle of the head.
     """
 
     status: int = 200
@@ -30,6 +31,7 @@ class Reply:
     claim: int | None = None
     ranges: str = "checked"
     pause: float = 0.0
+    late: float = 0.0
 
 
 class Hub:
@@ -70,6 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif asked and valid and reply.ranges != "no" and status == 200:
             status, start = 206, int(asked[1]) - (reply.ranges == "shifted")
         self.send_response(status)
+        if reply.late:
+            self.flush_headers()
+            time.sleep(reply.late)
         if reply.etag:
             self.send_header("ETag", reply.etag)
         if status == 206:
@@ -77,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         body = body[start:]
-        if "Transfer-Encoding" not in reply.headers:
+        if "Transfer-Encoding" not in reply.headers and reply.claim != -1:
             self.send_header("Content-Length", str(len(body) if reply.claim is None else reply.claim))
         self.end_headers()
         cut = reply.send is not None or reply.claim is not None

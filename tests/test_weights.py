@@ -35,7 +35,7 @@ def test_every_row_is_complete(file: manifest.WeightsFile) -> None:
     if file.sha256:
         assert len(file.sha256) == 64 and int(file.sha256, 16)
     if file.bundled:
-        assert manifest.files(file.name) == (file,)
+        assert manifest.files(file.name) == (file,) and file.sha256
 
 
 @pytest.mark.parametrize("name", manifest.names())
@@ -47,7 +47,8 @@ def test_every_name_is_fetched_or_says_how_to_get_it(
     if first.bundled and (store.BUNDLED / first.bundled).exists():
         assert store.fetch(name, offline=True) == store.BUNDLED / first.bundled
         assert store.state(name) == "bundled"
-        assert [file.path for file in store.verify(name)] == [store.BUNDLED / first.bundled]
+        verified = store.verify(name)  # a bundled file that is changed needs its new sha256 in the manifest
+        assert [(file.path, file.against) for file in verified] == [(store.BUNDLED / first.bundled, "manifest")]
         return
     assert store.state(name) == "missing" and store.locate(name) is None
     with pytest.raises(WeightsError, match=name):
@@ -70,7 +71,7 @@ def test_a_cached_file_that_changed_is_told_and_kept(shelf: Shelf, known: dict[s
     store.fetch("net")
     path.write_bytes(BODY[:1000])
     message = refused()
-    assert str(path) in message and "evsam weights pull net" in message
+    assert str(path) in message and "`evsam weights pull --force net` fetches it anew" in message
     with pytest.raises(WeightsError):
         store.verify("net")
     assert path.read_bytes() == BODY[:1000]
@@ -111,14 +112,17 @@ def test_a_new_manifest_hash_overrules_the_lock(shelf: Shelf) -> None:
 
 def test_bundled_files(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> None:
     monkeypatch.setattr(store, "BUNDLED", tmp_path / "bundled")
-    shelf.add(bundled="starter.safetensors")
+    shelf.add(bundled="starter.pt", sha256=SHA)
     assert "install evsam again" in refused()
     (tmp_path / "bundled").mkdir()
-    (tmp_path / "bundled" / "starter.safetensors").write_bytes(BODY)
-    assert store.fetch("net") == store.locate("net") == tmp_path / "bundled" / "starter.safetensors"
+    (tmp_path / "bundled" / "starter.pt").write_bytes(BODY)
+    assert store.fetch("net") == store.locate("net") == tmp_path / "bundled" / "starter.pt"
     assert store.state("net") == "bundled"
-    assert store.verify("net") == [store.Verified(store.fetch("net"), SHA, None)]
+    assert store.verify("net") == [store.Verified(store.fetch("net"), SHA, "manifest")]
     assert not shelf.home.exists() and len(list(store.BUNDLED.iterdir())) == 1
+    (tmp_path / "bundled" / "starter.pt").write_bytes(OTHER)
+    with pytest.raises(WeightsError, match="install evsam again"):
+        store.verify("net")
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on", "anything"])
@@ -177,11 +181,15 @@ def test_a_cached_file_that_cannot_be_read(shelf: Shelf, monkeypatch: pytest.Mon
         path.chmod(0)
         Path(home).chmod(0o755)
         monkeypatch.setenv("EVSAM_HOME", home)
-        assert store.state("net") == "cached"
+        assert store.state("net") == "unverified"
         with unprivileged():
+            assert store.state("net") == "unverified"
             assert str(path) in refused(kind=SetupError)
             with pytest.raises(SetupError, match="cannot read"):
                 store.verify("net")
+        store.fetch("net")  # which locks it
+        with unprivileged():
+            assert str(path) in refused(kind=SetupError)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,20 +10,22 @@ from pathlib import Path
 import pytest
 from loopback_hub import Hub, Reply, running
 from typer.testing import CliRunner, Result
+from weights_shelf import torch_file
 
 from evsam_cli.weights import app
 from pipelines.errors import EvsamError, UnknownNameError, UsageError, WeightsError
 from weights import download, manifest
 
-BODY = (b"PK\x03\x04" + bytes(range(256)) * 100)[:25600]
-ROWS = """
+BODY = torch_file(0, 25_000)
+ROWS = f"""
 [[file]]
 name = "net"
 model = "Net"
 url = "https://hub.invalid/net.pt"
 licence = "MIT"
 source = "https://net.example"
-bytes = 25600
+bytes = {len(BODY)}
+sha256 = "{hashlib.sha256(BODY).hexdigest()}"
 
 [[file]]
 name = "net-2"
@@ -30,7 +33,7 @@ model = "Net 2"
 url = "https://hub.invalid/net-2.pt"
 licence = "Apache-2.0"
 source = "https://net.example"
-about_bytes = 139_000_000
+about_bytes = 26_000
 """
 
 
@@ -69,8 +72,12 @@ def test_pull_path_verify(hub: Hub, tmp_path: Path) -> None:
     assert run("pull", "net").stdout == f"net {file}\n" and file.read_bytes() == BODY
     assert run("path", "net").stdout == f"{file}\n"
     assert "net ok" in run("verify").stdout
+    assert "net-2" not in run("verify").stdout
     file.write_bytes(BODY[1:])
     assert "net FAULTY" in fails(WeightsError, "verify", "net").stdout
+    fails(WeightsError, "pull", "net")
+    run("pull", "--force", "net")
+    assert file.read_bytes() == BODY and "net ok" in run("verify").stdout
     assert "net-2 FAULTY" in fails(WeightsError, "verify", "net-2").stdout
 
 
@@ -89,20 +96,48 @@ def test_pull_tells_what_is_wrong(hub: Hub) -> None:
 
 def test_pull_shows_progress_on_standard_error(hub: Hub) -> None:
     result = run("pull", "net")
-    assert "25.6/25.6 kB" in result.stderr and "kB" not in result.stdout
+    size = f"{len(BODY) / 1000:.1f}"
+    assert f"{size}/{size} kB" in result.stderr and "kB" not in result.stdout
 
 
 def test_list(hub: Hub) -> None:
     run("pull", "net")
     first, second = run("list").stdout.splitlines()[1:]
-    assert first.split() == ["net", "Net", "25.6", "kB", "MIT", "cached"]
-    assert second.split() == ["net-2", "Net", "2", "139.0", "MB", "Apache-2.0", "missing"]
+    assert first.split() == ["net", "Net", f"{len(BODY) / 1000:.1f}", "kB", "MIT", "cached"]
+    assert second.split() == ["net-2", "Net", "2", "26.0", "kB", "Apache-2.0", "missing"]
 
 
 def test_list_as_json(hub: Hub, tmp_path: Path) -> None:
     net, other = json.loads(run("list", "--json").stdout)
     assert (net["name"], net["state"], net["path"]) == ("net", "missing", None)
     assert [file["url"] for file in other["files"]] == ["https://hub.invalid/net-2.pt"]
+
+
+def test_what_nobody_published_a_hash_of_is_not_called_verified(hub: Hub, tmp_path: Path) -> None:
+    file = Path(run("pull", "net-2").stdout.split()[1])
+    told = run("verify", "net-2").stdout
+    assert "net-2 not verified" in told and "unchanged since it came" in told and "ok" not in told
+    assert run("list").stdout.splitlines()[2].endswith("cached, not verified")
+    file.with_name("net-2.pt.lock.json").write_text("[" * 100_000)
+    assert "not verified" in run("verify").stdout
+
+    file.write_bytes(b"<html>please log in</html>")
+    assert run("list").stdout.splitlines()[2].endswith("damaged")
+    assert "net-2 FAULTY" in fails(WeightsError, "verify").stdout
+    assert "pull --force net-2" in str(fails(WeightsError, "pull", "net-2").exception)
+    run("pull", "--force", "net-2")
+    assert file.read_bytes() == BODY
+
+
+def test_list_of_a_file_that_was_put_there_by_hand(hub: Hub, tmp_path: Path) -> None:
+    file = tmp_path / "home" / "weights" / "net" / "net.pt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(BODY)
+    assert run("list").stdout.splitlines()[1].endswith("cached, not verified")
+    run("verify", "net")
+    assert run("list").stdout.splitlines()[1].split()[-1] == "cached"
+    file.write_bytes(BODY[:-1])
+    assert run("list").stdout.splitlines()[1].endswith("damaged")
 
 
 def test_import(hub: Hub, tmp_path: Path) -> None:

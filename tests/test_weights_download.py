@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import itertools
 import json
 import socket
+import zlib
+from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback_hub import Hub, Reply
-from weights_shelf import BODY, OTHER, SHA, Shelf, refused
+from safetensors.torch import save as safetensors
+from weights_shelf import BODY, OTHER, SHA, Shelf, refused, torch_file
 
 from pipelines.errors import UsageError, WeightsError
-from weights import digest, download, store
+from weights import answers, digest, download, store
 
 # --- the network, when it works -------------------------------------------------------------------------------------
 
 
 def test_fetch_downloads_once(shelf: Shelf, hub: Hub) -> None:
     path = shelf.add(sha256=SHA, bytes=len(BODY))
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int | None]] = []
     assert store.locate("net") is None and store.state("net") == "missing"
     assert store.fetch("net", progress=lambda done, total: seen.append((done, total))) == path
     assert path.read_bytes() == BODY
@@ -34,12 +40,13 @@ def test_fetch_downloads_once(shelf: Shelf, hub: Hub) -> None:
 
 def test_a_name_of_several_files(shelf: Shelf, hub: Hub) -> None:
     paths = [shelf.add(url=f"{hub.url}/a/{part}") for part in ("model.safetensors", "vocab.txt", "config.json")]
-    hub.replies += [Reply(), Reply(body=b"words"), Reply(status=404)]
+    weights, words, config = safetensors({"a": torch.ones(3)}), b"a\n[UNK]\n", b'{"model_type": "net"}'
+    hub.replies += [Reply(body=weights), Reply(body=words), Reply(status=404)]
     refused()
     assert store.locate("net") is None and store.state("net") == "missing"
-    hub.replies += [Reply(body=b"{}")]
+    hub.replies += [Reply(body=config)]
     assert store.fetch("net") == paths[0] == store.locate("net")
-    assert [path.read_bytes() for path in paths] == [BODY, b"words", b"{}"]
+    assert [path.read_bytes() for path in paths] == [weights, words, config]
     assert [path for path, _ in hub.requests] == [f"/a/{path.name}" for path in (*paths, paths[2])]
 
 
@@ -120,7 +127,7 @@ def test_a_file_changed_between_attempts_is_taken_whole(shelf: Shelf, hub: Hub, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [Reply(ranges="shifted"), Reply(ranges="refused"), Reply(body=BODY[:150_000], ranges="blind")]
+    "wrong", [Reply(ranges="shifted"), Reply(ranges="refused"), Reply(body=torch_file(2, 150_000), ranges="blind")]
 )
 def test_a_wrong_range_is_not_joined(shelf: Shelf, hub: Hub, wrong: Reply) -> None:
     shelf.add()
@@ -131,7 +138,7 @@ def test_a_wrong_range_is_not_joined(shelf: Shelf, hub: Hub, wrong: Reply) -> No
 
 def test_a_silent_server_is_left_and_asked_again(shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.add(sha256=SHA)
-    monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(answers, "TIMEOUT", (0.2, 0.2))
     hub.replies += [Reply(pause=0.6)]
     assert store.fetch("net").read_bytes() == BODY
     assert len(hub.requests) == 2 and hub.ranges()[1] is not None
@@ -178,7 +185,7 @@ def test_a_length_other_than_known_is_refused(shelf: Shelf, hub: Hub, claim: int
     path = shelf.add(bytes=len(BODY))
     hub.usual = Reply(claim=claim)
     message = refused()
-    assert str(claim) in message and str(len(BODY)) in message and len(hub.requests) == 1
+    assert str(claim) in message and str(len(BODY)) in message and len(hub.requests) == 1 and "another file" in message
     assert not path.exists()
 
 
@@ -194,26 +201,157 @@ def chunked(body: bytes) -> Reply:
     return Reply(body=framed, headers={"Transfer-Encoding": "chunked"})
 
 
-def test_a_stream_of_untold_length_needs_a_known_size(shelf: Shelf, hub: Hub) -> None:
-    shelf.add("known", bytes=len(BODY))
+UNTOLD = Reply(claim=-1)
+"""Ends when the connection does, and tells no length."""
+
+
+def test_a_stream_of_untold_length(shelf: Shelf, hub: Hub) -> None:
+    shelf.add("sized", bytes=len(BODY))
+    shelf.add("hashed", sha256=SHA)
     shelf.add("unknown")
-    hub.usual = chunked(BODY)
-    assert store.fetch("known").read_bytes() == BODY
+    for hub.usual in (chunked(BODY), UNTOLD):
+        for name in ("sized", "hashed"):
+            assert store.fetch(name, force=True).read_bytes() == BODY
     assert "how large" in refused("unknown")
-    shelf.add("endless", bytes=len(BODY))
+    hub.usual = chunked(BODY)
+    assert store.fetch("unknown").read_bytes() == BODY
+
+
+def test_a_stream_that_does_not_end(shelf: Shelf, hub: Hub) -> None:
+    shelf.add(bytes=len(BODY))
+    shelf.add("hashed", sha256=SHA, about_bytes=1000)
     hub.usual = chunked(BODY + OTHER)
     seen: list[int] = []
-    with pytest.raises(WeightsError, match="more than"):
-        store.fetch("endless", progress=lambda done, _: seen.append(done))
+    for name in ("net", "hashed"):
+        with pytest.raises(WeightsError, match="more than"):
+            store.fetch(name, progress=lambda done, _: seen.append(done))
     assert max(seen) <= len(BODY)
 
 
-@pytest.mark.parametrize("headers", [{"Content-Type": "text/html; charset=utf-8"}, {"Content-Encoding": "gzip"}])
-def test_a_log_in_page_is_refused(shelf: Shelf, hub: Hub, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("reply", [UNTOLD, chunked(BODY), Reply(etag=None)])
+def test_a_cut_stream_of_untold_length_starts_over(shelf: Shelf, hub: Hub, reply: Reply) -> None:
+    shelf.add(sha256=SHA)
+    hub.replies += [replace(reply, send=100_000)]
+    hub.usual = reply
+    assert store.fetch("net").read_bytes() == BODY
+    assert hub.ranges() == [None, None]
+
+
+@pytest.mark.parametrize("known", [{}, {"sha256": SHA}, {"bytes": len(BODY)}])
+@pytest.mark.parametrize(("coding", "zipped"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))])
+def test_a_compressed_answer_is_unpacked(
+    shelf: Shelf, hub: Hub, known: dict[str, object], coding: str, zipped: bytes
+) -> None:
+    shelf.add(**known)
+    hub.usual = Reply(body=zipped, headers={"Content-Encoding": coding})
+    hub.replies += [replace(hub.usual, send=100_000), replace(hub.usual, body=zipped[:-20])]
+    assert store.fetch("net").read_bytes() == BODY
+    assert hub.ranges() == [None] * 3
+
+
+def test_a_compressed_answer_of_another_kind_is_refused(shelf: Shelf, hub: Hub) -> None:
+    shelf.add(sha256=SHA)
+    hub.usual = Reply(headers={"Content-Encoding": "br"})
+    assert "compressed, as br" in refused()
+    hub.usual = Reply(headers={"Content-Encoding": "gzip"})
+    assert "compressed answer is damaged" in refused()
+
+
+def test_a_log_in_page_is_refused(shelf: Shelf, hub: Hub) -> None:
     path = shelf.add()
-    hub.usual = Reply(headers=headers)
+    hub.usual = Reply(headers={"Content-Type": "text/html; charset=utf-8"})
     assert "log-in page" in refused()
     assert not path.exists()
+
+
+def test_a_server_that_drips_is_left_and_can_be_gone_on_with(
+    shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shelf.add(sha256=SHA)
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "monotonic", itertools.count(0, answers.CHUNK / answers.SLOWEST * 1.5).__next__)
+        message = refused()
+    assert "less than 1,000 bytes a second" in message and "run the command again" in message
+    assert len(hub.requests) == 1 and not path.exists() and store.locate("net") is None
+    assert store.fetch("net").read_bytes() == BODY
+    assert hub.ranges()[-1] is not None
+
+
+def test_a_slow_server_that_is_fast_enough_is_waited_for(
+    shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.add(sha256=SHA)
+    monkeypatch.setattr(answers, "CHUNK", 1000)  # so that each piece is as large
+    monkeypatch.setattr(answers, "monotonic", itertools.count(0, 0.5).__next__)
+    assert store.fetch("net").read_bytes() == BODY
+
+
+def test_a_head_that_drips_is_not_waited_for(shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.add(sha256=SHA)
+    monkeypatch.setattr(answers, "PATIENCE", 0.2)
+    hub.replies += [Reply(late=1.0)]
+    assert "answer's head" in refused() and len(hub.requests) == 1
+
+
+SECRET = "ann:secret@"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Reply(status=404),
+        Reply(status=503),
+        Reply(body=OTHER),
+        Reply(send=1000),
+        Reply(claim=5),
+        Reply(headers={"Content-Type": "text/html"}),
+        Reply(headers={"Content-Encoding": "br"}),
+        Reply(status=302, headers={"Location": "ftp://ann:secret@box/x?secret"}),
+        Reply(status=302, headers={"Location": "/again?secret"}),
+    ],
+)
+def test_secrets_of_urls_are_told_to_the_server_alone(
+    shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch, wrong: Reply
+) -> None:
+    path = shelf.add(url="https://hub.invalid/a/net.pt", sha256=SHA)
+    monkeypatch.setenv("EVSAM_MIRROR", hub.url.replace("://", f"://{SECRET}") + "/mirror?token=secret")
+    hub.usual = wrong
+    assert "secret" not in refused()
+    assert hub.requests[0][0] == "/mirror/a/net.pt?token=secret" and "Basic" in str(hub.requests[0][1]["Authorization"])
+    hub.usual = Reply()
+    store.fetch("net")
+    assert not [file for file in path.parent.iterdir() if b"secret" in file.read_bytes()]
+
+
+@pytest.mark.parametrize("mirror", ["ftp://ann:secret@box/hub", "ann:secret@box:80", "http://ann:se/secret@box:1"])
+def test_secrets_of_a_wrong_mirror_are_not_told(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    shelf.add()
+    monkeypatch.setenv("EVSAM_MIRROR", mirror)
+    message = refused(kind=UsageError)
+    assert "secret" not in message and "ann" not in message
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "[1]",
+        "5",
+        "[" * 100_000,
+        '{"total": "5"}',
+        '{"total": "300000", "sha256": null, "validator": "x"}',
+        '{"total": 400000, "sha256": [], "validator": "x"}',
+        '{"total": 400000, "sha256": null, "validator": {"a": 1}}',
+        '{"total": 400000, "sha256": null, "validator": "x\\r\\nHost: y"}',
+        '{"total": 400000, "sha256": null, "validator": "\\u20ac"}',
+    ],
+)
+def test_a_damaged_note_of_a_download_is_as_none(shelf: Shelf, hub: Hub, note: str) -> None:
+    path = shelf.add(sha256=SHA)
+    path.parent.mkdir(parents=True)
+    path.with_name("net.pt.part").write_bytes(BODY[:1000])
+    path.with_name("net.pt.part.json").write_text(note)
+    assert store.fetch("net").read_bytes() == BODY
+    assert hub.ranges() == [None]
 
 
 def test_redirects_lead_to_the_web_only(shelf: Shelf, hub: Hub) -> None:
@@ -260,7 +398,7 @@ def test_no_sequence_of_faults_gives_a_wrong_file(
     shelf: Shelf, hub: Hub, tmp_path_factory: pytest.TempPathFactory, replies: list[Reply]
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "net.pt"
-    source = download.Source(f"{hub.url}/net.pt", sha256=SHA)
+    source = answers.Source(f"{hub.url}/net.pt", sha256=SHA)
     hub.replies.clear()
     hub.replies += replies
     for _ in range(len(replies) + 1):
@@ -289,14 +427,13 @@ def test_the_hubs_hash_is_checked_and_locked(shelf: Shelf, hub: Hub) -> None:
     assert store.verify("net") == [store.Verified(path, SHA, "lock")]
 
     path.write_bytes(OTHER)
-    assert SHA in refused() and str(digest.lock_path(path)) in refused()
+    assert SHA in refused() and "`evsam weights pull --force net`" in refused()
     path.unlink()
     hub.usual = Reply(body=OTHER)
     assert SHA in refused()  # the lock outlives the file
     hub.replies += [linked(OTHER)]
-    assert SHA in refused()
-    digest.lock_path(path).unlink()
-    assert store.fetch("net").read_bytes() == OTHER  # the remedy that the line names
+    assert SHA in refused() and "`evsam weights pull --force net`" in refused()
+    assert store.fetch("net", force=True).read_bytes() == OTHER  # the remedy that the line names
 
 
 def test_the_hubs_hash_must_fit(shelf: Shelf, hub: Hub) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
 from loopback_hub import Hub
 
 from pipelines.errors import EvsamError, WeightsError
 from weights import manifest, store
 
-ZIP = b"PK\x03\x04"
-BODY = ZIP + random.Random(0).randbytes(299_996)
+
+def torch_file(seed: int, size: int = 300_000) -> bytes:
+    """What torch.save makes of a state dict of about so many bytes."""
+    file = BytesIO()
+    torch.save({"w": torch.randint(256, (size,), dtype=torch.uint8, generator=torch.manual_seed(seed))}, file)
+    return file.getvalue()
+
+
+BODY, OTHER = torch_file(0), torch_file(1)
 SHA = hashlib.sha256(BODY).hexdigest()
-OTHER = ZIP + random.Random(1).randbytes(299_996)
 ROOT = Path(__file__).parent.parent
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pipelines.errors import DataError
+from pipelines.files import read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ def lock_path(path: Path) -> Path:
 
 
 def read_lock(path: Path) -> Lock | None:
-    """The lock of the file `path`; None when it has none that can be read."""
+    """The lock of the file `path`; None when it has none, or a damaged one."""
     try:
-        return Lock(**json.loads(lock_path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        lock = Lock(**read_json(lock_path(path), "a lock"))
+    except (DataError, TypeError):
         return None
+    sound = isinstance(lock.sha256, str) and re.fullmatch("[0-9a-f]{64}", lock.sha256)
+    return lock if sound and type(lock.bytes) is type(lock.mtime_ns) is int else None
 
 
 def write_lock(path: Path, digest: str) -> None:
@@ -49,6 +54,4 @@ def write_lock(path: Path, digest: str) -> None:
     stat = path.stat()
     lock = Lock(digest, stat.st_size, stat.st_mtime_ns)
     if lock != read_lock(path):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.lock")
-        temporary.write_text(json.dumps(asdict(lock)) + "\n", encoding="utf-8")
-        temporary.replace(lock_path(path))
+        write_text(lock_path(path), json.dumps(asdict(lock)) + "\n")

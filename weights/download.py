@@ -12,59 +12,37 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http import HTTPStatus
-from itertools import chain
 from pathlib import Path
+from time import sleep
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
-from pipelines.errors import WeightsError
+from pipelines.errors import DataError, WeightsError
+from pipelines.files import read_json
 from weights import digest
+from weights.answers import CutError, Offer, SlowError, Source, ask, body, continues, read_offer, refuse
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes of the whole file."""
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are here and the bytes of the whole file, None where the server does not tell."""
+Fault = Callable[[Path, str, str], str | None]
+"""(file, its sha256, the sha256 it should have) -> what keeps it from being the right one, completing "it ..."."""
 
-TIMEOUT = (10.0, 30.0)  # seconds: to connect, and between two pieces of the answer
 ATTEMPTS = 4  # in a row that each brought less than HEADWAY
 BACKOFF = 0.5  # seconds before the second attempt, doubled from there
 HEADWAY = 1 << 20
-CHUNK = 1 << 14  # a cut loses what has come of the last chunk
-
-_BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-
-
-class _CutError(Exception):
-    """The answer broke off or cannot be joined to what is here; another attempt may do better."""
-
 
 _PASSING = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
-    _CutError,
+    urllib3.exceptions.HTTPError,
+    CutError,
 )  # faults of the line rather than of the file
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a file is, and what it must be: its size in bytes and its sha256, where they are known."""
-
-    url: str
-    size: int | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """What a server says of its file: its size in bytes, its sha256 if it tells, and its validator."""
-
-    total: int
-    sha256: str | None
-    validator: str | None
 
 
 class _Part:
@@ -78,15 +56,17 @@ class _Part:
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def offer(self) -> _Offer | None:
+    def offer(self) -> Offer | None:
         """The offer to go on with; None when there is nothing that can be resumed."""
         try:
-            offer = _Offer(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            offer = Offer(**read_json(self._note, "a note of a download"))
+        except (DataError, TypeError):
             return None
-        return offer if offer.validator and 0 < self.size <= offer.total else None
+        told = isinstance(offer.validator, str) and re.fullmatch("[ -~]+", offer.validator)
+        sound = told and type(offer.total) is int and isinstance(offer.sha256, str | None)
+        return offer if sound and 0 < self.size <= (offer.total or 0) else None
 
-    def begin(self, offer: _Offer) -> None:
+    def begin(self, offer: Offer) -> None:
         self.discard()
         self._note.write_text(json.dumps(asdict(offer)), encoding="utf-8")
 
@@ -101,22 +81,28 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
 
-def download(source: Source, destination: Path, progress: Progress | None = None) -> str:
+def differs(_: Path, actual: str, expected: str) -> str | None:
+    """The fault of a file whose sha256 alone matters."""
+    return None if actual == expected else f"has the sha256 {actual} instead of {expected}"
+
+
+def download(source: Source, destination: Path, progress: Progress | None = None, fault: Fault = differs) -> str:
     """Download `source` to `destination` and return its sha256; `destination` never holds part of a file.
 
-    Where the source does not say what the file must be, it must be what the server says. Redirects lead to
-    http and https only. Only one process at a time may work on a destination. Raises WeightsError when the
-    file cannot be had (what has arrived is kept, and resumed by the next call) or is not the right one, and
-    OSError when it cannot be written.
+    fault: looks at the whole file before it is put in place. Where the source does not say what the file must be, it
+    must be what the server says. Redirects lead to http and https only. Only one process at a time may work on a
+    destination. Raises WeightsError when the file cannot be had (what has arrived is kept, and resumed by the next
+    call) or is not the right one, and OSError when it cannot be written.
     """
     part = _Part(destination)
     for _ in range(2):  # bytes kept from an earlier call may be at fault: the second time starts from nothing
         actual, expected = _fill(part, source, progress)
-        if actual == expected:
+        wrong = fault(part.path, actual, expected)
+        if wrong is None:
             part.finish(destination)
             return actual
         part.discard()
-    raise WeightsError(f"{source.url} is damaged or another file: its sha256 is {actual}, expected {expected}")
+    raise source.another(f"it {wrong}")
 
 
 def _fill(part: _Part, source: Source, progress: Progress | None) -> tuple[str, str]:
@@ -127,131 +113,86 @@ def _fill(part: _Part, source: Source, progress: Progress | None) -> tuple[str, 
             before = part.size
             try:
                 offer = part.offer()
-                if offer is None or part.size < offer.total:
+                if offer is None or part.size < (offer.total or 0):
                     offer = _receive(part, session, source, progress)
                 actual = digest.sha256(part.path)
                 return actual, source.sha256 or offer.sha256 or actual
+            except SlowError as error:
+                raise WeightsError(_gave_up(source, part, error)) from error
             except _PASSING as error:
                 failures = 1 if part.size - before >= HEADWAY else failures + 1
                 if failures >= ATTEMPTS:
-                    raise WeightsError(_gave_up(source.url, part, error)) from error
-                time.sleep(BACKOFF * 2 ** (failures - 1))
+                    raise WeightsError(_gave_up(source, part, error)) from error
+                sleep(BACKOFF * 2 ** (failures - 1))
             except requests.RequestException as error:
-                raise WeightsError(f"cannot download {source.url}: {_one_line(error)}") from error
+                raise WeightsError(_gave_up(source, part, error)) from error
 
 
-def _receive(part: _Part, session: requests.Session, source: Source, progress: Progress | None) -> _Offer:
+def _receive(part: _Part, session: requests.Session, source: Source, progress: Progress | None) -> Offer:
     """One request, from where `part` ends."""
     headers = {"User-Agent": "evsam", "Accept-Encoding": "identity"}
     held = part.offer()
     if held is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": held.validator or ""}
-    with session.get(source.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with ask(session, source.url, headers) as response:
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.discard()
-        _refuse(source.url, response)
-        offer = _read_offer(source, response)
+        refuse(source, response)
+        offer = read_offer(source, response)
         if response.status_code != HTTPStatus.PARTIAL_CONTENT:
             part.begin(offer)
-        elif held is not None and _continues(response, offer, held, part.size):
+        elif held is not None and continues(response, offer, held, part.size):
             offer = held
         else:
             part.discard()
-            raise _CutError("the server sent another piece than the one asked for")
-        _store(part, response, offer.total, progress)
-    if part.size < offer.total:
-        raise _CutError("the connection was cut")
-    if part.size > offer.total:
+            raise CutError("the server sent another piece than the one asked for")
+        _store(part, response, offer.total, source.most, progress)
+    if offer.total is not None and part.size < offer.total:
+        raise CutError("the connection was cut")
+    if part.size > (source.most if offer.total is None else offer.total):
         part.discard()
-        raise WeightsError(f"{source.url} is another file: more than the {offer.total} bytes that were promised")
+        raise source.another(f"it has more than the {offer.total or source.most} bytes that were promised")
     return offer
 
 
-def _store(part: _Part, response: requests.Response, total: int, progress: Progress | None) -> None:
+def _store(part: _Part, response: requests.Response, total: int | None, most: float, progress: Progress | None) -> None:
     """Append the answer's body to `part`, stopping when it is longer than it can be."""
     done = part.size
-    if total - done > shutil.disk_usage(part.path.parent).free:
+    if total is not None and total - done > shutil.disk_usage(part.path.parent).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with part.path.open("ab") as file:
-        for chunk in chain([b""], response.iter_content(CHUNK)):
+        if progress is not None:
+            progress(done, total)
+        for chunk in body(response):
             file.write(chunk)
             done += len(chunk)
-            if done > total:
+            if done > (most if total is None else total):
                 return
             if progress is not None:
                 progress(done, total)
-
-
-def _refuse(url: str, response: requests.Response) -> None:
-    """Raise for every answer that does not carry the file."""
-    status = response.status_code
-    if status >= 500 or status in _BUSY or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        raise _CutError(f"the server answered {status} {response.reason}")
-    if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise WeightsError(f"cannot download {url}: the server answered {status} {response.reason}")
-    kind = response.headers.get("Content-Type", "").lower()
-    if kind.startswith("text/html") or response.headers.get("Content-Encoding", "identity") != "identity":
-        raise WeightsError(f"{url} gives a web page or a compressed stream, not the file: is a log-in page in between?")
-
-
-def _read_offer(source: Source, response: requests.Response) -> _Offer:
-    """What the answer and the redirects before it say of the file, held against what must be.
-
-    A Hugging Face hub tells size and sha256 of a large file, on its redirect, in X-Linked-Size and -Etag.
-    """
-    hops = [*response.history, response]
-    linked_etag = next((hop.headers["X-Linked-Etag"] for hop in hops if "X-Linked-Etag" in hop.headers), "")
-    linked_size = next((hop.headers["X-Linked-Size"] for hop in hops if "X-Linked-Size" in hop.headers), "")
-    etag = response.headers.get("ETag", "")
-
-    length = response.headers.get("Content-Length", "")
-    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-        length = response.headers.get("Content-Range", "").rpartition("/")[2]
-    sizes = {int(text) for text in (linked_size, length) if text.isdecimal()}
-    if source.size is not None:
-        sizes.add(source.size)
-    if not sizes:
-        raise WeightsError(f"cannot download {source.url}: the server does not say how large the file is")
-    if len(sizes) > 1:
-        told = " and ".join(map(str, sorted(sizes)))
-        raise WeightsError(f"{source.url} is another file: its size is told to be {told} bytes")
-
-    linked = _as_sha256(linked_etag)
-    if linked and source.sha256 and linked != source.sha256:
-        raise WeightsError(f"{source.url} is another file: its sha256 is {linked}, expected {source.sha256}")
-    validator = None if etag.startswith("W/") else etag or response.headers.get("Last-Modified")
-    return _Offer(sizes.pop(), linked or _as_sha256(etag), validator)
-
-
-def _as_sha256(etag: str) -> str | None:
-    match = re.fullmatch(r'"?([0-9a-f]{64})"?', etag.lower())
-    return match[1] if match else None
-
-
-def _continues(response: requests.Response, offer: _Offer, held: _Offer, size: int) -> bool:
-    """Whether a 206 answer carries on where the `size` bytes of the held offer end."""
-    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    same = offer.total == held.total and offer.validator in (None, held.validator)
-    return same and start is not None and int(start[1]) == size
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (requests.exceptions.ProxyError, "the proxy did not connect"),
     (requests.exceptions.SSLError, "the server's certificate was not accepted"),
     (requests.exceptions.ConnectTimeout, "the server did not answer in time"),
+    (requests.Timeout, "the server fell silent"),
+    (urllib3.exceptions.TimeoutError, "the server fell silent"),
     (requests.exceptions.ChunkedEncodingError, "the connection was cut"),
+    (urllib3.exceptions.HTTPError, "the connection was cut"),
+    (requests.TooManyRedirects, "it leads through too many redirects"),
+    (requests.exceptions.InvalidSchema, "it leads to what is no http or https address"),
+    (ValueError, "it leads to an address that cannot be"),
 )
 
 
-def _gave_up(url: str, part: _Part, error: Exception) -> str:
-    """The line for a download that failed too often."""
-    reason = next((text for kind, text in _REASONS if isinstance(error, kind)), None)
-    if reason is None and isinstance(error, requests.ConnectionError):
-        looked_up = "NameResolutionError" in repr(error)
-        reason = f"the host {urlsplit(url).hostname} is unknown" if looked_up else "no connection"
+def _gave_up(source: Source, part: _Part, error: Exception) -> str:
+    """The line for a download that failed for good or too often. What libraries say is not told: it can hold URLs."""
+    if isinstance(error, CutError | SlowError):
+        reason = str(error)
+    else:
+        reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "no connection")
+    if reason == "no connection" and "NameResolutionError" in repr(error):
+        reason = f"the host {urlsplit(source.url).hostname} is unknown"
     kept = f"; {part.size} bytes are kept, run the command again to go on" if part.offer() else ""
-    return f"cannot download {url}: {reason or _one_line(error)}{kept}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"cannot download {source.shown}: {reason}{kept}"

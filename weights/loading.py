@@ -55,14 +55,14 @@ def refuse_compressed(path: Path) -> None:
 
 def why_refused(error: BaseException) -> str:
     """What torch's error says of a file, in our words: its own advise to read the file without the guard."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return "may not be read by this user"
     if foreign := re.search(r"GLOBAL (\S+)", f"{error} {error.__cause__}"):
         return (
-            f"holds more than tensors: it asks to load {foreign[1]}, which could run code on this machine; get a file"
-            " that holds none, such as a .safetensors"
+            f"is damaged, or holds more than tensors: it asks to load {foreign[1]}, which could run code on this"
+            " machine: get a file of tensors alone, such as a .safetensors"
         )
-    return "is damaged, or holds more than tensors; get it anew from its source, or as a .safetensors"
+    return "is damaged, or holds more than tensors: get one that torch.save wrote, or a .safetensors"
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -77,8 +77,8 @@ def why_no_safetensors(error: Exception) -> str:
     if isinstance(error, SafetensorError):
         reason = str(error).removeprefix("Error while deserializing header: ").partition(", expected one of")[0]
         return f"is damaged, or no safetensors file: {reason}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return "may not be read by this user"
     return "is damaged, or holds tensors of a kind that torch does not have"
 
 
@@ -99,7 +99,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path} is no weights file: its name must end in {', '.join(READERS)}")
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
-    return _tensors(path, READERS[path.suffix.lower()](path))
+    return as_state_dict(path, READERS[path.suffix.lower()](path))
 
 
 def check_state_dict(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], name: str) -> None:
@@ -118,7 +118,8 @@ def check_state_dict(state: Mapping[str, torch.Tensor], expected: Mapping[str, t
         raise WeightsError(f"these are not weights of {name}: {listed}")
 
 
-def _tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
+def as_state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
+    """The state dict in what `path` holds, unwrapped. Raises WeightsError when there is none."""
     if isinstance(content, Mapping):
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:

@@ -6,33 +6,36 @@ network. `EVSAM_MIRROR` is a base URL put in the place of scheme and host: with 
 file `https://huggingface.co/a/b/resolve/main/c.pt` is asked for at
 `http://box:8000/hub/a/b/resolve/main/c.pt`.
 
-A file whose sha256 the manifest does not know is locked to the one it first had, by `<file>.lock.json` beside it, and
-must keep it, also when it is deleted and fetched again; to accept another, delete the lock, too, or import the other.
+A file whose sha256 the manifest does not know must be of its kind and about as large as announced. It is locked to the
+sha256 it first had, by `<file>.lock.json` beside it, and must keep it, also when it is deleted and fetched again; to
+accept another, fetch it with `force`, or import the other.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
 
 from pipelines.errors import SetupError, UsageError, WeightsError
-from weights import digest
+from pipelines.urls import shown_url
+from weights import digest, kinds
 from weights.manifest import WeightsFile, files, names, rows
 
 if TYPE_CHECKING:
     from weights.download import Progress
 
 __all__ = [
+    "State",
     "Verified",
     "alone",
     "fetch",
@@ -47,13 +50,16 @@ __all__ = [
 ]
 
 BUNDLED = Path(__file__).with_name("bundled")
-_STARTS = {".safetensors": rb".{4}\x00{4}\{", ".pt": rb"PK\x03\x04|\x80", ".pth": rb"PK\x03\x04|\x80"}
-"""How files of a kind start: a length and JSON, a zip, or a pickle."""
+State = Literal["bundled", "cached", "unverified", "damaged", "missing"]
+"""cached: as published when last looked at, and not touched since; unverified: nothing says so."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that was read whole. against: where its sha256 was on record; None for nowhere."""
+    """A file that was read whole. against: where its sha256 was on record; None for nowhere.
+
+    Against a lock, all that is known is that it has not changed since it came.
+    """
 
     path: Path
     sha256: str
@@ -84,23 +90,24 @@ def locate(name: str) -> Path | None:
     return paths[0] if all(map(_exists, paths)) else None
 
 
-def state(name: str) -> Literal["bundled", "cached", "missing"]:
-    """Where the files of `name` are."""
+def state(name: str) -> State:
+    """Where the files of `name` are and what is known of them, without reading them whole."""
     if locate(name) is None:
         return "missing"
-    return "bundled" if files(name)[0].bundled else "cached"
+    states = {_state(file) for file in files(name)}
+    return next(state for state in ("damaged", "unverified", "cached", "bundled") if state in states)
 
 
-def fetch(name: str, *, offline: bool | None = None, progress: Progress | None = None) -> Path:
+def fetch(name: str, *, offline: bool | None = None, force: bool = False, progress: Progress | None = None) -> Path:
     """The file to load for `name`: bundled, cached, or downloaded now. Its other files lie beside it.
 
-    offline: True forbids the network, False allows it, None asks `EVSAM_OFFLINE`. progress: called with the
-    bytes that are here and the bytes of the whole file, during each download. Raises WeightsError when a
-    file is missing, damaged or cannot be had, SetupError when the cache cannot be written, and
-    UnknownNameError.
+    offline: True forbids the network, False allows it, None asks `EVSAM_OFFLINE`. force: download anew what is here,
+    too, and accept another than the one that is locked; what is here stays until then. progress: see
+    `weights.download.Progress`. Raises WeightsError when a file is missing, damaged or cannot be had, SetupError when
+    the cache cannot be written, and UnknownNameError.
     """
     forbidden = is_offline() if offline is None else offline
-    paths = [_fetch(file, forbidden, progress) for file in files(name)]
+    paths = [_fetch(file, forbidden, force, progress) for file in files(name)]
     return paths[0]
 
 
@@ -129,8 +136,8 @@ def import_file(path: Path, name: str | None = None) -> Path:
                 shutil.copyfileobj(source, target, 1 << 20)
                 os.fsync(target.fileno())
             actual = digest.sha256(copy)
-            if fault := _fault(file, copy, actual, file.sha256) or _strange(file, copy):
-                raise WeightsError(f"{path} is damaged or not the {file.filename} of {file.name}: {fault}")
+            if fault := _fault(file, copy, actual, file.sha256):
+                raise WeightsError(f"{path} is damaged or not the {file.filename} of {file.name}: it {fault}")
             copy.replace(destination)
         finally:
             copy.unlink(missing_ok=True)
@@ -151,28 +158,50 @@ def _exists(path: Path) -> bool:
         raise SetupError(f"cannot look for {path} ({error.strerror}): set EVSAM_HOME to another folder") from error
 
 
-def _fetch(file: WeightsFile, offline: bool, progress: Progress | None) -> Path:
+def _state(file: WeightsFile) -> State:
     path = _path(file)
-    if not _exists(path):
-        if offline or file.bundled:
-            raise _missing(file, " and evsam is offline")
-        _download(file, path, progress)
-    elif not file.bundled:
+    lock = digest.read_lock(path)
+    try:
+        stat = path.stat()
+        if _glance(file, path):
+            return "damaged"
+    except OSError:
+        return "unverified"
+    if file.bundled:
+        return "bundled"
+    unchanged = lock is not None and (lock.bytes, lock.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    if lock is None or not unchanged or file.sha256 is None:
+        return "unverified"
+    return "cached" if lock.sha256 == file.sha256 else "damaged"
+
+
+def _fetch(file: WeightsFile, offline: bool, force: bool, progress: Progress | None) -> Path:
+    path = _path(file)
+    if file.bundled:
+        if not _exists(path):
+            raise _missing(file)
+    elif force or not _exists(path):
+        if offline:
+            raise _missing(file, " and evsam is offline") if not _exists(path) else _offline(file)
+        _download(file, path, force, progress)
+    else:
         with _reading(path):
-            found = digest.fingerprint(path)
-        actual = _check(file, path, found)
+            actual = _check(file, path, digest.fingerprint(path))
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
     return path
 
 
-def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
-    from weights.download import Source, download
+def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | None) -> None:
+    from weights.answers import Source
+    from weights.download import download
 
     with alone(path.parent):
-        if not _exists(path):  # else another process has brought it meanwhile
-            source = Source(_address(file), file.bytes, _expected(file)[0])
-            digest.write_lock(path, download(source, path, progress))
+        if force or not _exists(path):  # else another process has brought it meanwhile
+            expected, against = (file.sha256, "manifest") if force else _expected(file)
+            otherwise = f", which it had before: `{_renewal(file)}` accepts another" if against == "lock" else ""
+            source = Source(_address(file), file.bytes, expected, file.about_bytes, otherwise)
+            digest.write_lock(path, download(source, path, progress, partial(_fault, file)))
 
 
 def _verify(file: WeightsFile) -> Verified:
@@ -180,8 +209,11 @@ def _verify(file: WeightsFile) -> Verified:
     if not _exists(path):
         raise _missing(file)
     with _reading(path):
-        found = digest.sha256(path)
-    return Verified(path, _check(file, path, found), _expected(file)[1])
+        actual, against = _check(file, path, digest.sha256(path)), _expected(file)[1]
+    if not file.bundled and against == "manifest":
+        with suppress(OSError):  # a cache shared read-only
+            digest.write_lock(path, actual)
+    return Verified(path, actual, against)
 
 
 def _expected(file: WeightsFile) -> tuple[str | None, Literal["manifest", "lock"] | None]:
@@ -193,33 +225,37 @@ def _expected(file: WeightsFile) -> tuple[str | None, Literal["manifest", "lock"
 
 
 def _fault(file: WeightsFile, path: Path, actual: str, expected: str | None) -> str | None:
-    """What keeps `path`, whose sha256 is `actual`, from being `file`; None when nothing does."""
+    """What keeps `path`, whose sha256 is `actual`, from being `file`, completing "it ..."; None when nothing does."""
+    if seen := _glance(file, path):
+        return seen
+    return None if expected in (None, actual) else f"has the sha256 {actual} instead of {expected}"
+
+
+def _glance(file: WeightsFile, path: Path) -> str | None:
+    """As `_fault`, of what can be seen without reading a large file whole."""
     size = path.stat().st_size
+    if came := kinds.what_came(path, None if file.sha256 else file.about_bytes):
+        return came
     if file.bytes not in (None, size):
-        return f"it has {size} bytes instead of {file.bytes}"
-    if expected not in (None, actual):
-        return f"its sha256 is {actual} instead of {expected}"
-    return None
-
-
-def _strange(file: WeightsFile, path: Path) -> str | None:
-    """What shows that `path` is of another kind than `file`, whose sha256 nobody knows; None when nothing does."""
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    kind = Path(file.filename).suffix
-    known = file.sha256 or re.match(_STARTS.get(kind, b""), start, re.DOTALL)
-    return None if known else f"it does not start like a {kind} file: is it a web page?"
+        return f"has {size} bytes instead of {file.bytes}"
+    return None if file.sha256 else kinds.strange(path, file.filename)
 
 
 def _check(file: WeightsFile, path: Path, actual: str) -> str:
     """Return `actual`, the sha256 of `path`, if it is right for `file`; else raise WeightsError."""
-    expected, against = _expected(file)
-    fault = _fault(file, path, actual, expected)
+    fault = _fault(file, path, actual, _expected(file)[0])
     if fault is None:
         return actual
-    gone = f"it and {digest.lock_path(path)}, which knows it," if against == "lock" else "it"
-    remedy = "install evsam" if file.bundled else f"delete {gone} and run `evsam weights pull {file.name}`"
-    raise WeightsError(f"{path} is damaged or another file: {fault}; {remedy} again")
+    remedy = "install evsam again" if file.bundled else f"`{_renewal(file)}` fetches it anew"
+    raise WeightsError(f"{path} is damaged or another file: it {fault}; {remedy}")
+
+
+def _renewal(file: WeightsFile) -> str:
+    return f"evsam weights pull --force {file.name}"
+
+
+def _offline(file: WeightsFile) -> WeightsError:
+    return WeightsError(f"{file.name} cannot be fetched anew: evsam is offline")
 
 
 def _missing(file: WeightsFile, why: str = "") -> WeightsError:
@@ -233,14 +269,20 @@ def _missing(file: WeightsFile, why: str = "") -> WeightsError:
 
 
 def _address(file: WeightsFile) -> str:
-    """Where to download `file`: its URL, or the same path on the mirror."""
+    """Where to download `file`: its URL, or the same path on the mirror, whose user, password and query stay."""
     assert file.url is not None
-    mirror = os.environ.get("EVSAM_MIRROR", "").rstrip("/")
-    if not mirror:
+    chosen = os.environ.get("EVSAM_MIRROR", "")
+    if not chosen:
         return file.url
-    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
-        raise UsageError(f"EVSAM_MIRROR is {mirror!r}; it must be a URL such as https://mirror.example/hub")
-    return mirror + urlsplit(file.url)._replace(scheme="", netloc="").geturl()
+    try:
+        mirror, origin = urlsplit(chosen), urlsplit(file.url)
+        sound = mirror.scheme in ("http", "https") and mirror.hostname and (mirror.port or True)
+    except ValueError:  # of the port, or of an IPv6 address
+        sound = False
+    if not sound:
+        raise UsageError(f"EVSAM_MIRROR is {shown_url(chosen)!r}; it must be a URL such as https://mirror.example/hub")
+    query = "&".join(filter(None, [origin.query, mirror.query]))
+    return urlunsplit((mirror.scheme, mirror.netloc, mirror.path.rstrip("/") + origin.path, query, ""))
 
 
 def _recognise(filename: str, name: str | None) -> WeightsFile:
