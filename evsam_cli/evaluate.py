@@ -80,7 +80,7 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         with progress.choose(quiet=quiet or as_json, as_json=False) as watch:
             evaluation = evaluate(config, watch)
         _show(config, evaluation.cells, as_json=as_json, quiet=quiet)
-        scoring.end(evaluation.failed)
+        scoring.end(evaluation.failed, evaluation.notes)
 
     command.__doc__ = text
     return grouped(command)
@@ -162,7 +162,7 @@ def sginw(
         missing = scores[0].missing
         if missing:
             typer.echo(f"the mean leaves out {len(missing)} of the benchmark's sets: {', '.join(missing)}", err=True)
-    scoring.end(scores[0].failed)
+    scoring.end(scores[0].failed, scores[0].notes)
 
 
 @app.command()
@@ -192,6 +192,7 @@ def bsds(
         raise UsageError("name the edge maps with --edges FOLDER, or score the annotators with --human")
     document = evaluate_edges(truth, edges, tolerance=tolerance, workers=workers, output=output)
     scoring.print_values(document["metrics"])
+    scoring.end({}, document["notes"])
 
 
 @app.command()
@@ -224,7 +225,9 @@ def saliency(
     if (maps is None) == (images is None):
         raise UsageError("name either maps to score (--maps FOLDER) or images to prompt SAMs with (--images FOLDER)")
     if maps:
-        scoring.print_values(evaluate_maps(masks, maps, output=output)["metrics"])
+        document = evaluate_maps(masks, maps, output=output)
+        scoring.print_values(document["metrics"])
+        scoring.end({}, document["notes"])
         return
     if output is None:
         raise UsageError("prompting SAMs needs a folder to write to: --output OUT")
@@ -245,7 +248,7 @@ def saliency(
     with progress.choose(quiet=quiet, as_json=False) as watch:
         evaluation, errors = evaluate_prompted(config, watch)
     scoring.print_values({f"{name} MAE": error for name, error in errors.items()})
-    scoring.end(evaluation.failed)
+    scoring.end(evaluation.failed, evaluation.notes)
 
 
 def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quiet: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evsam_cli import finding, options
-from evsam_cli.running import show_failures
+from evsam_cli.running import show_failures, show_notes
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.evaluation.protocols import PROTOCOLS
@@ -119,8 +119,9 @@ def print_values(metrics: Mapping[str, Any]) -> None:
         typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {'-' if value is None else value}")
 
 
-def end(failed: Mapping[str, str]) -> None:
-    """Say which images failed, and why; exit with 1 when there are any."""
+def end(failed: Mapping[str, str], notes: Sequence[str]) -> None:
+    """Say what should be known, which images failed, and why; exit with 1 when any failed."""
+    show_notes(notes)
     show_failures(failed)
     if failed:
         typer.echo(f"{len(failed)} images failed; their objects count as missed", err=True)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from pipelines.errors import UsageError
+from pipelines.names import folded
 from pipelines.types import Category
 
 # The 80 classes of COCO 2014/2017 in the order of their ids, which run from 1 to 90 with gaps.
@@ -47,8 +48,8 @@ def select(categories: Sequence[Category], wanted: Sequence[str]) -> list[int]:
     """
     positions: list[int] = []
     for text in wanted:
-        key = text.strip().casefold()
-        named = [i for i, category in enumerate(categories) if category.name.casefold() == key]
+        key = folded(text.strip())
+        named = [i for i, category in enumerate(categories) if folded(category.name) == key]
         found = named or [i for i, category in enumerate(categories) if str(category.id) == key]
         if not found:
             raise UsageError(f"the detector has no class {text!r}; {_suggest(categories, key)}")
@@ -57,7 +58,7 @@ def select(categories: Sequence[Category], wanted: Sequence[str]) -> list[int]:
 
 
 def _suggest(categories: Sequence[Category], key: str) -> str:
-    names = {category.name.casefold(): category.name for category in categories}
+    names = {folded(category.name): category.name for category in categories}
     close = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(repr(names[name]) for name in close)}?"

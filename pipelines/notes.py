@@ -6,7 +6,7 @@ all into run.json and into the summary, whose notes the command line prints at t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipelines.records import Record
 
@@ -16,14 +16,18 @@ _NAMED = 2
 
 def notes_of_images(records: Iterable[Record]) -> list[str]:
     """Each note of the images once, with how many have it and the names of the first."""
-    names: dict[str, list[str]] = {}
-    for record in records:
-        for note in record.notes:
-            names.setdefault(note, []).append(record.name)
-    return [f"{note} ({counted_images(having)})" for note, having in names.items()]
+    return counted_notes((note, record.name) for record in records for note in record.notes)
 
 
-def counted_images(names: list[str]) -> str:
+def counted_notes(told: Iterable[tuple[str, str]]) -> list[str]:
+    """As `notes_of_images`, of notes that each come with the image's name."""
+    names: dict[str, dict[str, None]] = {}
+    for note, name in told:
+        names.setdefault(note, {})[name] = None
+    return [f"{note} ({counted_images(list(having))})" for note, having in names.items()]
+
+
+def counted_images(names: Sequence[str]) -> str:
     """`3 images, such as a.jpg, b.jpg`, or the one image's name."""
     if len(names) == 1:
         return names[0]

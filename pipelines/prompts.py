@@ -44,7 +44,8 @@ PromptConfig = DetectorConfig | TextConfig | BoxFileConfig | GivenBoxes | GivenP
 class Prompter(Protocol):
     """Prompts for images: a Detector, or anything that also gives clicks.
 
-    It may have `counts`, name -> number: what became of the boxes of all images so far, for `run.json`.
+    It may have, for `run.json`: `counts`, name -> number, what became of the boxes of all images so far; `of_file`, how
+    many boxes of a file are used in none of them; `notes`, sentences for the user, see `pipelines.notes`.
     """
 
     @property
@@ -136,9 +137,12 @@ def prompt_images(
         return [error] if len(images) == 1 else [prompt_images(prompter, [image], clock)[0] for image in images]
 
 
-def prompt_report(prompter: Prompter) -> dict[str, Mapping[str, int]]:
+_REPORTED = {"boxes": "counts", "box_file": "of_file", "notes": "notes"}
+
+
+def prompt_report(prompter: Prompter) -> dict[str, Any]:
     """What `run.json` says of the boxes."""
-    return {"boxes": counts} if (counts := getattr(prompter, "counts", None)) else {}
+    return {key: value for key, name in _REPORTED.items() if (value := getattr(prompter, name, None))}
 
 
 def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Searching folders for the files that a glob means."""
+"""Searching folders for the files that a glob means, or that names mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipelines.errors import UsageError
+from pipelines.names import Matching, match
 from pipelines.outputs import OUTPUTS, files_of
 
 Pattern = tuple[str, ...]
@@ -53,6 +54,17 @@ def walk(root: Path, output: Path | None, pattern: Pattern = ("**",)) -> Iterato
         for name in sorted(files):
             if not name.startswith(".") and () in _rests(patterns, name):
                 yield Path(folder, name)
+
+
+def find_files(folder: Path, names: Sequence[str]) -> Matching:
+    """The files below `folder` that names of files below it mean: name -> path below `folder`.
+
+    Where all are there as they are written, nothing else is looked at. Raises UsageError when the folder cannot be
+    searched.
+    """
+    if all(os.path.isfile(folder / name) for name in names):  # noqa: PTH113  a third of the time of Path's
+        return Matching({name: name for name in names}, {})
+    return match(names, (path.relative_to(folder).as_posix() for path in walk(folder, None)))
 
 
 def _readings(pattern: Pattern) -> frozenset[Pattern]:

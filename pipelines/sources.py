@@ -11,15 +11,14 @@ import os
 import re
 import stat
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from unicodedata import normalize
 from urllib.parse import unquote
 
 from pipelines.errors import UsageError
+from pipelines.names import distinct, safe
 from pipelines.search import is_pattern, walk
 
 # What a folder is searched for, and Pillow's name of the format. Pillow reads HEIF and JXL only with a plugin: they
@@ -37,7 +36,6 @@ IMAGE_EXTENSIONS = {
     **dict.fromkeys((".heic", ".heif"), "HEIF"),
     ".jxl": "JXL",
 }
-_COMPONENT_BYTES = 200  # file systems allow 255; outputs add numbers and extensions
 
 
 @dataclass(frozen=True)
@@ -222,48 +220,6 @@ def _named(images: Sequence[_Found]) -> tuple[Source, ...]:
     for urls in (False, True):
         group = [image for image in images if is_url(image.location) == urls]
         base = os.path.commonpath([image.root for image in group]) if group else "/"
-        names.update({image: _safe(image.path.relative_to(base)) for image in group})
-    distinct = _distinct([names[image] for image in images])
-    return tuple(Source(name, image.location) for name, image in zip(distinct, images, strict=True))
-
-
-def _safe(path: PurePosixPath) -> str:
-    return "/".join(_safe_component(part) for part in path.parts) or "_"
-
-
-def _safe_component(part: str) -> str:
-    """Replace what a file system or a line of text cannot hold, and shorten what it cannot store."""
-    part = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]", "_", part)
-    part = re.sub(r"^([A-Za-z]):", r"\1_", part)
-    if not part.strip(". "):
-        part = "_" * len(part)
-    if len(part.encode()) > _COMPONENT_BYTES:
-        suffix = PurePosixPath(part).suffix[:20]
-        part = part.encode()[: _COMPONENT_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
-    return part
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Number (`a-2.jpg`) the names already in use, and those that are or become a folder of another name."""
-    keys = [_key(name) for name in names]
-    folders = {str(folder) for key in keys for folder in PurePosixPath(key).parents}
-    reserved = {folder[: end.start()] for folder in folders for end in re.finditer(r"\.|$", folder)}
-    taken = reserved.union(keys)  # what a numbered name must not be
-    used = set(reserved)
-    last: Counter[str] = Counter()
-    result = []
-    for name, key in zip(names, keys, strict=True):
-        path, number_key = PurePosixPath(name), key
-        if key in used:
-            while key in taken:
-                last[number_key] += 1
-                name = str(path.with_name(f"{path.stem}-{last[number_key] + 1}{path.suffix}"))
-                key = _key(name)
-        taken.add(key)
-        used.add(key)
-        result.append(name)
-    return result
-
-
-def _key(name: str) -> str:
-    return normalize("NFC", normalize("NFC", name).casefold())
+        names.update({image: safe(str(image.path.relative_to(base))) for image in group})
+    unique = distinct([names[image] for image in images])
+    return tuple(Source(name, image.location) for name, image in zip(unique, images, strict=True))

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -53,7 +53,7 @@ class GroundTruth:
     """images: by id, in the file's order; objects: by image id, in the file's order, one list for every image.
 
     document: what evaluators need of the file, in COCO's form, masks as RLE, `area` and `iscrowd` everywhere; LVIS's
-    fields are kept.
+    fields are kept. left_out: names of images by id that the file has, too, but of which nothing is asked.
     """
 
     path: Path
@@ -61,6 +61,11 @@ class GroundTruth:
     objects: Mapping[int, Sequence[TruthObject]]
     categories: tuple[Category, ...]
     document: Mapping[str, Any]
+    left_out: Mapping[int, str] = field(default_factory=dict)
+
+    def image_ids(self) -> dict[str, int]:
+        """Name -> id of every image of the file, those that are left out, too."""
+        return {image.name: id for id, image in self.images.items()} | {name: id for id, name in self.left_out.items()}
 
     def category_names(self) -> dict[int, str]:
         """Category id -> its name, and its id where several have that name: `rod (3)`."""
@@ -118,7 +123,8 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     listed = [_listed_image(kept[entry["id"]], entry) for entry in document["images"][:limit]]
     classes = [{key: one[key] for key in ("id", "name", "frequency") if key in one} for one in document["categories"]]
     complete = {"images": listed, "annotations": annotations, "categories": classes}
-    return GroundTruth(path, kept, objects, categories, complete)
+    left_out = {id: image.name for id, image in by_id.items() if id not in kept}
+    return GroundTruth(path, kept, objects, categories, complete, left_out)
 
 
 def _is_id(value: Any) -> TypeGuard[int]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.boxes import to_xyxy
 from pipelines.categories import COCO
-from pipelines.detectors.box_table import BoxTable, FileImage, read_box_table
+from pipelines.detectors.box_images import BoxImages
+from pipelines.detectors.box_table import BoxTable, read_box_table
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.names import folded
 from pipelines.types import Detections, Image, Int64
 from weights import digest
 
@@ -27,7 +28,7 @@ class FileOfBoxes:
 
 
 class BoxesOfFile:
-    """Image -> its boxes, best score first. settings: what the stamp says of the file."""
+    """Image -> its boxes, best score first. settings: what the stamp says of the file; notes: see `pipelines.notes`."""
 
     def __init__(self, config: FileOfBoxes, truth: GroundTruth, *, agnostic: bool) -> None:
         """Images and categories are those of the truth that have the names the file gives; where it gives none, as
@@ -43,15 +44,11 @@ class BoxesOfFile:
         }
         self._table = table
         self._category_ids = _category_ids(config.path, table, truth, agnostic)
-        self._rows = _rows_of_images(table, truth)
-        if not self._rows:
-            raise DataError(
-                f"{config.path} has boxes for none of the {len(truth.images)} images: is it the right file?"
-            )
+        self._images = BoxImages(config.path, table, truth.image_ids(), numbered=True)
+        self.notes: Sequence[str] = self._images.notes
 
     def __call__(self, image: Image) -> Detections:
-        rows = self._rows.get(image.name, np.zeros(0, np.int64))
-        rows = rows[np.argsort(-self._table.scores[rows], kind="stable")]
+        rows = self._images.rows(image.name)
         boxes = to_xyxy(
             self._table.boxes[rows], self._table.box_format, width=image.width, height=image.height, allow_empty=True
         )
@@ -63,8 +60,8 @@ def _category_ids(path: Path, table: BoxTable, truth: GroundTruth, agnostic: boo
         return np.full_like(table.category_ids, truth.categories[0].id)
     own = {category.id: category.id for category in truth.categories}
     if not _without_names(path, table):
-        by_name = {category.name.casefold(): category.id for category in truth.categories}
-        own = {c.id: by_name[c.name.casefold()] for c in table.categories if c.name.casefold() in by_name}
+        by_name = {folded(category.name): category.id for category in truth.categories}
+        own = {c.id: by_name[folded(c.name)] for c in table.categories if folded(c.name) in by_name}
     names = {category.id: category.name for category in table.categories}
     for id in np.unique(table.category_ids).tolist():
         if id not in own:
@@ -77,21 +74,3 @@ def _without_names(path: Path, table: BoxTable) -> bool:
     with path.open(encoding="utf-8-sig") as file:
         is_list = file.read(4096).lstrip().startswith("[")
     return is_list and (table.categories == COCO or all(c.name == f"category {c.id}" for c in table.categories))
-
-
-def _rows_of_images(table: BoxTable, truth: GroundTruth) -> dict[str, Int64]:
-    """Image name -> its rows of the table. A file may leave the folders of names out."""
-    names = [image.name for image in truth.images.values()]
-    last_parts = Counter(PurePosixPath(name).name for name in names)
-    by_name = {PurePosixPath(name).name: name for name in names if last_parts[PurePosixPath(name).name] == 1}
-    by_name |= {name: name for name in names}
-    by_id = {id: image.name for id, image in truth.images.items()}
-
-    def named(image: FileImage) -> str | None:
-        return by_name.get((image.name or "").replace("\\", "/"))
-
-    found = {place: name for place, image in enumerate(table.images) if (name := named(image))}
-    found = found or {place: by_id[image.id] for place, image in enumerate(table.images) if image.id in by_id}
-    order = np.argsort(table.image_indices, kind="stable")
-    starts = np.searchsorted(table.image_indices[order], np.arange(len(table.images) + 1))
-    return {name: order[starts[place] : starts[place + 1]] for place, name in found.items()}

@@ -24,6 +24,8 @@ from pipelines.evaluation.edge_maps import TOLERANCE, match_edges, scipy, thin
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing
+from pipelines.names import pair
+from pipelines.notes import counted_images
 from pipelines.types import Bool, Int64
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
@@ -156,18 +158,28 @@ def read_edges(path: Path) -> Float64:
     return np.asarray(pixels, np.float64) / full
 
 
-def find_edges(folder: Path, name: str) -> Path:
-    """The edge map of an image: `<name>.png`, or `<name>.jpg.png` as `evsam everything` has it. Raises DataError."""
-    for candidate in (f"{name}.png", f"{name}.jpg.png"):
-        if (folder / candidate).is_file():
-            return folder / candidate
-    raise DataError(f"{folder} has no edge map {name}.png")
+def find_edges(folder: Path, truth: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The edge map of each .mat file, and notes: `<name>.png`, or `<name>.jpg.png` as `evsam everything` has it.
+
+    Raises DataError.
+    """
+    maps = [path.name for path in sorted(folder.glob("*.png"))]
+    images = [f"{path.stem}.jpg" for path in truth]
+    pairing = pair(images, maps)
+    for path, image in zip(truth, images, strict=True):
+        if image not in pairing.found:
+            raise DataError(f"{folder} has no edge map {path.stem}.png")
+    notes = pairing.notes(str(folder))
+    unused = [name for name in maps if name not in pairing.found.values()]
+    if unused:
+        notes.append(f"edge maps of {folder} have no .mat file and are not scored: {counted_images(unused)}")
+    return [folder / pairing.found[image] for image in images], notes
 
 
 def evaluate_edges(
     truth: Path, edges: Path | None, *, tolerance: float = TOLERANCE, workers: int = 1, output: Path | None = None
 ) -> dict[str, Any]:
-    """Metrics and stamp of a folder of edge maps; with None, of the annotators against one another.
+    """Metrics, notes and stamp of a folder of edge maps; with None, of the annotators against one another.
 
     output: folder for `bsds.json`, which also holds the curve.
     """
@@ -175,6 +187,7 @@ def evaluate_edges(
         raise UsageError(f"the tolerance is {tolerance:g}, but must be a share of the diagonal, such as {TOLERANCE}")
     if output:
         make_folder(output)
+    notes: list[str] = []
     if edges is None:
         per_annotator = score_humans(truth, tolerance=tolerance, workers=workers)
         counts = [one.pooled() for one in per_annotator]
@@ -188,6 +201,7 @@ def evaluate_edges(
             "images": len(counts),
         }
     else:
+        _, notes = find_edges(edges, _mats(truth))
         counts = score_edges(truth, edges, tolerance=tolerance, workers=workers)
         metrics = summarise(counts)
         recall, precision, f = sum_counts(counts).curve()
@@ -196,6 +210,7 @@ def evaluate_edges(
     document = {
         "metrics": metrics,
         "curve": {"recall": recall.tolist(), "precision": precision.tolist(), "F": f.tolist()},
+        "notes": notes,
         "stamp": stamp_of_folders(rules, truth, edges, len(counts)),
     }
     if output:
@@ -206,8 +221,9 @@ def evaluate_edges(
 
 def score_edges(truth: Path, edges: Path, *, tolerance: float = TOLERANCE, workers: int = 1) -> list[EdgeCounts]:
     """Every .mat of a folder against its edge map in another."""
-    pairs = [(path, find_edges(edges, path.stem)) for path in _mats(truth)]
-    return _in_parallel(partial(_score_one, tolerance), pairs, workers)
+    mats = _mats(truth)
+    maps, _ = find_edges(edges, mats)
+    return _in_parallel(partial(_score_one, tolerance), list(zip(mats, maps, strict=True)), workers)
 
 
 def score_humans(truth: Path, *, tolerance: float = TOLERANCE, workers: int = 1) -> list[EdgeCounts]:

@@ -17,6 +17,7 @@ from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
 from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
 from pipelines.evaluation.matrix import write_matrix
+from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
 from pipelines.evaluation.prompts import Prompting, build_prompter
 from pipelines.evaluation.protocols import Protocol, find_protocol
@@ -26,6 +27,7 @@ from pipelines.evaluation.score import CellScore, Scored, score_detections, scor
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
 from pipelines.files import make_folder, write_json, writing
 from pipelines.journal import scratch_folder
+from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
@@ -73,11 +75,13 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All cells of a run, scored. failed: image name -> reason, of images that no mask could be made for."""
+    """All cells of a run, scored. failed: image name -> reason, of images that no mask could be made for; notes: see
+    `pipelines.notes`."""
 
     truth: GroundTruth
     cells: Sequence[CellScore]
     failed: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def evaluate(
@@ -99,9 +103,10 @@ def evaluate(
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
     if config.data_set == "lvis" and not all("neg_category_ids" in entry for entry in truth.document["images"]):
         raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
+    photos = find_photos(truth, config.images) if config.images else None
     make_folder(config.output)
     with ExitStack() as held:
-        cells = _run(config, truth, build_models(config) if models is None else models, watch or Silent(), held)
+        cells = _run(config, truth, photos, build_models(config) if models is None else models, watch or Silent(), held)
         evaluator = Evaluator(truth)
         scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
         check_distinct([score.name for score in scores])
@@ -110,9 +115,10 @@ def evaluate(
                 _write(config.output / score.name, truth, score, protocol)
             write_matrix(config.output, scores)
             if config.report:
-                write_report(config.output / "report.html", truth, scores, config.images)
+                write_report(config.output / "report.html", truth, scores, photos)
     failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
-    return Evaluation(truth, scores, failed)
+    notes = [*(photos.notes if photos else ()), *(note for score in scores for note in score.notes)]
+    return Evaluation(truth, scores, failed, list(dict.fromkeys(notes)))
 
 
 def build_models(config: EvaluationConfig) -> list[Model]:
@@ -130,12 +136,22 @@ def build_models(config: EvaluationConfig) -> list[Model]:
 
 
 def _run(
-    config: EvaluationConfig, truth: GroundTruth, models: Sequence[Model], watch: Watcher, held: ExitStack
+    config: EvaluationConfig,
+    truth: GroundTruth,
+    photos: Photos | None,
+    models: Sequence[Model],
+    watch: Watcher,
+    held: ExitStack,
 ) -> list[Cell]:
     if not config.prompts:
         return []
-    if config.images is None:
+    if photos is None:
         raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
+    if photos.missing:
+        raise DataError(
+            f"{len(photos.missing)} of the {len(truth.images)} images of {truth.path.name} are not in {config.images}, "
+            f"such as {photos.missing[0]}: is it the right folder?"
+        )
     prompters = [
         build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
         for prompting in config.prompts
@@ -147,7 +163,7 @@ def _run(
     }
     return run_cells(
         truth,
-        config.images,
+        photos,
         config.output,
         prompters,
         models,
@@ -178,6 +194,7 @@ def _score_cells(
             scored,
             _stamp(config, truth, cell.settings, cell.agnostic, failed, config.device),
             cell.speed or _earlier_speed(cell.folder),
+            [*notes_of_images(records), *cell.notes],
         )
 
 
@@ -247,6 +264,7 @@ def _write(folder: Path, truth: GroundTruth, score: CellScore, protocol: Protoco
         "classes": {names[id]: value for id, value in score.scored.classes.items()},
         "mistakes": [asdict(mistake) for mistake in score.scored.mistakes],
         "speed": score.speed,
+        "notes": list(score.notes),
         "stamp": score.stamp,
     }
     write_json(folder / SCORES, document)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,8 +12,7 @@ from pipelines import rle
 from pipelines.errors import ImageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.miou import ObjectScore
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.evaluation.photos import Photos
 from pipelines.types import Bool, Image, Rle, UInt8
 
 AGREES, MISSING, SURPLUS = (0, 158, 115), (204, 60, 160), (230, 159, 0)
@@ -25,23 +23,18 @@ _MARGIN = 0.2
 _TINT = 0.45
 
 
-def picture_urls(truth: GroundTruth, folder: Path, scored: Sequence[ObjectScore]) -> Mapping[int, str]:
-    """Object id -> `data:` URL of a JPEG, of those whose image can be read. folder: of the images.
-
-    Each image is read once.
-    """
+def picture_urls(truth: GroundTruth, photos: Photos, scored: Sequence[ObjectScore]) -> Mapping[int, str]:
+    """Object id -> `data:` URL of a JPEG, of those whose image can be read. Each image is read once."""
     by_image: dict[int, dict[int, ObjectScore]] = {}
     for one in scored:
         by_image.setdefault(one.image_id, {})[one.object.id] = one
     urls: dict[int, str] = {}
     for image_id, objects in by_image.items():
-        entry = truth.images[image_id]
         try:
-            image = load(Source(entry.name, str(folder / entry.name)), upright=False)
+            image = photos.load(truth.images[image_id])
         except ImageError:
             continue
-        if (image.width, image.height) == (entry.width, entry.height):
-            urls |= {id: _url(draw_object(image, one.object.rle, one.mask)) for id, one in objects.items()}
+        urls |= {id: _url(draw_object(image, one.object.rle, one.mask)) for id, one in objects.items()}
     return urls
 
 

@@ -17,6 +17,7 @@ from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
 from pipelines.evaluation.text_prompts import CategoryDetector, CategoryNames, build_category_detector
+from pipelines.names import folded
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances
 from weights import digest
@@ -44,7 +45,7 @@ Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | Catego
 class Prompter(Protocol):
     """names: of the result sets it gives, one or several. of_truth: whether it prompts the truth's own objects, each
     once and in order; agnostic: whether the classes of its boxes mean nothing. settings: what decides its prompts, for
-    the stamp. batch: how many images it likes at once.
+    the stamp. batch: how many images it likes at once. notes: see `pipelines.notes`.
     """
 
     @property
@@ -57,6 +58,8 @@ class Prompter(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
         """What is to be segmented in each image, found once whatever SAM is prompted. objects: those of each image.
@@ -103,6 +106,7 @@ class _OfTruth:
     of_truth = True
     agnostic = False
     batch = 1
+    notes: Sequence[str] = ()
 
     def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
         return [_detections_of(of_image) for of_image in objects]
@@ -122,6 +126,7 @@ class _Boxes:
     """Every box found is a prompt."""
 
     of_truth = False
+    notes: Sequence[str] = ()
 
     def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
         return [Instances(found, sam.segment_boxes(found.boxes))]
@@ -155,9 +160,9 @@ class NamedClasses(_Boxes):
         self.names = (name,)
         self.batch = detector.batch
         self.agnostic = agnostic or detector.categories == (OBJECT,)
-        ids = {category.name.casefold(): category.id for category in truth.categories}
+        ids = {folded(category.name): category.id for category in truth.categories}
         self._ids = {
-            category.id: truth.categories[0].id if self.agnostic else ids.get(category.name.casefold())
+            category.id: truth.categories[0].id if self.agnostic else ids.get(folded(category.name))
             for category in detector.categories
         }
         unknown = [category.name for category in detector.categories if self._ids[category.id] is None]
@@ -189,6 +194,7 @@ class _FileBoxes(_Boxes):
         self.names = (name,)
         self.agnostic = agnostic
         self.settings = {**boxes.settings, "agnostic": agnostic}
+        self.notes = boxes.notes
         self._boxes = boxes
 
     def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:

@@ -16,6 +16,7 @@ from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.detection import RECALLS
 from pipelines.evaluation.matrix import percent, tables, text_rows
 from pipelines.evaluation.miou import ObjectScore
+from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
 from pipelines.evaluation.runner import STAGES
 from pipelines.evaluation.score import CellScore
@@ -63,9 +64,9 @@ class Section:
     stamp: str
 
 
-def write_report(path: Path, truth: GroundTruth, scores: Sequence[CellScore], images: Path | None) -> None:
-    """Write the page. images: the folder of the images, None for a page without pictures."""
-    sections = [_section(f"cell-{index}", truth, score, images) for index, score in enumerate(scores)]
+def write_report(path: Path, truth: GroundTruth, scores: Sequence[CellScore], photos: Photos | None) -> None:
+    """Write the page. photos: None for a page without pictures."""
+    sections = [_section(f"cell-{index}", truth, score, photos) for index, score in enumerate(scores)]
     loader = jinja2.PackageLoader("pipelines.evaluation", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("report.html").render(
@@ -119,12 +120,12 @@ def _together(scores: Sequence[CellScore]) -> Chart | None:
     return Chart("Precision and recall", Markup(svg), "mean over classes and IoU 0.50:0.95")
 
 
-def _section(key: str, truth: GroundTruth, score: CellScore, images: Path | None) -> Section:
+def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | None) -> Section:
     names = truth.category_names()
     ranked = sorted(score.scored.objects, key=lambda one: (one.iou, -one.object.area))
     shown = min(SHOWN, (len(ranked) + 1) // 2)
     worst, best = ranked[:shown], sorted(ranked, key=lambda one: (-one.iou, -one.object.area))[:shown]
-    urls = picture_urls(truth, images, [*worst, *best]) if images and _has_masks(score) else {}
+    urls = picture_urls(truth, photos, [*worst, *best]) if photos and _has_masks(score) else {}
 
     def pictures(objects: Sequence[ObjectScore]) -> list[Picture]:
         found = []

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import rle, run_info
-from pipelines.errors import DataError, ImageError, UsageError
+from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.prompts import Prompter
-from pipelines.images import load
 from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
@@ -42,7 +42,8 @@ class Model:
 class Cell:
     """prompt and sam: names; folder: holds the journal; settings: of both; of_truth, agnostic: see `Prompter`.
 
-    speed: images per second of each stage in this run, empty when nothing was left to do in this cell.
+    speed: images per second of each stage in this run, empty when nothing was left to do in this cell. notes: the
+    prompter's.
     """
 
     prompt: str
@@ -52,6 +53,7 @@ class Cell:
     of_truth: bool
     agnostic: bool
     speed: Mapping[str, float]
+    notes: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Cell:
 
 def run_cells(
     truth: GroundTruth,
-    images: Path,
+    photos: Photos,
     output: Path,
     prompters: Sequence[Prompter],
     models: Sequence[Model],
@@ -78,12 +80,11 @@ def run_cells(
 ) -> list[Cell]:
     """Prompt every SAM in every way with every image. settings: what else decides the records.
 
-    held: until it closes, no other run gets into the cells' folders. Raises DataError when images are missing,
+    photos: of all the truth's images. held: until it closes, no other run gets into the cells' folders. Raises
     UsageError as `pipelines.journal.holding` and `plan` do for each cell; an image that cannot be read or does not fit
     into memory is recorded as failed.
     """
-    sources = [Source(image.name, str(images / image.name)) for image in truth.images.values()]
-    _check_present(sources, images, truth)
+    sources = [photos.sources[image.name] for image in truth.images.values()]
     jobs = [
         _Job(prompter, model, name, output / f"{name}+{model.sam.name}", {**settings, **_settings(prompter, model)})
         for prompter in prompters
@@ -102,6 +103,7 @@ def run_cells(
         journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
         loop = _Loop(
             truth,
+            photos,
             prompters,
             models,
             jobs,
@@ -120,6 +122,7 @@ def run_cells(
             of_truth=job.prompter.of_truth,
             agnostic=job.prompter.agnostic,
             speed=loop.speed(job, handled),
+            notes=job.prompter.notes,
         )
         for job in jobs
     ]
@@ -130,15 +133,6 @@ def check_distinct(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two results would be called {name}: rename one of the files")
-
-
-def _check_present(sources: Sequence[Source], folder: Path, truth: GroundTruth) -> None:
-    missing = [source.name for source in sources if not Path(source.location).is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of the {len(sources)} images of {truth.path.name} are not in {folder}, such as "
-            f"{missing[0]}: is it the right folder?"
-        )
 
 
 def _settings(prompter: Prompter, model: Model) -> dict[str, Any]:
@@ -159,6 +153,7 @@ class _Job:
 @dataclass(frozen=True)
 class _Loop:
     truth: GroundTruth
+    photos: Photos
     prompters: Sequence[Prompter]
     models: Sequence[Model]
     jobs: Sequence[_Job]
@@ -212,13 +207,9 @@ class _Loop:
         entry = self.truth.images[self.ids[source.name]]
         with self.clock("load"):
             try:
-                image = load(source, upright=False)
+                return source, self.photos.load(entry)
             except ImageError as error:
                 return source, error
-        if (image.width, image.height) != (entry.width, entry.height):
-            sizes = f"{image.width} x {image.height}, but the annotations say {entry.width} x {entry.height}"
-            return source, ImageError(f"the image is {sizes}")
-        return source, image
 
     def _find(
         self, images: Sequence[Image], prompters: Sequence[Prompter]
@@ -286,7 +277,8 @@ class _Loop:
             else:
                 rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
                 status: Status = "done" if rows else "empty"
-                record = Record(source.name, entry.id, entry.width, entry.height, status, None, rows)
+                notes = image.notes if isinstance(image, Image) else ()
+                record = Record(source.name, entry.id, entry.width, entry.height, status, None, rows, notes)
             self.journals[job.folder].add(record)
         self.watch.recorded(record)
 

@@ -7,6 +7,7 @@ then the mean over images. Masks are cut at half of full white.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from pipelines.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing
+from pipelines.names import pair
+from pipelines.notes import counted_images
 from pipelines.run import Watcher
 from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.types import Bool, Category
@@ -28,21 +31,34 @@ from pipelines.types import Bool, Category
 SALIENT = Category(1, "salient")
 
 
-def read_masks(masks: Path, images: Path) -> GroundTruth:
-    """A folder of masks as a truth with one object per image: its white region, none where nothing is white.
+def read_masks(masks: Path, images: Path) -> tuple[GroundTruth, list[str]]:
+    """A folder of masks as a truth with one object per image: its white region, none where nothing is white; and notes.
 
     A mask is a picture with the stem of its image. Raises DataError when the two folders do not fit together.
     """
-    by_stem = {path.stem: path.name for path in _pictures(images)}
+    pairs, notes = _paired(masks, images, "image")
     listed: dict[int, TruthImage] = {}
     objects: dict[int, list[TruthObject]] = {}
-    for number, path in enumerate(_pictures(masks), 1):
-        if path.stem not in by_stem:
-            raise DataError(f"{images} has no image for the mask {path.name}")
+    for number, (path, image) in enumerate(pairs, 1):
         mask = read_mask(path)
-        listed[number] = TruthImage(number, by_stem[path.stem], mask.shape[1], mask.shape[0])
+        listed[number] = TruthImage(number, image.name, mask.shape[1], mask.shape[0])
         objects[number] = [_white_region(number, mask)] if mask.any() else []
-    return GroundTruth(masks, listed, objects, (SALIENT,), {"images": [], "annotations": [], "categories": []})
+    truth = GroundTruth(masks, listed, objects, (SALIENT,), {"images": [], "annotations": [], "categories": []})
+    return truth, notes
+
+
+def _paired(masks: Path, others: Path, noun: str) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Each mask with the picture of another folder that belongs to it, and notes. Raises DataError for one without."""
+    ours, theirs = ({path.name: path for path in _pictures(folder)} for folder in (masks, others))
+    pairing = pair(ours, theirs)
+    for name in ours:
+        if name not in pairing.found:
+            raise DataError(f"{others} has no {noun} for the mask {name}")
+    notes = pairing.notes(str(others))
+    unused = [name for name in theirs if name not in pairing.found.values()]
+    if unused:
+        notes.append(f"{noun}s of {others} have no mask and are not scored: {counted_images(unused)}")
+    return [(ours[name], theirs[other]) for name, other in pairing.found.items()], notes
 
 
 def _white_region(number: int, mask: Bool) -> TruthObject:
@@ -51,28 +67,31 @@ def _white_region(number: int, mask: Bool) -> TruthObject:
     return TruthObject(number, SALIENT.id, (x, y, w, h), float(rle.area(shape)), shape, False)
 
 
-def mean_absolute_error(masks: Path, maps: Path) -> Mapping[str, float]:
-    """Mask name -> MAE, 0 to 1, of the map with its stem. Raises DataError when one is missing or of another size."""
-    by_stem = {path.stem: path for path in _pictures(maps)}
+def mean_absolute_error(masks: Path, maps: Path) -> tuple[Mapping[str, float], list[str]]:
+    """Mask name -> MAE, 0 to 1, of the map with its stem; and notes.
+
+    Raises DataError when a map is missing or of another size.
+    """
+    pairs, notes = _paired(masks, maps, "map")
     errors = {}
-    for path in _pictures(masks):
-        if path.stem not in by_stem:
-            raise DataError(f"{maps} has no map for the mask {path.name}")
-        given, wanted = _read_grey(by_stem[path.stem]), read_mask(path)
+    for path, other in pairs:
+        given, wanted = _read_grey(other), read_mask(path)
         if given.shape != wanted.shape:
-            raise DataError(f"{by_stem[path.stem]} is not of the size of {path}")
+            raise DataError(f"{other} is not of the size of {path}")
         errors[path.name] = float(np.abs(given - wanted).mean())
-    return errors
+    return errors, notes
 
 
 def evaluate_maps(masks: Path, maps: Path, *, output: Path | None = None) -> dict[str, Any]:
-    """Metrics and stamp of a folder of maps. output: folder for `saliency.json`, which also has every image's error."""
+    """Metrics, notes and stamp of a folder of maps. output: folder for `saliency.json`, which also has each image's
+    error."""
     if output:
         make_folder(output)
-    errors = mean_absolute_error(masks, maps)
+    errors, notes = mean_absolute_error(masks, maps)
     document = {
         "metrics": {"MAE": float(np.mean(list(errors.values()))), "images": len(errors)},
         "images": dict(errors),
+        "notes": notes,
         "stamp": stamp_of_folders({"name": "saliency MAE", "mask": "at least half white"}, masks, maps, len(errors)),
     }
     if output:
@@ -89,7 +108,9 @@ def evaluate_prompted(config: EvaluationConfig, watch: Watcher | None = None) ->
     """
     if config.images is None:
         raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
-    evaluation = evaluate(config, watch, truth=read_masks(config.annotations, config.images))
+    truth, notes = read_masks(config.annotations, config.images)
+    evaluation = evaluate(config, watch, truth=truth)
+    evaluation = replace(evaluation, notes=[*notes, *evaluation.notes])
     errors = {}
     for cell in evaluation.cells:
         wrong = [float((rle.decode(one.mask) ^ rle.decode(one.object.rle)).mean()) for one in cell.scored.objects]

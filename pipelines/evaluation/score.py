@@ -46,7 +46,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class CellScore:
-    """One row of the table. prompt, sam: its names, sam "" for a results file. speed: see `runner.Cell`."""
+    """One row of the table. prompt, sam: its names, sam "" for a results file. speed: see `runner.Cell`; notes: see
+    `pipelines.notes`."""
 
     name: str
     prompt: str
@@ -54,6 +55,7 @@ class CellScore:
     scored: Scored
     stamp: Mapping[str, Any]
     speed: Mapping[str, float]
+    notes: Sequence[str] = ()
 
     @property
     def any_class(self) -> bool:

@@ -32,13 +32,14 @@ ANNOTATIONS = ("valid/_annotations_min1cat.coco.json", "valid/_annotations.coco.
 class WildScore:
     """One detector with one SAM. ap: set name -> segm AP, 0 to 1; mean: over the sets.
 
-    missing: sets of the benchmark that are not there; failed: "set/image" -> reason.
+    missing: sets of the benchmark that are not there; failed: "set/image" -> reason; notes: "set: note".
     """
 
     name: str
     ap: Mapping[str, float]
     missing: Sequence[str]
     failed: Mapping[str, str]
+    notes: Sequence[str]
 
     @property
     def mean(self) -> float:
@@ -72,14 +73,16 @@ def evaluate_wild(
     models = build_models(config)
     ap: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
+    notes: list[str] = []
     for name, (file, images) in sets.items():
         mine = replace(config, annotations=file, images=images, output=config.output / name)
         evaluation = evaluate(mine, watch(name) if watch else None, models=models)
         for cell in evaluation.cells:
             ap.setdefault(cell.name, {})[name] = cell.scored.metrics["segm"]["AP"] or 0.0
         failed |= {f"{name}/{image}": reason for image, reason in evaluation.failed.items()}
+        notes += [f"{name}: {note}" for note in evaluation.notes]
     missing = [name for name in SETS if name not in sets] if set(sets) & set(SETS) else []
-    scores = [WildScore(cell, of_sets, missing, failed) for cell, of_sets in ap.items()]
+    scores = [WildScore(cell, of_sets, missing, failed, notes) for cell, of_sets in ap.items()]
     _write(config.output, scores)
     return scores
 

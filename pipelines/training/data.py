@@ -37,7 +37,8 @@ class Batch(NamedTuple):
 
     pixels: B x S x S x 3 uint8, RGB; sizes: B x 2, height and width without the padding; masks: N x L x L uint8,
     coverage times 255; boxes: N x 4, points: N x K x 2, in the 1024 frame, inside each mask; is_box: N bool, which of
-    the two is the prompt; photo: N, the number of each one's photo. seed: for what is drawn on the device.
+    the two is the prompt; photo: N, the number of each one's photo. seed: for what is drawn on the device. told: notes
+    of photos, each with the photo's name.
     """
 
     pixels: Tensor
@@ -49,6 +50,7 @@ class Batch(NamedTuple):
     photo: Tensor
     step: int
     seed: int
+    told: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,16 @@ class Sample:
     is_box: Bool
     step: int
     seed: int
+    told: tuple[tuple[str, str], ...]
 
 
 class PhotoCache:
-    """Decoded photos, shrunk to at most `side` pixels, kept until `budget` bytes are full."""
+    """Decoded photos, shrunk to at most `side` pixels, kept until `budget` bytes are full. told: notes of photos that
+    were read, each with the photo's name, until somebody takes them out."""
 
     def __init__(self, side: int, budget: float) -> None:
         self.side = side
+        self.told: list[tuple[str, str]] = []
         self._left = budget
         self._kept: dict[Path, tuple[UInt8, tuple[int, int]]] = {}
 
@@ -77,7 +82,9 @@ class PhotoCache:
         """The photo's pixels, at most `side` long, and its original height and width."""
         if photo.path in self._kept:
             return self._kept[photo.path]
-        pixels = photo.pixels()
+        image = photo.image()
+        self.told += [(note, image.name) for note in image.notes]
+        pixels = image.pixels
         height, width = pixels.shape[:2]
         fit = self.side / max(height, width)
         if fit < 1:
@@ -198,7 +205,13 @@ class TrainingSet(Dataset[Sample]):
             is_box=rng.random(len(masks)) < prompts.box,
             step=step,
             seed=int(rng.integers(2**31)),
+            told=self._told(),
         )
+
+    def _told(self) -> tuple[tuple[str, str], ...]:
+        told = tuple(self._photos.told)
+        self._photos.told.clear()
+        return told
 
 
 def _pad(array: UInt8, side: int) -> UInt8:
@@ -220,6 +233,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         photo=torch.arange(len(samples)).repeat_interleave(torch.tensor([len(s.masks) for s in samples])),
         step=samples[0].step,
         seed=samples[0].seed,
+        told=tuple(note for sample in samples for note in sample.told),
     )
 
 

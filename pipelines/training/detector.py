@@ -6,13 +6,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image as Pil
 
 from pipelines.detectors import (
     DETECTORS,
@@ -22,12 +22,13 @@ from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device, pick_device
 from pipelines.errors import DataError, UsageError
 from pipelines.files import replacing, write_text
+from pipelines.notes import counted_notes
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.sources import Photo, Source, open_source
+from pipelines.types import Image
 from weights import store
 
 SETTINGS = "settings.json"
-_ORIENTATION = 0x0112  # EXIF
 
 
 def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
@@ -103,36 +104,42 @@ def layout(config: DetectorConfig, folder: Path) -> Path:
         raise DataError("a detector needs training data and a validation set: give --data and --val")
     train = [_open(data) for data in config.data]
     held_out = [_open(config.validation)]
+    told = [(note, source.name) for source in (*train, *held_out) for note in source.notes]
     names = _class_names([*train, *held_out]) if config.class_aware else ["object"]
     for split, sources in (("train", train), ("val", held_out)):
         photos = [
-            _lay(source, i, folder, f"{split}/{n}-{i}", names)
+            _lay(source, i, folder, f"{split}/{n}-{i}", names, told)
             for n, source in enumerate(sources)
             for i in range(len(source))
         ]
         write_text(folder / f"{split}.txt", "".join(f"{photo}\n" for photo in photos))
+    for note in counted_notes(told):
+        print(f"note: {note}", file=sys.stderr)
     rows = "".join(f"  {i}: {_quoted(name)}\n" for i, name in enumerate(names))
     text = f"path: {_quoted(str(folder))}\ntrain: train.txt\nval: val.txt\nnames:\n{rows}"
     write_text(folder / "data.yaml", text)
     return folder / "data.yaml"
 
 
-def _lay(source: Source, index: int, folder: Path, name: str, names: Sequence[str]) -> Path:
-    """Put down one photo and its labels; returns the photo's path."""
+def _lay(
+    source: Source, index: int, folder: Path, name: str, names: Sequence[str], told: list[tuple[str, str]]
+) -> Path:
+    """Put down one photo and its labels; returns the photo's path. told: gets the photo's notes, with its name."""
     photo = source[index]
     classes = {key: names.index(value) if value in names else 0 for key, value in source.categories.items()}
     path = folder / "images" / f"{name}{photo.path.suffix.lower()}"
-    write_text(folder / "labels" / f"{name}.txt", label_lines(photo, classes))  # reads the photo, and says if it cannot
-    _link(photo, path)
+    image = photo.image()
+    told += [(note, image.name) for note in image.notes]
+    write_text(folder / "labels" / f"{name}.txt", label_lines(photo, image.height, image.width, classes))
+    _link(photo, image, path)
     return path
 
 
-def label_lines(photo: Photo, classes: Mapping[int, int]) -> str:
+def label_lines(photo: Photo, height: int, width: int, classes: Mapping[int, int]) -> str:
     """YOLO's text for a photo: per region, its class and its mask's box as shares of the photo (cx, cy, w, h).
 
     classes: category id -> class number. Crowds and empty masks are left out.
     """
-    height, width = photo.pixels().shape[:2]
     lines = []
     for region in photo.regions:
         mask = None if region.crowd else photo.mask(region, height, width)
@@ -202,15 +209,13 @@ def _class_names(sources: Sequence[Source]) -> list[str]:
     return list(dict.fromkeys(name for source in sources for name in source.categories.values()))
 
 
-def _link(photo: Photo, path: Path) -> None:
+def _link(photo: Photo, image: Image, path: Path) -> None:
     """Put the photo at `path`: a link, or a copy where that cannot be or EXIF would turn the photo."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    with Pil.open(photo.path) as picture:
-        turned = picture.getexif().get(_ORIENTATION, 1) != 1
-    if turned:
+    if image.orientation != 1:
         with replacing(path) as temporary:
-            cv2.imwrite(str(temporary), np.ascontiguousarray(photo.pixels()[:, :, ::-1]))
+            cv2.imwrite(str(temporary), np.ascontiguousarray(image.pixels[:, :, ::-1]))
         return
     try:
         path.symlink_to(photo.path.absolute())

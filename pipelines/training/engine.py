@@ -52,6 +52,7 @@ class Phase:
 class Job:
     """learner: batch -> losses by name, of which "loss" is minimised; model: the network inside of it that is averaged,
     validated and exported; validate: averaged network -> figures by name, of which `best_by` chooses the best weights.
+    told: notes, each with what it is of, that are still to be said; validate may add some.
 
     config: dataclass that the run depends on, to refuse a resumption under another one; loop: may change at resumption.
     """
@@ -65,6 +66,7 @@ class Job:
     loop: LoopConfig
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     best_by: str = ""
+    told: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
@@ -90,6 +92,7 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
     first, last = run.restore(), job.phases[-1].steps.stop
     stop = SignalsPutOff(enabled=fabric.world_size == 1)
     with stop, TrainingLog(folder, job.name, first, last, enabled=fabric.is_global_zero) as log:
+        log.tell(job.told)
         for phase in job.phases:
             steps = range(max(first, phase.steps.start), phase.steps.stop)
             batches = iter(phase.batches(steps, fabric.global_rank, fabric.world_size)) if steps else iter(())
@@ -101,6 +104,7 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
                     log.write_mean(done)
                 if job.validate and (done % job.loop.validate_every == 0 or done == last):
                     log.write(done, "validation", run.validate(job.validate, done))
+                log.tell(job.told)
                 if done % job.loop.checkpoint_every == 0 or done == last or stop.asked:
                     run.save(done)
                 stop.act()
@@ -138,6 +142,7 @@ class _Run:
         sums: dict[str, Tensor] = {}
         for part in range(parts):
             batch = self.fabric.to_device(next(batches))
+            self.job.told.extend(getattr(batch, "told", ()))
             try:
                 with self.fabric.no_backward_sync(self.learner, enabled=part < parts - 1):
                     losses = self.learner(batch)

@@ -36,11 +36,15 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     for part in config.freeze:
         getattr(model, part).requires_grad_(False)
     stages = [(_steps(stage, sources), stage) for stage in config.stages]
+    told = [(note, source.name) for source in sources for note in source.notes]
     validate = None
     if config.validation:
         held_out = open_source(Path(config.validation.path), _folder(config.validation.images))
         check_objects(held_out, config.validation_photos)
-        validate = partial(mean_ious, source=held_out, photos=config.validation_photos, size=model.input_size)
+        told += [(note, held_out.name) for note in held_out.notes]
+        validate = partial(
+            mean_ious, source=held_out, photos=config.validation_photos, size=model.input_size, told=told
+        )
     job = engine.Job(
         name=config.model,
         config=config,
@@ -51,6 +55,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
         loop=config.loop,
         validate=validate,
         best_by="box_miou",
+        told=told,
     )
     return engine.fit(job, folder, resume=resume)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from pipelines.files import write_text
+from pipelines.notes import counted_images
 
 
 class TrainingLog:
@@ -22,6 +24,7 @@ class TrainingLog:
     def __init__(self, folder: Path, name: str, first: int, last: int, *, enabled: bool) -> None:
         self._enabled = enabled
         self._kept: defaultdict[str, list[float]] = defaultdict(list)
+        self._told: dict[str, dict[str, None]] = {}
         if not enabled:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +54,22 @@ class TrainingLog:
     ) -> None:
         if self._enabled:
             self._progress.stop()
+            for note, names in self._told.items():
+                if len(names) > 1:
+                    self._say(note, list(names))
             self._board.close()
             self._file.close()
+
+    def tell(self, told: list[tuple[str, str]]) -> None:
+        """Take notes out, each with what it is of: said when it first comes up, and at the end of how many it was."""
+        for note, name in told:
+            if note not in self._told and self._enabled:
+                self._say(note, [name])
+            self._told.setdefault(note, {})[name] = None
+        told.clear()
+
+    def _say(self, note: str, names: Sequence[str]) -> None:
+        self._console.print(f"note: {note} ({counted_images(names)})", soft_wrap=True, highlight=False, markup=False)
 
     def add(self, values: dict[str, float]) -> None:
         """Keep one step's losses for the next mean."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,11 @@ from pycocotools import mask as coco_mask
 
 from pipelines import images, rle
 from pipelines.errors import DataError, ImageError
+from pipelines.names import match, pair
+from pipelines.notes import counted_images
+from pipelines.search import find_files
 from pipelines.sources import Source as ImageFile
-from pipelines.types import Bool, Rle, UInt8
+from pipelines.types import Bool, Image, Rle, UInt8
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -64,17 +67,25 @@ class Region:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo and its masks, crowds included. path: of the photo, absolute or below the working directory."""
+    """A photo and its masks, crowds included. path: of the photo, absolute or below the working directory; notes: see
+    `pipelines.notes`."""
 
     path: Path
     regions: tuple[Region, ...]
+    notes: tuple[str, ...] = ()
 
-    def pixels(self) -> UInt8:
-        """H x W x 3 uint8 RGB, in the frame of the annotations: EXIF orientation is not applied. Raises DataError."""
+    def image(self) -> Image:
+        """In the frame of the annotations: EXIF orientation is not applied. Its notes have the photo's. Raises
+        DataError."""
         try:
-            return images.load(ImageFile(self.path.name, str(self.path)), upright=False).pixels
+            image = images.load(ImageFile(self.path.name, str(self.path)), upright=False)
         except ImageError as error:
             raise DataError(f"{self.path}: {error}") from error
+        return replace(image, notes=(*self.notes, *image.notes))
+
+    def pixels(self) -> UInt8:
+        """H x W x 3 uint8 RGB of `image`."""
+        return self.image().pixels
 
     def mask(self, region: Region, height: int, width: int) -> Bool:
         """One of the photo's regions, height x width bool. Raises DataError that names the photo."""
@@ -85,10 +96,12 @@ class Photo:
 
 
 class Source(Protocol):
-    """Photos by number. categories: class names by id, "object" where the data set names none."""
+    """Photos by number. categories: class names by id, "object" where the data set names none; notes: see
+    `pipelines.notes`."""
 
     name: str
     categories: dict[int, str]
+    notes: Sequence[str]
 
     def __len__(self) -> int: ...
 
@@ -118,10 +131,17 @@ class CocoSource:
         lost = sorted(set(by_photo) - set(rows))
         if lost:
             raise DataError(f"{path}: annotations of photo {lost[0]}, which the file does not list")
-        self._photos = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
+        annotated = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
         used = {row[1] for rows_of_photo in by_photo.values() for row in rows_of_photo}
         self.categories = dict.fromkeys(sorted(used), "object") | names
-        self._root = _photo_root(path, photos, [name for name, _ in self._photos[:1]])
+        listed = [name for name, _ in annotated]
+        self._root = _photo_root(path, photos, listed[:1])
+        files = find_files(self._root, listed)
+        missing = [name for name in listed if name not in files.found]
+        if missing:
+            raise DataError(f"{path}: photos are not in {self._root}: {counted_images(missing)}")
+        self.notes: Sequence[str] = files.notes(str(self._root))
+        self._photos = [(files.found[name], annotations) for name, annotations in annotated]
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -135,6 +155,7 @@ class Sa1bSource:
     """An SA-1B folder: one JSON file beside each photo (also in sub-folders), read when the photo is used."""
 
     categories = {1: "object"}  # noqa: RUF012
+    notes: Sequence[str] = ()
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -147,15 +168,15 @@ class Sa1bSource:
         file = Path(self._files[index])
         document = _read_json(file)
         try:
-            path = _inside(file.parent, document["image"]["file_name"])
-            return Photo(path, tuple(Region(row["segmentation"]) for row in document["annotations"]))
+            path, notes = _beside(file, document["image"]["file_name"])
+            return Photo(path, tuple(Region(row["segmentation"]) for row in document["annotations"]), notes)
         except (KeyError, TypeError) as error:
             raise DataError(f"{file} does not hold SA-1B annotations: {type(error).__name__} {error}") from error
 
 
 class PngSource:
     """Folders `images/` and `masks/`. Photo `a.jpg` has `masks/a.png`, whose values number the objects (0: none), or a
-    folder `masks/a/` with one PNG per object (above 0: the object)."""
+    folder `masks/a/` with one PNG per object (above 0: the object); or `a.jpg.png` or `a.jpg/`, as evsam calls them."""
 
     categories = {1: "object"}  # noqa: RUF012
 
@@ -164,31 +185,29 @@ class PngSource:
         folder = photos or path / "images"
         if not folder.is_dir():
             raise DataError(f"{path} has masks/, but {folder} is no folder of photos")
-        self._masks = path / "masks"
-        self._photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
-        for photo in self._photos:
-            if not self._label_file(photo).is_file() and not self._object_folder(photo).is_dir():
-                raise DataError(f"{photo}: neither {self._label_file(photo)} nor {self._object_folder(photo)}/ exists")
-
-    def _label_file(self, photo: Path) -> Path:
-        return self._masks / f"{photo.stem}.png"
-
-    def _object_folder(self, photo: Path) -> Path:
-        return self._masks / photo.stem
+        masks = path / "masks"
+        folders = {f"{entry.name}.png": entry for entry in sorted(masks.iterdir()) if entry.is_dir()}
+        files = {entry.name: entry for entry in sorted(masks.iterdir()) if entry.suffix.lower() == ".png"}
+        found = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in PHOTO_SUFFIXES}
+        pairing = pair(found, folders | files)
+        for name, photo in found.items():
+            if name not in pairing.found:
+                raise DataError(f"{photo}: neither {masks / photo.stem}.png nor {masks / photo.stem}/ exists")
+        self.notes: Sequence[str] = pairing.notes(str(masks))
+        self._photos = [(found[name], (folders | files)[mask]) for name, mask in pairing.found.items()]
 
     def __len__(self) -> int:
         return len(self._photos)
 
     def __getitem__(self, index: int) -> Photo:
-        photo = self._photos[index]
-        file = self._label_file(photo)
-        if file.is_file():
-            try:
-                values = [int(value) for value in np.unique(read_labels(file)) if value]
-            except OSError as error:
-                raise DataError(f"{photo}: its masks cannot be read: {error}") from error
-            return Photo(photo, tuple(Region((file, value)) for value in values))
-        return Photo(photo, tuple(Region((part, 0)) for part in sorted(self._object_folder(photo).glob("*.png"))))
+        photo, masks = self._photos[index]
+        if masks.is_dir():
+            return Photo(photo, tuple(Region((part, 0)) for part in sorted(masks.glob("*.png"))))
+        try:
+            values = [int(value) for value in np.unique(read_labels(masks)) if value]
+        except OSError as error:
+            raise DataError(f"{photo}: its masks cannot be read: {error}") from error
+        return Photo(photo, tuple(Region((masks, value)) for value in values))
 
 
 def open_source(path: Path, photos: Path | None = None) -> Source:
@@ -270,17 +289,42 @@ def _inside(root: Path, name: str) -> Path:
     return path
 
 
+def _beside(file: Path, name: str) -> tuple[Path, tuple[str, ...]]:
+    """The photo of that name in the folder of its annotations, and notes."""
+    path = _inside(file.parent, name)
+    if path.is_file():
+        return path, ()
+    matching = match([name], [entry.name for entry in file.parent.iterdir() if entry.suffix.lower() in PHOTO_SUFFIXES])
+    if name not in matching.found:
+        raise DataError(f"{file}: there is no photo {name!r} beside it")
+    return file.parent / matching.found[name], tuple(matching.notes(str(file.parent)))
+
+
 def _photo_root(path: Path, photos: Path | None, names: Sequence[str]) -> Path:
     """The folder that file names start from, found by looking for the first photo."""
     beside = [path.parent / "images", path.parent, path.parent.parent, path.parent.parent / "images"]
     split = path.parent.parent / path.stem.split("_")[-1]  # annotations/instances_val2017.json -> val2017/
-    candidates = [photos] if photos else [*beside, split]
-    exists: Callable[[Path], bool] = lambda root: all((root / name).is_file() for name in names)  # noqa: E731
-    found = next((root for root in candidates if exists(root)), None)
-    if found is None:
-        places = ", ".join(str(root) for root in candidates)
-        raise DataError(
-            f"{path}: photo {names[0]!r} is in none of: {places}; name their folder as `images` under "
-            "[[data]] or [validation] in the recipe"
-        )
-    return found
+    if photos:
+        return photos
+    candidates = [*beside, split]
+    for is_there in (_has_file, _has_like):
+        for root in candidates:
+            if all(is_there(root / name) for name in names):
+                return root
+    places = ", ".join(str(root) for root in candidates)
+    raise DataError(
+        f"{path}: photo {names[0]!r} is in none of: {places}; name their folder as `images` under "
+        "[[data]] or [validation] in the recipe"
+    )
+
+
+def _has_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def _has_like(path: Path) -> bool:
+    """Whether there is a file whose name means the same."""
+    try:
+        return bool(match([path.name], [entry.name for entry in path.parent.iterdir()]).found)
+    except OSError:
+        return False

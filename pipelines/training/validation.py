@@ -30,10 +30,12 @@ def check_objects(source: Source, photos: int) -> None:
 
 
 @torch.no_grad()
-def mean_ious(model: Sam, source: Source, photos: int, size: int) -> dict[str, float]:
+def mean_ious(
+    model: Sam, source: Source, photos: int, size: int, told: list[tuple[str, str]] | None = None
+) -> dict[str, float]:
     """{"box_miou", "point_miou"}, 0 to 1, on the first `photos` photos of `source` at input size `size`.
 
-    Crowds are left out, and annotations of less than one pixel.
+    Crowds are left out, and annotations of less than one pixel. told: gets the notes of photos, with the photos' names.
     """
     was_training = model.training
     model.eval()
@@ -41,14 +43,16 @@ def mean_ious(model: Sam, source: Source, photos: int, size: int) -> dict[str, f
     point_ious: list[float] = []
     for i in range(min(photos, len(source))):
         photo = source[i]
-        pixels = photo.pixels()
-        height, width = pixels.shape[:2]
+        image = photo.image()
+        if told is not None:
+            told += [(note, image.name) for note in image.notes]
+        height, width = image.height, image.width
         masks = [photo.mask(region, height, width) for region in photo.regions if not region.crowd]
         masks = [mask for mask in masks if mask.any()]
         if not masks:
             continue
         device = next(model.parameters()).device
-        embedding = model.image_encoder(preprocess(pixels, size).to(device))
+        embedding = model.image_encoder(preprocess(image.pixels, size).to(device))
         frame = Frame(height, width)
         boxes = torch.tensor([_box(mask) for mask in masks], device=device).reshape(-1, 2, 2)
         clicks = torch.tensor([_click(mask) for mask in masks], device=device)[:, None]

@@ -1,0 +1,85 @@
+"""Which of the images there are the boxes of a file are of, and which boxes are of none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.detectors.box_table import BoxTable, FileImage
+from pipelines.errors import DataError
+from pipelines.names import match
+from pipelines.notes import counted_images
+from pipelines.types import Int64
+
+
+class BoxImages:
+    """The rows of a table by image.
+
+    places: name of an image -> its place in the table's `images`. lost: boxes, and images that have them, which are of
+    none of the images there are. notes: what of all that should be known.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        table: BoxTable,
+        image_ids: Mapping[str, int],
+        *,
+        numbered: bool,
+        whose: str = "the",
+        min_score: float | None = None,
+    ) -> None:
+        """image_ids: every image there is, name -> id, whether its boxes will be asked for or not. An image is found by
+        its name (see `names.match`), else, where none of the table's names is one of theirs, by its id: if the table
+        has only ids, or `numbered` says that ids stand for the images. whose: the images are, for a message. min_score:
+        leave lower scores out.
+
+        Raises DataError when the table speaks of images and of none of these.
+        """
+        self.path, self.table = path, table
+        named = {image.name: place for place, image in enumerate(table.images) if image.name is not None}
+        matching = match(image_ids, named)
+        self.places = {name: named[theirs] for name, theirs in matching.found.items()}
+        self.notes = matching.notes(path.name)
+        if not self.places and (numbered or not named):
+            by_id = {image.id: place for place, image in enumerate(table.images) if image.id is not None}
+            self.places = {name: by_id[id] for name, id in image_ids.items() if id in by_id}
+            if named and self.places:
+                self.notes.append(f"the images of {path.name} were found by their ids: none has a name that is known")
+        if table.images and not self.places:
+            raise DataError(
+                f"{path} has boxes for none of {whose} {len(image_ids)} images: is it the right file? "
+                f"Its first image is {_called(table.images[0])}, that of these {next(iter(image_ids), 'none')}"
+            )
+        order = np.argsort(table.image_indices, kind="stable")
+        if min_score is not None:
+            order = order[table.scores[order] >= min_score]
+        self.below_min_score = len(table.scores) - len(order)
+        self._order = order
+        # Boxes of image i are order[starts[i]:starts[i + 1]].
+        self._starts = np.searchsorted(table.image_indices[order], np.arange(len(table.images) + 1))
+        counts = np.diff(self._starts)
+        counts[list(self.places.values())] = 0
+        without = [_called(table.images[place]) for place in np.flatnonzero(counts)]
+        self.lost = {"boxes": int(counts.sum()), "images": len(without)}
+        if without:
+            boxes = f"{self.lost['boxes']} box{'' if self.lost['boxes'] == 1 else 'es'}"
+            self.notes.append(f"{boxes} of {path.name} found no image: those of {counted_images(without)}")
+
+    def image(self, name: str) -> FileImage | None:
+        """The image as the file speaks of it, None where it does not."""
+        return self.table.images[self.places[name]] if name in self.places else None
+
+    def rows(self, name: str) -> Int64:
+        """The image's rows of the table, best score first, equal ones in the file's order."""
+        if name not in self.places:
+            return np.zeros(0, np.int64)
+        place = self.places[name]
+        rows = self._order[self._starts[place] : self._starts[place + 1]]
+        return rows[np.argsort(-self.table.scores[rows], kind="stable")]
+
+
+def _called(image: FileImage) -> str:
+    return f"image {image.id}" if image.name is None else image.name

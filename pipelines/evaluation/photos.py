@@ -1,0 +1,44 @@
+"""The images of a truth, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import ImageError
+from pipelines.evaluation.annotations import GroundTruth, TruthImage
+from pipelines.images import load
+from pipelines.search import find_files
+from pipelines.sources import Source
+from pipelines.types import Image
+
+
+@dataclass(frozen=True)
+class Photos:
+    """sources: the files, by the names that the truth has for them; notes: of names that had to be matched.
+
+    missing: names of which there is no file.
+    """
+
+    sources: Mapping[str, Source]
+    missing: Sequence[str]
+    notes: Sequence[str]
+
+    def load(self, entry: TruthImage) -> Image:
+        """The image in the frame of its annotations: as it is stored. Raises ImageError, also for another size."""
+        if entry.name not in self.sources:
+            raise ImageError("there is no file of that name")
+        image = load(self.sources[entry.name], upright=False)
+        if (image.width, image.height) != (entry.width, entry.height):
+            sizes = f"{image.width} x {image.height}, but the annotations say {entry.width} x {entry.height}"
+            raise ImageError(f"the image is {sizes}")
+        return image
+
+
+def find_photos(truth: GroundTruth, folder: Path) -> Photos:
+    """Find the images of the truth below `folder`, see `pipelines.search.find_files`."""
+    names = [image.name for image in truth.images.values()]
+    matching = find_files(folder, names)
+    sources = {name: Source(name, str(folder / file)) for name, file in matching.found.items()}
+    return Photos(sources, [name for name in names if name not in sources], matching.notes(str(folder)))
