@@ -85,7 +85,12 @@ def finetune(
     weights: StartWeights = None,
     freeze: Annotated[
         str | None,
-        options.option("Model", "--freeze", metavar="PART,...", help="image_encoder, prompt_encoder, mask_decoder."),
+        options.option(
+            "Model",
+            "--freeze",
+            metavar="PART,...",
+            help="image_encoder, prompt_encoder, mask_decoder, or modules in them.",
+        ),
     ] = None,
     machine: MachineOptions,
     resume: Resume = False,

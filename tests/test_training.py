@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_photos import LOOP, short, tiny_sam, write_photos
+from training_photos import LOOP, short, tiny_sam, training_set, write_photos
 
 from pipelines.errors import UsageError
 from pipelines.sam.layers import fold_norms
@@ -29,9 +30,13 @@ from pipelines.training.config import (
     read_recipe,
     recipes,
 )
+from pipelines.training.data import collate
+from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.engine import CHECKPOINT, DivergedError, learning_rate
 from pipelines.training.sources import open_source
 from pipelines.training.validation import mean_ious
+
+STAGE = StageConfig(size=64, photos=1, masks=2, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,38 @@ def test_frozen_parts_do_not_change(tmp_path: Path, photos: Path) -> None:
     finetune.run(short(photos, freeze=("image_encoder", "prompt_encoder")), tmp_path, model=model)
     changed = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"mask_decoder"}
+
+
+def test_the_iou_head_alone_can_learn(tmp_path: Path, photos: Path) -> None:
+    model = tiny_sam()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    rest = (name for name, _ in model.mask_decoder.named_children() if name != "iou_prediction_head")
+    frozen = ("image_encoder", "prompt_encoder", *(f"mask_decoder.{name}" for name in rest))
+    finetune.run(short(photos, freeze=frozen), tmp_path, model=model)
+    changed = {
+        key.rsplit(".", 3)[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed == {"mask_decoder.iou_prediction_head"}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_corrections_come_with_the_mask_or_with_the_prompts_alone(photos: Path, share: float) -> None:
+    prompts = PromptConfig(points=2, corrections=3, mask=share)
+    learner = finetune.Learner(tiny_sam(), short(photos, prompts=prompts), [(1, STAGE)])
+    learner(collate([training_set(photos)[0, 0]]))["loss"].backward()
+    learned = learner.model.prompt_encoder.mask_downscaling[0].weight.grad is not None
+    assert learned == bool(share)
+
+
+def test_mixed_precision_on_a_cpu_leaves_depthwise_convolutions_exact() -> None:
+    encoder = tiny_sam().image_encoder
+    depthwise = next(part for part in encoder.modules() if isinstance(part, torch.nn.Conv2d) and part.groups > 1)
+    x = torch.rand(1, depthwise.in_channels, 8, 8)
+    exact = depthwise(x)
+    keep_depthwise_precise(encoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(depthwise(x), exact)
+    assert torch.equal(deepcopy(depthwise)(x), exact)
 
 
 def test_the_official_layout_trains_a_step_and_loads_back(tmp_path: Path, photos: Path) -> None:

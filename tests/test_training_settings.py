@@ -19,6 +19,7 @@ from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.sam.prompt_encoder import RandomFourier
 from pipelines.training import detector, distill, finetune
 from pipelines.training.config import (
+    PARTS,
     DataConfig,
     DetectorConfig,
     DistillConfig,
@@ -53,7 +54,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) ->
         (FinetuneConfig, {"stages": []}, "at least one stage"),
         (FinetuneConfig, {"stages": [{"size": 64, "photos": 0, "steps": 1}]}, "photos is 0"),
         (FinetuneConfig, {"stages": [{"size": 64, "photos": 2, "steps": 0}]}, "steps is 0"),
-        (FinetuneConfig, {"freeze": ["mask_decoder", "image_encoder", "prompt_encoder"]}, "nothing is left to train"),
+        (FinetuneConfig, {"prompts": {"mask": 2}}, "mask is 2, but must be from 0 to 1"),
         (FinetuneConfig, {"validation_photos": 0}, "validation_photos is 0"),
         (FinetuneConfig, {"relaxed": float("nan")}, "relaxed is nan"),
         (DistillConfig, {"steps": 0}, "steps is 0"),
@@ -77,6 +78,8 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
     [
         ({"model": "sam-vit-h"}, "sam-vit-h cannot be trained"),
         ({"stages": (StageConfig(size=1024, photos=2, steps=1),)}, "up to 512"),
+        ({"freeze": PARTS}, "nothing is left to train when image_encoder, prompt_encoder, mask_decoder are frozen"),
+        ({"freeze": ("mask_decoder.neck",)}, "cannot freeze mask_decoder.neck: the network has no such part"),
         ({"loop": LoopConfig(device="cpu", devices=3)}, "2 photos per step cannot be shared evenly by 3 devices"),
     ],
 )

@@ -20,7 +20,7 @@ from pipelines.errors import UsageError
 from pipelines.training.limits import AMOUNT, COUNT, POSITIVE, SHARE, SIDE, keep_within
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
-"""The parts of the network that can be frozen."""
+"""The parts of the network that can be frozen, each as a whole or by the name of a module in it."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,19 @@ class AugmentConfig:
 class PromptConfig:
     """box: chance of a box instead of points; box_jitter: standard deviation of a box's noise as a share of its sides
     (at most 20 px in the 1024 frame, as in SAM); points: most points of a prompt; corrections: rounds of one
-    correction point each, made at two steps in a row of every 2 * `correct_every`."""
+    correction point each, made at two steps in a row of every 2 * `correct_every`; mask: chance that a round is given
+    the mask that it corrects (always in SAM) along with the prompts so far, and not these alone."""
 
     box: float = 0.5
     box_jitter: float = 0.1
     points: int = 10
     corrections: int = 0
     correct_every: int = 1
+    mask: float = 1.0
 
     def __post_init__(self) -> None:
         keep_within(self, box=SHARE, box_jitter=AMOUNT, points=COUNT, corrections=AMOUNT, correct_every=COUNT)
+        keep_within(self, mask=SHARE)
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,10 @@ class FinetuneConfig:
     """Stage 2: the whole network on photos with masks. weights: checkpoint to start from; "" starts from nothing,
     None from the model's own. validation_photos: photos of the validation set that are used, at most.
 
-    single_mask: "alternate" trains the single-mask token and the three multi-mask tokens at alternate steps, as in the
-    paper; "both" trains all four at every step. relaxed: share of the mask loss that all three multi-mask outputs get
-    alike (arXiv 1612.00197, section 3.2); the rest goes to the best of them, in the paper all of it.
+    freeze: what stays as it is, of `PARTS` or modules of them, such as "mask_decoder.transformer". single_mask:
+    "alternate" trains the single-mask token and the three multi-mask tokens at alternate steps, as in the paper; "both"
+    trains all four at every step. relaxed: share of the mask loss that all three multi-mask outputs get alike (arXiv
+    1612.00197, section 3.2); the rest goes to the best of them, in the paper all of it.
     """
 
     model: str
@@ -163,11 +167,9 @@ class FinetuneConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        unknown = set(self.freeze) - set(PARTS)
+        unknown = {name for name in self.freeze if name.split(".")[0] not in PARTS}
         if unknown:
             raise UsageError(f"cannot freeze {', '.join(sorted(unknown))}; the parts are: {', '.join(PARTS)}")
-        if set(self.freeze) == set(PARTS):
-            raise UsageError("nothing is left to train: freeze at most two of the three parts")
         if not self.stages:
             raise UsageError("a run needs at least one stage")
         if self.single_mask not in ("alternate", "both"):

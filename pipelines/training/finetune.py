@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from pipelines.sam.model import Architecture, Sam, load
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
+from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.losses import mask_iou, mask_loss
 from pipelines.training.prompts import correction_points
 from pipelines.training.sources import Source, open_source
@@ -33,8 +35,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     """
     sources = open_sources(config.data)
     model = model or starting_model(config.model, config.weights)
-    for part in config.freeze:
-        getattr(model, part).requires_grad_(False)
+    freeze(model, config.freeze)
     stages = [(_steps(stage, sources), stage) for stage in config.stages]
     told = [(note, source.name) for source in sources for note in source.notes]
     validate = None
@@ -75,6 +76,17 @@ def starting_model(name: str, weights: str | None) -> Sam:
     return load(model, loading.load_state_dict(path), name)
 
 
+def freeze(model: Sam, names: Sequence[str]) -> None:
+    """Take modules of `model` out of training. Raises UsageError when there is no such module, or nothing else."""
+    for name in names:
+        try:
+            model.get_submodule(name).requires_grad_(False)
+        except AttributeError as error:
+            raise UsageError(f"cannot freeze {name}: the network has no such part ({error})") from error
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"nothing is left to train when {', '.join(names)} are frozen")
+
+
 class Learner(nn.Module):
     """Batch -> losses."""
 
@@ -84,6 +96,7 @@ class Learner(nn.Module):
         self.std: Tensor
         self.model = model
         self.model.image_encoder.to(memory_format=torch.channels_last)
+        keep_depthwise_precise(self.model.image_encoder)
         self.config = config
         self.stages = stages
         self.register_buffer("mean", torch.tensor(MEAN) * 255, persistent=False)
@@ -94,7 +107,7 @@ class Learner(nn.Module):
         """Frozen parts stay in inference mode: their batch norms keep their statistics."""
         super().train(mode)
         for part in self.config.freeze:
-            getattr(self.model, part).eval()
+            self.model.get_submodule(part).eval()
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -132,12 +145,14 @@ class Learner(nn.Module):
         labels = None if points is None else points.new_ones(points.shape[:2])
         previous: Tensor | None = None
         mask_losses, iou_losses, reached = [], [], []
-        for _ in range(self._round_count(batch.step)):
+        chances = np.random.default_rng(batch.seed).random(self._round_count(batch.step))
+        for chance in chances:
             if previous is not None:
                 point, label = correction_points(previous[:, 0] > 0, target > 0.5, generator)
                 points = point if points is None else torch.cat([points, point], dim=1)
                 labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
-            low, scores = self._decode(embedding, window, batch.photo[rows], points, labels, boxes, previous)
+            hint = previous if chance < self.config.prompts.mask else None
+            low, scores = self._decode(embedding, window, batch.photo[rows], points, labels, boxes, hint)
             actual = mask_iou(low, target)
             mask, iou = self._losses(mask_loss(low, target, self._stage(batch.step)), scores, actual, batch.step)
             mask_losses.append(mask)
