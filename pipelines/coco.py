@@ -1,0 +1,210 @@
+"""COCO's entries, checked in one place, and its segmentations as masks: for truths, results, box files and training.
+
+Every function takes an entry as it stands in the JSON and raises DataError that names the field and its value; the
+caller puts the file and the entry before it, see `named`. A whole number may be written as a float (1.0), as tables
+write it, as long as it has all its digits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipelines import polygons, rle
+from pipelines.errors import DataError
+from pipelines.types import Category, Rle
+
+FARTHEST = 1e15
+"""Numbers are below this: every pixel of a larger one is uncertain, and its square no longer of use."""
+_MOST = 2**63 - 1
+_EXACT = 2**53
+"""From here on a float skips whole numbers."""
+_MOST_PIXELS = 2**32
+"""Run lengths of masks are 32-bit numbers."""
+_SHOWN = 60
+"""Letters of a value that a message shows."""
+
+
+@contextmanager
+def named(entry: str) -> Iterator[None]:
+    """Put `entry`, as in "annotation 3", before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{entry}: {error}") from error
+
+
+def told(value: Any) -> str:
+    """A value as it stands in the JSON, on one line, its end left out where it is long."""
+    try:
+        text = json.dumps(value)
+    except (RecursionError, ValueError):  # nested too deep; an integer of thousands of digits
+        text = "a value that is too long to be shown"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def fields(entry: Any) -> dict[str, Any]:
+    """The entry, which must be a JSON object."""
+    if not isinstance(entry, dict):
+        raise DataError(f"it is {told(entry)}, not an object of fields")
+    return entry
+
+
+def needed(entry: dict[str, Any], field: str) -> Any:
+    """The value of a field that must be there."""
+    if field not in entry:
+        raise DataError(f"it has no '{field}'")
+    return entry[field]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, or a float that is one and has all its digits."""
+    return type(value) is int or (type(value) is float and value.is_integer() and abs(value) < _EXACT)
+
+
+def whole_number(entry: dict[str, Any], field: str, *, least: int = 0) -> int:
+    """A field that must be a whole number from `least` to 2^63 - 1."""
+    value = needed(entry, field)
+    if is_whole(value) and least <= value <= _MOST:
+        return int(value)
+    if type(value) is float and _EXACT <= abs(value) < math.inf:
+        raise DataError(f"'{field}' is {told(value)}, a float of 2^53 or more, which has lost digits: write it whole")
+    raise DataError(f"'{field}' is {told(value)}, not a whole number from {least} to 2^63 - 1")
+
+
+def number(entry: dict[str, Any], field: str) -> float:
+    """A field that must be a finite number."""
+    return _number(needed(entry, field), f"'{field}' is")
+
+
+def _number(value: Any, what: str) -> float:
+    if type(value) not in (int, float):
+        raise DataError(f"{what} {told(value)}, not a number")
+    if not -FARTHEST < value < FARTHEST:
+        why = "not a finite number" if type(value) is float and not math.isfinite(value) else "too large a number"
+        raise DataError(f"{what} {told(value)}, {why}")
+    return float(value)
+
+
+def box(entry: dict[str, Any], field: str = "bbox") -> tuple[float, float, float, float]:
+    """A field that must be a box: left, top, width and height, neither side below 0."""
+    value = needed(entry, field)
+    if not isinstance(value, list) or len(value) != 4:
+        raise DataError(f"'{field}' is {told(value)}, not a list of four numbers")
+    x, y, w, h = (_number(side, f"'{field}' is {told(value)}, which holds") for side in value)
+    if w < 0 or h < 0:
+        raise DataError(f"'{field}' is {told(value)}, whose width or height is below 0")
+    return x, y, w, h
+
+
+def text(entry: dict[str, Any], field: str) -> str:
+    """A field that must be text."""
+    value = needed(entry, field)
+    if not isinstance(value, str):
+        raise DataError(f"'{field}' is {told(value)}, not text")
+    return value
+
+
+def flag(entry: dict[str, Any], field: str) -> bool:
+    """A field that says yes or no, as 1 or 0 or in words of JSON; no where it is missing or null."""
+    value = entry.get(field)
+    if not (value is None or isinstance(value, bool) or (is_whole(value) and value in (0, 1))):
+        raise DataError(f"'{field}' is {told(value)}, neither 0 nor 1")
+    return bool(value)
+
+
+def ids(entry: dict[str, Any], field: str) -> tuple[int, ...]:
+    """A field that must be a list of ids."""
+    values = needed(entry, field)
+    if not isinstance(values, list):
+        raise DataError(f"'{field}' is {told(values)}, not a list of ids")
+    return tuple(whole_number({field: value}, field) for value in values)
+
+
+def image_name(entry: dict[str, Any]) -> str | None:
+    """What an image is called: its file_name, or the last two parts of coco_url, as LVIS has it (`val2017/1.jpg`).
+
+    None where it has neither.
+    """
+    if entry.get("file_name") is not None:
+        return text(entry, "file_name")
+    if entry.get("coco_url") is not None:
+        return "/".join(text(entry, "coco_url").split("/")[-2:])
+    return None
+
+
+def inner_name(entry: dict[str, Any]) -> str:
+    """`image_name` as a relative POSIX path, which must be there and stay in the folder of the images."""
+    name = image_name(entry)
+    if not name:
+        raise DataError("it has neither a 'file_name' nor a 'coco_url'")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise DataError(f"it is named {told(name)}, which leaves the folder of the images")
+    return str(path)
+
+
+def image_size(entry: dict[str, Any]) -> tuple[int, int]:
+    """The width and height of an image."""
+    width, height = whole_number(entry, "width", least=1), whole_number(entry, "height", least=1)
+    if width * height >= _MOST_PIXELS:
+        raise DataError(f"it is said to be {width} x {height}: its masks would have too many pixels")
+    return width, height
+
+
+def category(entry: dict[str, Any]) -> Category:
+    return Category(whole_number(entry, "id"), text(entry, "name"))
+
+
+def to_rle(segmentation: Any, height: int, width: int) -> Rle:
+    """A segmentation of any kind -> Rle of an image: polygons, uncompressed counts or compressed ones.
+
+    Polygons are drawn as pycocotools draws them; those of fewer than three corners cover nothing and are left out, see
+    `flat_polygons`. Compressed counts are taken as they are: `rle.runs` tells whether they are a mask.
+    """
+    if isinstance(segmentation, dict):
+        return _read_counts(segmentation, height, width)
+    if not isinstance(segmentation, list):
+        raise DataError(f"'segmentation' is {told(segmentation)}, neither polygons nor run lengths")
+    for polygon in segmentation:
+        _check_polygon(polygon)
+    return polygons.draw([polygon for polygon in segmentation if len(polygon) >= _LEAST], height, width)
+
+
+_LEAST = 6
+"""Numbers of a polygon that covers something."""
+
+
+def flat_polygons(segmentation: Any) -> int:
+    """How many of its polygons cover nothing, because they have fewer than three corners."""
+    return sum(len(polygon) < _LEAST for polygon in segmentation) if isinstance(segmentation, list) else 0
+
+
+def _check_polygon(polygon: Any) -> None:
+    """Numbers x and y in turn, finite and not too large."""
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        raise DataError(f"'segmentation' holds {told(polygon)}, not a polygon: a list of numbers x, y, x, y, ...")
+    try:
+        if {int, float}.issuperset(map(type, polygon)) and sum(map(abs, polygon)) < FARTHEST:
+            return
+    except OverflowError:  # an integer that no float holds
+        pass
+    for value in polygon:
+        _number(value, "'segmentation' has a polygon with a corner at")
+
+
+def _read_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:
+    size, counts = needed(segmentation, "size"), needed(segmentation, "counts")
+    if size != [height, width]:
+        raise DataError(f"'segmentation' is of size {told(size)}, but its image is {height} x {width} (height x width)")
+    if isinstance(counts, str):
+        return Rle(size=[height, width], counts=counts)
+    if not isinstance(counts, list) or not all(is_whole(run) and run >= 0 for run in counts):
+        raise DataError(f"'counts' of 'segmentation' is {told(counts)}, neither text nor a list of whole numbers")
+    if sum(counts) != height * width:
+        raise DataError(f"the run lengths of 'segmentation' do not fill {width} x {height} pixels")
+    return rle.from_runs([int(run) for run in counts], height, width)
