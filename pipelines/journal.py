@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,13 @@ class Journal:
                 if name in self._where:
                     file.seek(self._where[name][0])
                     record = Record.from_line(file.readline().decode("utf-8"))
-                    yield Record(**{**record.__dict__, "image_id": image_id})
+                    yield replace(record, image_id=image_id)
+
+    def record(self, name: str) -> Record:
+        """The record of an image that has one, under the id that it was added with."""
+        with self.path.open("rb") as file:
+            file.seek(self._where[name][0])
+            return Record.from_line(file.readline().decode("utf-8"))
 
 
 def plan(
@@ -177,7 +183,8 @@ def _forget_changed(folder: Path, marks: dict[str, Any]) -> None:
             if marks.get(name) is None:
                 marks[name] = mark
             elif mark not in (None, marks[name]) and journal.finished(name):
-                journal.add(Record(name, 0, 0, 0, "failed", "the file has changed since"))
+                image_id = journal.record(name).image_id
+                journal.add(Record(name, image_id, 0, 0, "failed", "the file has changed since"))
 
 
 def scratch_folder(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from pipelines.journal import STATE, Journal, begin, holding, plan, read_setting
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, remove_outputs
 from pipelines.run import Summary, tally
-from pipelines.sources import Source, image_ids
+from pipelines.sources import Source
 from pipelines.types import Category
 
 
@@ -30,7 +30,7 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
         raise UsageError(f"{output} is one of the parts: choose another folder for the whole")
     settings = _common_settings(parts)
     sources = _common_sources(parts)
-    ids = image_ids(sources)
+    ids: dict[str, int] = {}
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(part, read_only=True)) for part in parts]
         owners = _owners(sources, parts, journals)
@@ -42,8 +42,9 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
         begin(output, settings, planned, fresh=True)
         joined = stack.enter_context(Journal(output))
         for source in sources:
-            for record in journals[owners[source.name]].records({source.name: ids[source.name]}):
-                joined.add(record)
+            record = journals[owners[source.name]].record(source.name)
+            ids[source.name] = record.image_id
+            joined.add(record)
         for part in parts:
             _copy_image_files(part, output)
         infos = [json.loads((part / "run.json").read_text("utf-8")) for part in parts]

@@ -44,8 +44,9 @@ PromptConfig = DetectorConfig | TextConfig | BoxFileConfig | GivenBoxes | GivenP
 class Prompter(Protocol):
     """Prompts for images: a Detector, or anything that also gives clicks.
 
-    It may have, for `run.json`: `counts`, name -> number, what became of the boxes of all images so far; `of_file`, how
-    many boxes of a file are used in none of them; `notes`, sentences for the user, see `pipelines.notes`.
+    It may have `image_ids`, name -> id, when what it reads has ids for the images. For `run.json` it may have `counts`,
+    name -> number, what became of the boxes of all images so far; `of_file`, how many boxes of a file are used in none
+    of them; `notes`, sentences for the user, see `pipelines.notes`.
     """
 
     @property

@@ -68,7 +68,10 @@ Finish = Callable[[], Result]
 
 
 class Job(Protocol[Prepared]):
-    """What is done to the images."""
+    """What is done to the images.
+
+    It may have `image_ids`, name -> id: what the images are to be known by instead of the ids that it was made with.
+    """
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -159,9 +162,10 @@ def run(
     _check_kept(found, files_of(config.output, replaced))
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     ids = image_ids(sources)
+    job = make_job(ids)
+    ids = getattr(job, "image_ids", None) or ids
     part = shard(sources, *config.shard)
     mine = {source.name: ids[source.name] for source in part}
-    job = make_job(ids)
 
     start = time.perf_counter()
     clock = StageClock()

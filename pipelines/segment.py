@@ -77,6 +77,10 @@ class SegmentJob:
     prompter: Prompter
 
     @property
+    def image_ids(self) -> Mapping[str, int] | None:
+        return getattr(self.prompter, "image_ids", None)
+
+    @property
     def categories(self) -> tuple[Category, ...]:
         return self.prompter.categories
 

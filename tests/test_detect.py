@@ -98,14 +98,14 @@ def test_the_same_boxes_as_segment_finds(run: Path, photos: Path, tmp_path: Path
 
 
 def test_a_box_file_serves_a_run_over_other_images(run: Path, photos: Path, tmp_path: Path) -> None:
-    """Ids depend on which images a run has; the names in the file do not."""
+    """Its names say which image is meant, and its ids are kept."""
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(photos / "photo 1.jpg", other)
     evsam("segment", other, "-o", tmp_path / "out", "--boxes", run / "coco_boxes.json", "--save", "boxes")
     expected = [entry for entry in boxes_of(run) if entry["file_name"] == "photo 1.jpg"]
     found = boxes_of(tmp_path / "out")
-    assert {entry["image_id"] for entry in found} == {1} != {entry["image_id"] for entry in expected}
+    assert {entry["image_id"] for entry in found} == {entry["image_id"] for entry in expected} != {1}
     assert [entry["score"] for entry in found] == [entry["score"] for entry in expected]
 
 

@@ -66,7 +66,7 @@ def test_segment_finds_its_boxes_and_says_which_found_no_image(images: Path, tmp
     found = records(tmp_path / "out")
     assert [len(found[name]["instances"]) for name in (DECOMPOSED, "IMG_1.PNG", "plain.png")] == [1, 1, 0]
     info = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert info["report"]["box_file"] == {"below_min_score": 0, "of_no_image": {"boxes": 3, "images": 2}}
+    assert info["report"]["box_file"] == {"of_no_image": 3, "images_not_found": 2}
     case = "IMG_1.PNG was taken for img_1.png of boxes.csv: the names differ in upper and lower case alone"
     lost = "3 boxes of boxes.csv found no image: those of 2 images, such as gone.png, away.png"
     assert info["notes"] == [case, lost]

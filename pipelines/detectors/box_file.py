@@ -17,8 +17,9 @@ class BoxFile:
     """The boxes a file has for each image of a run.
 
     skipped: annotations of a ground truth left out because their area is below 1. counts: what became of the boxes of
-    all images so far; those of which nothing lies inside their image are dropped. of_file: boxes of the file that are
-    used nowhere in the run. notes: sentences for the user, see `pipelines.notes`.
+    all images so far; those of which nothing lies inside their image are dropped. of_file: how many boxes of the file
+    are used nowhere in the run, by why. notes: sentences for the user, see `pipelines.notes`. image_ids: name -> id,
+    the file's own where it has one.
     """
 
     batch = 1
@@ -42,11 +43,13 @@ class BoxFile:
         table = read_box_table(path, box_format, categories)
         numbered = all(stem(name).lstrip("0") == str(id).lstrip("0") for name, id in image_ids.items())
         self._images = BoxImages(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
-        self.notes = self._images.notes
+        self.image_ids, of_ids = self._images.known_by(image_ids)
+        self.notes = [*self._images.notes, *of_ids]
         self.categories = table.categories
         self.skipped = table.skipped
         self.counts = {"kept": 0, "dropped_outside_the_image": 0}
-        self.of_file = {"below_min_score": self._images.below_min_score, "of_no_image": self._images.lost}
+        unused = {"below_min_score": self._images.below_min_score, **self._images.lost}
+        self.of_file = {why: count for why, count in unused.items() if count}
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """The boxes of each image, clipped to it, best score first; none where the file has none.

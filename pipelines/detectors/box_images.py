@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from pipelines.types import Int64
 class BoxImages:
     """The rows of a table by image.
 
-    places: name of an image -> its place in the table's `images`. lost: boxes, and images that have them, which are of
-    none of the images there are. notes: what of all that should be known.
+    places: name of an image -> its place in the table's `images`. lost: how many boxes, and images that have them, are
+    of none of the images there are. notes: what of all that should be known.
     """
 
     def __init__(
@@ -63,10 +64,26 @@ class BoxImages:
         counts = np.diff(self._starts)
         counts[list(self.places.values())] = 0
         without = [_called(table.images[place]) for place in np.flatnonzero(counts)]
-        self.lost = {"boxes": int(counts.sum()), "images": len(without)}
+        self.lost = {"of_no_image": int(counts.sum()), "images_not_found": len(without)}
         if without:
-            boxes = f"{self.lost['boxes']} box{'' if self.lost['boxes'] == 1 else 'es'}"
+            boxes = f"{counts.sum()} box{'' if counts.sum() == 1 else 'es'}"
             self.notes.append(f"{boxes} of {path.name} found no image: those of {counted_images(without)}")
+
+    def known_by(self, image_ids: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
+        """Name -> id: the table's own for an image that it has one for, and notes. The others keep the id they have, or
+        get the lowest that is free, where the table has that for another image."""
+        theirs = {name: id for name, place in self.places.items() if (id := self.table.images[place].id) is not None}
+        others = [name for name in image_ids if name not in theirs]
+        taken: set[int | None] = {image.id for image in self.table.images}
+        ids = theirs | {name: image_ids[name] for name in others if image_ids[name] not in taken}
+        taken.update(ids.values())
+        free = (id for id in count(1) if id not in taken)
+        ids |= {name: next(free) for name in others if name not in ids}
+        ids = {name: ids[name] for name in image_ids}
+        if not others or ids == image_ids:
+            return ids, []
+        kept = f"the images have the ids of {self.path.name}, and those that it does not list have free ones"
+        return ids, [f"{kept}: {counted_images(others)}"]
 
     def image(self, name: str) -> FileImage | None:
         """The image as the file speaks of it, None where it does not."""

@@ -20,7 +20,10 @@ from pipelines.records import InstanceRecord, Record
 
 @dataclass(frozen=True)
 class Results(Output):
-    """`coco_results.json`: a list of every instance found. bbox and score are the detector's."""
+    """`coco_results.json`: a list of every instance found. bbox and score are the detector's.
+
+    file_name is added to what COCO has, so that whoever counts the images otherwise can still tell them.
+    """
 
     files = ("coco_results.json",)
 
@@ -84,6 +87,7 @@ def _results(record: Record) -> Iterator[dict[str, Any]]:
     for instance in record.instances:
         yield {
             "image_id": record.image_id,
+            "file_name": record.name,
             "category_id": instance["category_id"],
             "bbox": instance["bbox"],
             "score": instance["score"],
