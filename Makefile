@@ -4,17 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-# Where OpenVINO has run, later tests in the same process can crash (2026.4.1, seen with torch's data loaders).
-ALONE := tests/test_export.py tests/test_export_gate.py tests/test_export_files.py
-
 .PHONY: demo test lint docs clean
 
 demo: $(READY)
 	$(BIN)/python -m evsam_cli.demo
 
 test: $(READY) lint
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE))
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,7 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import own_process
 import pytest
+from hypothesis import HealthCheck, settings
 from loopback_hub import Hub, running
 from PIL import Image as Pil
 from weights_shelf import BODY, Shelf
@@ -18,6 +20,13 @@ from weights_shelf import BODY, Shelf
 from weights import download, manifest
 
 os.environ["EVSAM_OFFLINE"] = "1"
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    own_process.install(config)
 
 
 @pytest.fixture(autouse=True)

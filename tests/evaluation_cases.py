@@ -205,8 +205,8 @@ def large(images: int, objects: int, detections: int, seed: int = 0) -> tuple[di
         radius = 1 + 0.2 * rng.standard_normal(12)
         xs, ys = (cx + rx * radius * np.cos(turns)).clip(0, 640), (cy + ry * radius * np.sin(turns)).clip(0, 480)
         (rle,) = coco_mask.frPyObjects([np.stack([xs, ys], 1).ravel().tolist()], 480, 640)
-        box = coco_mask.toBbox(rle).tolist()
-        return {"bbox": box, "segmentation": {"size": [480, 640], "counts": rle["counts"].decode()}}
+        mask = {"size": [480, 640], "counts": rle["counts"].decode()}
+        return {"bbox": coco_mask.toBbox(rle).tolist(), "area": float(coco_mask.area(rle)), "segmentation": mask}
 
     def place() -> np.ndarray:
         return np.concatenate([rng.uniform(0, (640, 480)), np.exp(rng.uniform(1.5, 5, 2))])

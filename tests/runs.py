@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,10 +28,59 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """`evsam` as a process of its own."""
+STOPPED = """
+import os, sys, threading, time
+from evsam_cli.__main__ import main
+from pipelines.journal import Journal
+
+left, number, pause = int(sys.argv.pop(1)), int(sys.argv.pop(1)), float(sys.argv.pop(1))
+
+def stop():
+    time.sleep(pause)
+    os.kill(os.getpid(), number)
+
+def counted(journal, record, add=Journal.add):
+    global left
+    add(journal, record)
+    left -= 1
+    if not left:
+        thread.start() if pause else stop()
+
+thread = threading.Thread(target=stop)
+Journal.add = counted
+try:
+    main()
+finally:  # it is stopped even where it was done before
+    thread.join()
+"""
+
+
+def run_apart(*arguments: object, python: Sequence[str] = ("-m", "evsam_cli")) -> subprocess.CompletedProcess[str]:
+    """Run `evsam` to its end in a process of its own."""
+    command = [sys.executable, *python, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment())
+
+
+def run_stopped(
+    *arguments: object, after: int, how: signal.Signals = signal.SIGKILL, pause: float = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `evsam` in a process that stops itself when it has recorded `after` images, or `pause` seconds later.
+
+    However fast the machine is: nobody has to look at the right time.
+    """
+    return run_apart(after, int(how), pause, *arguments, python=("-c", STOPPED))
+
+
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`evsam` as a process of its own, which ends with the block at the latest."""
     command = [sys.executable, "-m", "evsam_cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def evsam(*arguments: object, code: int = 0) -> tuple[str, str]:

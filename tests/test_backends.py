@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,14 @@ from pipelines.sam.torch_network import Torch
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
 BOXES = np.array([[40, 30, 260, 200], [200, 100, 390, 290], [5, 5, 60, 50], [0, 0, 400, 300], [90, 90, 140, 250]])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_collect() -> Iterator[None]:
+    """What is there already need not be looked through each time that memory runs out."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "tensorrt"])

@@ -164,7 +164,7 @@ class Lazy:
         later = threading.Event()
 
         def first() -> Instances:
-            assert later.wait(60)
+            assert later.wait(1800)
             return NOTHING
 
         def second() -> Instances:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -36,7 +36,6 @@ def from_xyxy(xyxy, box_format):
 
 
 @pytest.mark.parametrize("box_format", BOX_FORMATS)
-@settings(deadline=None)
 @given(xyxy=boxes(low=0, high=400))
 def test_every_format_comes_back_to_xyxy(box_format, xyxy):
     back = to_xyxy(from_xyxy(xyxy, box_format), box_format, width=WIDTH, height=HEIGHT)
@@ -45,7 +44,6 @@ def test_every_format_comes_back_to_xyxy(box_format, xyxy):
     np.testing.assert_allclose(back, xyxy, atol=1e-3)
 
 
-@settings(deadline=None)
 @given(xyxy=boxes())
 def test_xywh_there_and_back(xyxy):
     np.testing.assert_allclose(
@@ -53,7 +51,6 @@ def test_xywh_there_and_back(xyxy):
     )
 
 
-@settings(deadline=None)
 @given(xyxy=boxes())
 def test_clipping_keeps_what_lies_inside(xyxy):
     clipped = clip(xyxy, width=WIDTH, height=HEIGHT)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_yolo import COCO_NAMES, PHOTOS, SIZE, make_yolo
 
@@ -118,7 +118,6 @@ class TestGiven:
         with pytest.raises(DataError, match="no area"):
             Given([(5, 5, 5, 9)])
 
-    @settings(deadline=None)
     @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
     def test_parse_box(self, numbers):
         text = ", ".join(map(repr, numbers))

@@ -61,7 +61,7 @@ def plain_thin(image: np.ndarray) -> np.ndarray:
             return image[1:-1, 1:-1].astype(bool)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(maps)
 def test_thinning_equals_the_paper(edges: np.ndarray) -> None:
     edges = cv2.dilate(edges.astype(np.uint8), np.ones((2, 3), np.uint8)).astype(bool)
@@ -78,7 +78,7 @@ def test_thinning_keeps_what_is_thin_and_every_part() -> None:
     assert not thin(np.zeros((4, 4), bool)).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(maps, maps)
 def test_matching_is_the_cheapest_of_the_largest(found: np.ndarray, truth: np.ndarray) -> None:
     """Against a dense assignment of every pixel to every pixel or to nothing."""

@@ -119,7 +119,7 @@ def test_records_of_other_annotations_are_refused(tmp_path: Path) -> None:
 masks = st.integers(0, 2**32 - 1).map(lambda seed: blob(np.random.default_rng(seed)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(masks, masks)
 def test_iou_of_any_masks(one: np.ndarray, other: np.ndarray) -> None:
     first, second = rle.encode(one), rle.encode(other)
@@ -127,7 +127,7 @@ def test_iou_of_any_masks(one: np.ndarray, other: np.ndarray) -> None:
     assert iou(first, second) == iou(second, first)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(masks, st.integers(0, 3), st.integers(1, 4))
 def test_boundary_of_any_mask(mask: np.ndarray, turns: int, bigger: int) -> None:
     """Also of masks that touch the image's border, of other sizes and upright."""
@@ -135,7 +135,7 @@ def test_boundary_of_any_mask(mask: np.ndarray, turns: int, bigger: int) -> None
     assert (rle.decode(boundary(rle.encode(mask))) == plain.boundary(mask)).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(masks, masks, st.lists(st.tuples(st.integers(0, 39), st.integers(0, 29)), max_size=4))
 def test_next_click_of_any_masks(mask: np.ndarray, truth: np.ndarray, clicked: list[tuple[int, int]]) -> None:
     mask, truth = (np.ascontiguousarray(shape[::4, ::4]) for shape in (mask, truth))

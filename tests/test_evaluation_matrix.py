@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from evaluation_cases import annotated_photographs
 from PIL import Image as Pil
-from runs import evsam, start
+from runs import evsam, run_stopped
 
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
@@ -109,13 +109,9 @@ def test_a_killed_table_goes_on(photographs: list[Path], tmp_path: Path, one_thr
         made = ("evaluate", "coco", tmp_path / "truth.json", "--images", images, "-o", tmp_path / name, "--gt-boxes")
         return [*made, "-d", "objects", "--max-det", 2, "--device", "cpu", "--no-report", "-q"]
 
-    process = start(*command("part"))
+    done = run_stopped(*command("part"), after=5)
     journal = tmp_path / "part" / "objects+evsam-starter" / ".evsam" / "journal.jsonl"
-    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 1):
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -9 and journal.read_bytes().count(b"\n") < 8
+    assert done.returncode == -signal.SIGKILL and 0 < journal.read_bytes().count(b"\n") < 8, done.stderr
     evsam(*command("part"), "--resume")
     evsam(*command("whole"))
 

@@ -63,7 +63,7 @@ def test_small_regions_go_as_in_the_plain_formulation(mask: Bool, min_area: int)
     assert (cleaned is code) == bool((plain == mask).all())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 1500), st.integers(1, 900), st.sampled_from([0.0, 0.5, 1.0]))
 def test_the_bound_on_stability_holds(seed: int, height: int, width: int, offset: float) -> None:
     noise = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(seed)) * 8 - 1
@@ -82,7 +82,7 @@ def test_the_bound_on_stability_discards() -> None:
     assert bounds[0] < 0.5 and bounds[1] == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
 def test_windows_and_pixels_of_the_full_size_logits(height: int, width: int, data: st.DataObject) -> None:
     low_res = torch.randn(256, 256, generator=torch.Generator().manual_seed(height))

@@ -26,6 +26,8 @@ from pipelines.sam.network import Prompts, Source
 from pipelines.sam.torch_network import Torch
 from weights import store
 
+pytestmark = pytest.mark.own_process
+
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
 FLOAT, HALF, BRAIN = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16

@@ -23,6 +23,8 @@ from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
 from pipelines.sam.network import Source
 
+pytestmark = pytest.mark.own_process
+
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
 LARGE = ["decoder.onnx", "decoder.onnx.data", "encoder.onnx", "encoder.onnx.data"]

@@ -23,6 +23,8 @@ from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
 
+pytestmark = pytest.mark.own_process
+
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
 

@@ -24,6 +24,8 @@ from pipelines.export.openvino import OpenVino
 from pipelines.sam import BACKENDS, build_sam
 from pipelines.sam.network import Source
 
+pytestmark = pytest.mark.own_process
+
 INT8 = onnx.TensorProto.INT8
 STARTER = "evsam-starter"
 
@@ -113,7 +115,6 @@ def test_int8_wants_photos(photograph: np.ndarray, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_starter_in_int8_passes_its_gate(backend: str, photographs: list[Path], tmp_path: Path) -> None:
     """Fitted to one photograph of ultralytics and its two halves, checked on the other."""

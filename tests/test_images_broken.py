@@ -7,13 +7,13 @@ import io
 import os
 import struct
 import tempfile
-import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
+import PIL.ImageFile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,11 +128,12 @@ def test_zero_size(tmp_path):
     assert "width or height is zero" in reason(tmp_path / "a.png")
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path):
+def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000))
-    started = time.perf_counter()
+    decoded = []
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda picture: decoded.append(picture))
     text = reason(tmp_path / "a.png")
-    assert time.perf_counter() - started < 5
+    assert not decoded
     assert "100000 x 100000" in text
     assert "200,000,000" in text
     assert "--max-pixels" in text
@@ -195,7 +196,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "a.jpg"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(content=st.one_of(damaged(), st.binary(max_size=200)))
 def test_any_bytes_give_an_image_or_an_image_error(content, scratch):
     scratch.write_bytes(content)

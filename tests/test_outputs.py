@@ -187,7 +187,7 @@ def test_records_are_streamed(destination: Destination) -> None:
 # PNG
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(arrays.arrays(np.bool_, (6, 7)), max_size=5))
 def test_ids_show_the_smallest_mask_of_each_pixel(tmp_path_factory: pytest.TempPathFactory, masks: list[Bool]) -> None:
     folder = tmp_path_factory.mktemp("ids", numbered=True)
@@ -262,7 +262,7 @@ def test_a_mask_without_pixels_has_a_black_object_and_no_cutout(destination: Des
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_category_name_makes_a_file_name(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     folder = tmp_path_factory.mktemp("names", numbered=True)
     build("objects", Destination(folder, folder, {1: Category(1, name)})).write(

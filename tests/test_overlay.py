@@ -72,7 +72,7 @@ def plain_colours(boxes: np.ndarray) -> list[tuple[int, int, int]]:
     return [PALETTE[colour] for colour in chosen]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(corners=arrays.arrays(np.int64, (50, 2), elements=st.integers(0, 100)), size=st.integers(0, 60))
 def test_colours_are_the_least_used_around(corners: np.ndarray, size: int) -> None:
     boxes = np.concatenate([corners, corners + size], axis=1)
@@ -107,7 +107,7 @@ def test_labels_stay_whole_at_the_edge(x: int, y: int) -> None:
     assert np.array_equal(block(labels([(x, y, x + 40, y + 40)], "traffic light 0.93", 640)), middle)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(corners=arrays.arrays(np.int64, (60, 2), elements=st.integers(0, 300)), size=st.integers(1, 20))
 def test_labels_leave_the_picture_and_every_lone_object_to_be_seen(corners: np.ndarray, size: int) -> None:
     boxes = np.concatenate([corners, corners + size], axis=1).tolist()
@@ -119,7 +119,7 @@ def test_labels_leave_the_picture_and_every_lone_object_to_be_seen(corners: np.n
     assert alone[y1:y2, x1:x2].mean() <= 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.text(max_size=60),
     size=st.tuples(st.integers(1, 80), st.integers(1, 80)),

@@ -6,11 +6,10 @@ import json
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from runs import QUICK, evsam, final_files, photo_folder, start
+from runs import QUICK, evsam, final_files, photo_folder, run_apart, run_stopped, started
 
 from pipelines.journal import Journal, begin, holding
 from pipelines.outputs import OUTPUTS
@@ -25,35 +24,25 @@ def journal_lines(out: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
-def kill_and_resume(folder: Path, out: Path, kills: int, count: int, how: signal.Signals) -> int:
-    """Run until a random share of the images is recorded, stop the process, go on; returns how often it was hit."""
-    rng = random.Random(kills)
-    hits = 0
-    for share in sorted(rng.sample(range(1, count), kills)):
-        process = start("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", "--resume")
-        target = max(share, journal_lines(out) + 1)
-        while process.poll() is None and journal_lines(out) < target:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.05)
-        if process.poll() is None:
-            process.send_signal(how)
-            hits += 1
-        _, err = process.communicate(timeout=60)
-        if how is signal.SIGINT:
-            assert process.returncode in (130, 1), err
+def stop_and_resume(folder: Path, out: Path, stops: int, count: int, how: signal.Signals) -> None:
+    """Run until a random share of the images is recorded, stop, and go on; `stops` times, and then to the end."""
+    rng = random.Random(stops)
+    for share in sorted(rng.sample(range(1, count), stops)):
+        after, pause = max(share - journal_lines(out), 1), rng.random() * 0.05
+        command = ("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", "--resume")
+        done = run_stopped(*command, after=after, how=how, pause=pause)
+        assert done.returncode == (130 if how is signal.SIGINT else -how), done.stderr
     run_whole(folder, out, "--resume")
-    return hits
 
 
 def run_whole(folder: Path, out: Path, *options: str) -> None:
     """To its end in a process of its own, as the stopped ones: other threads round the last bits otherwise."""
-    process = start("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", *options)
-    _, err = process.communicate(timeout=3600)
-    assert process.returncode == 1, err
+    done = run_apart("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", *options)
+    assert done.returncode == 1, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("count", "kills", "how"),
+    ("count", "stops", "how"),
     [
         (24, 3, signal.SIGKILL),
         (24, 2, signal.SIGINT),
@@ -61,11 +50,10 @@ def run_whole(folder: Path, out: Path, *options: str) -> None:
     ],
 )
 def test_stopped_and_resumed_equals_uninterrupted(
-    count: int, kills: int, how: signal.Signals, photographs: list[Path], tmp_path: Path
+    count: int, stops: int, how: signal.Signals, photographs: list[Path], tmp_path: Path
 ) -> None:
     folder = photo_folder(tmp_path / "photos", photographs, count)
-    hits = kill_and_resume(folder, tmp_path / "stopped", kills, count, how)
-    assert hits == kills
+    stop_and_resume(folder, tmp_path / "stopped", stops, count, how)
     run_whole(folder, tmp_path / "whole")
     whole = final_files(tmp_path / "whole")
     assert len(json.loads((tmp_path / "whole/coco_results.json").read_text())) > count // 5
@@ -203,9 +191,7 @@ def test_memory_does_not_grow_with_the_number_of_images(photographs: list[Path],
     peaks = {}
     for count in (100, 2000):
         folder = photo_folder(tmp_path / f"photos{count}", photographs, count)
-        process = start("segment", folder, "-o", tmp_path / f"out{count}", *QUICK, *SAVE)
-        process.communicate(timeout=7000)
-        assert process.returncode == 1
+        assert run_apart("segment", folder, "-o", tmp_path / f"out{count}", *QUICK, *SAVE).returncode == 1
         peaks[count] = json.loads((tmp_path / f"out{count}/run.json").read_text())["this_run"]["peak_memory_mib"]
     print(peaks)
     assert peaks[2000] <= 1.05 * peaks[100]
@@ -265,12 +251,12 @@ def test_a_file_name_that_is_no_text(photographs: list[Path], tmp_path: Path) ->
 
 def test_output_that_is_no_longer_read_ends_quietly(photographs: list[Path], tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", photographs, 5)
-    process = start("segment", folder, "-o", tmp_path / "out", "--box", "9,9,60,60", "--device", "cpu", "--json")
-    assert process.stdout is not None and process.stderr is not None
-    assert json.loads(process.stdout.readline())["status"] == "done"
-    process.stdout.close()
-    assert process.wait(120) == 1 and "cannot write" not in process.stderr.read()
-    process.stderr.close()
+    command = ("segment", folder, "-o", tmp_path / "out", "--box", "9,9,60,60", "--device", "cpu", "--json")
+    with started(*command) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["status"] == "done"
+        process.stdout.close()
+        assert process.wait() == 1 and "cannot write" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(

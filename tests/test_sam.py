@@ -156,7 +156,7 @@ def test_long_runs_compressed_together_equal_pycocotools() -> None:
     assert compressed(torch.from_numpy(masks), 0, 0, 900, 5000) == wanted
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 1))
 def test_what_a_gpu_does_to_masks_equals_what_a_cpu_does(
     height: int, width: int, seed: int, offset: float, least: float
@@ -175,7 +175,7 @@ def test_what_a_gpu_does_to_masks_equals_what_a_cpu_does(
     assert len(upscaler.whole(low, offset, None, height, width)[1]) == 5
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.floats(-4, 4))
 def test_segment_equals_two_full_resizes(height: int, width: int, seed: int, shift: float) -> None:
     low = F.interpolate(

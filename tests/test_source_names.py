@@ -91,7 +91,7 @@ def check(sources: tuple[Source, ...], folder: Path) -> None:
         (objects / "0.png").touch(exist_ok=False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(entries=st.lists(entry, min_size=1, max_size=12), urls=st.booleans())
 @example(entries=[".", "/", "..", "../..", "a"], urls=False)
 @example(entries=["..", "%2e%2e/%2e%2e", "//", "?", "h/a%00b"], urls=True)
@@ -105,7 +105,7 @@ def test_names_of_any_list_are_safe_and_stable(entries, urls, tmp_path_factory):
     assert resolve([str(folder / "list.txt")]) == found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     trees=st.lists(
         st.lists(st.lists(part, min_size=1, max_size=3).map("/".join), min_size=1, max_size=8), min_size=1, max_size=3

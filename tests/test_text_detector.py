@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.detectors.text import NMS, TEXT_DETECTORS, Pass, TextConfig, find_text_weights
@@ -124,7 +124,6 @@ class TestOverlap:
         assert len(detect(rows, iou=0.34)[0]) == 2
         assert len(detect(rows, iou=0.33)[0]) == 1
 
-    @settings(deadline=None)
     @given(st.integers(0, 2**32 - 1), st.sampled_from(NMS), st.floats(0.1, 0.9))
     def test_no_two_boxes_left_overlap_by_more(self, seed: int, nms: str, iou: float) -> None:
         rng = np.random.default_rng(seed)

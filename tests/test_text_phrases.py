@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.categories import COCO
@@ -178,7 +178,6 @@ class TestSpans:
         expected = [[0.9, 0, 0], [0, 0.9, 0], [0, 0, 0.9], [0, 0, 0], [0, 0, 0]]
         np.testing.assert_allclose(caption.phrase_scores(scores), expected)
 
-    @settings(deadline=None)
     @given(PHRASES, st.booleans())
     def test_spans_hold_exactly_the_phrases_tokens(
         self, vocabulary: Vocabulary, phrases: list[str], alone: bool
@@ -198,7 +197,6 @@ class TestSpans:
                 end = span[1] + 1
             assert end == len(ids) - 1
 
-    @settings(deadline=None)
     @given(PHRASES)
     def test_a_caption_is_what_the_whole_text_gives(self, vocabulary: Vocabulary, phrases: list[str]) -> None:
         """Phrases put into tokens one by one are the tokens of `phrase . phrase .`, as the models were trained on."""
@@ -206,7 +204,6 @@ class TestSpans:
             text = " ".join(f"{phrases[place]} ." for place in caption.phrases)
             assert list(caption.token_ids) == vocabulary._tokenizer.encode(text).ids
 
-    @settings(deadline=None)
     @given(PHRASES, st.integers(0, 2**32 - 1))
     def test_scores_of_many_passes(self, vocabulary: Vocabulary, phrases: list[str], seed: int) -> None:
         """What is merged is, for each phrase, the best score of its own tokens, whichever the pass."""
@@ -250,7 +247,6 @@ class TestSpans:
         with pytest.raises(UsageError, match="has 254 tokens, but the model reads 253"):
             vocabulary.captions(["cat", f"{longest} cat"])
 
-    @settings(deadline=None)
     @given(st.text())
     def test_any_phrase_has_tokens_or_a_line(self, vocabulary: Vocabulary, phrase: str) -> None:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
-from runs import start
+from runs import run_apart
 from safetensors.torch import load_file
 from training_photos import RECIPE, tiny_sam, write_photos
 
@@ -170,10 +170,9 @@ def test_distillation_draws_data_sets_by_weight(tmp_path: Path) -> None:
 def test_two_devices_train_together(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(RECIPE)
     command = ("train", "finetune", "-o", tmp_path / "run", "--recipe", tmp_path / "mine.toml", "--data", photos)
-    process = start(*command, "--devices", 2)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert out.splitlines() == [f"{tmp_path / 'run' / 'last.safetensors'}"]
+    done = run_apart(*command, "--devices", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{tmp_path / 'run' / 'last.safetensors'}"]
     assert all(value.isfinite().all() for value in load_file(tmp_path / "run" / "last.safetensors").values())
     (line,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert line["step"] == 2 and line["kind"] == "train"

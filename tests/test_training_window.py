@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sam.prompt_encoder import FRAME, PromptEncoder
@@ -13,7 +13,6 @@ ENCODER = PromptEncoder().requires_grad_(False)
 POSITIONS = ENCODER.dense_pe(CELLS)
 
 
-@settings(deadline=None)
 @given(side=st.integers(1, CELLS), seed=st.integers(0, 99), x=st.integers(0, CELLS - 1), y=st.integers(0, CELLS - 1))
 def test_a_click_on_a_cell_has_the_cells_position(side: int, seed: int, x: int, y: int) -> None:
     """In the window's own coordinates as in the whole input's: what the decoder compares stays comparable."""

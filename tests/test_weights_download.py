@@ -392,7 +392,7 @@ faults = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(replies=st.lists(faults, max_size=8))
 def test_no_sequence_of_faults_gives_a_wrong_file(
     shelf: Shelf, hub: Hub, tmp_path_factory: pytest.TempPathFactory, replies: list[Reply]
