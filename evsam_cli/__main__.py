@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
-import threading
 from importlib.util import find_spec
-from typing import NoReturn
+from pathlib import Path
 
-EXIT_INTERRUPTED = 130
-_interrupted = threading.Event()
+from evsam_cli import interrupts
 
 
 def main() -> None:
     """Run the command line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupts.handle()
     try:
         check_names()
-        run_command()
-    except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED:
-            print(
-                "evsam: interrupted; a command that has --resume goes on with it, and nothing finished is lost",
-                file=sys.stderr,
-            )
-        raise
+        from evsam_cli import say, streams
 
-
-def _interrupt(*_: object) -> NoReturn:
-    """Leave through every `finally`; Typer would turn a KeyboardInterrupt into exit code 1."""
-    _interrupted.set()
-    raise SystemExit(EXIT_INTERRUPTED)
+        with streams.kept_safe():
+            try:
+                check_folder()
+                run_command()
+            except SystemExit as end:
+                if end.code == interrupts.EXIT_CODE:
+                    say.aside(interrupts.TOLD)
+                raise
+            except Exception:  # a mistake of evsam's own
+                say.traceback()
+                raise SystemExit(1) from None
+    finally:
+        interrupts.leave_at_once()
 
 
 def check_names() -> None:
@@ -41,33 +38,37 @@ def check_names() -> None:
         if getattr(importlib.import_module(name), "OWNER", None) != "evsam":
             spec = find_spec(name)
             print(
-                f"evsam: the package {name!r} that Python finds ({spec.origin if spec else 'nowhere'}) is not evsam's: "
-                "install evsam in an environment of its own, for example with pipx",
+                f"evsam: the package {name!r} that Python finds ({spec.origin if spec else 'nowhere'!r}) is not "
+                "evsam's: install evsam in an environment of its own, for example with pipx",
                 file=sys.stderr,
             )
             raise SystemExit(2)
 
 
-def run_command() -> None:
-    """Parse `sys.argv` and run it; always ends with SystemExit."""
-    from evsam_cli.main import app
-    from pipelines.errors import EvsamError
+def check_folder() -> None:
+    """Exit when the working folder is gone: libraries end the process over it, each in its own words."""
+    from evsam_cli import say
 
     try:
-        app()
-    except EvsamError as error:
-        if _interrupted.is_set():  # libraries may turn the way out into a fault of what they were reading
-            raise SystemExit(EXIT_INTERRUPTED) from None
-        print(f"evsam: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(1) from None
-    except OSError as error:  # a path that the system will not even look at: a name too long, a closed folder
-        if error.filename is None:
+        Path.cwd()
+    except OSError as error:
+        say.aside(f"evsam: the working folder cannot be used ({error.strerror}): change to one that exists")
+        raise SystemExit(2) from None
+
+
+def run_command() -> None:
+    """Parse `sys.argv` and run it; always ends with SystemExit."""
+    from evsam_cli import ending
+
+    try:
+        from evsam_cli.main import app
+
+        code = app(standalone_mode=False)
+    except Exception as error:
+        code = interrupts.EXIT_CODE if interrupts.came() else ending.told(error)
+        if code is None:
             raise
-        print(f"evsam: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(EvsamError.exit_code) from None
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

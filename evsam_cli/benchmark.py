@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evsam_cli import options, scoring
+from evsam_cli import options, say, scoring
 from pipelines.errors import UsageError
 from pipelines.sam import BACKENDS, SAMS
 
@@ -120,11 +118,11 @@ def benchmark(
         report = run(config, watch)
     report.write(output)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+        say.document(report.as_json(), indent=1)
     elif not quiet:
         scoring.print_table(report.rows(), names=NAMES)
         for note in report.notes:
-            typer.echo(note, err=True)
+            say.aside(note)
 
 
 def _accuracy(text: str) -> tuple[str, float]:
@@ -146,7 +144,7 @@ class _Lines(_Silent):
 
     def stage(self, name: str, steps: int) -> None:
         if steps:
-            typer.echo(f"{name}: {steps} runs", err=True)
+            say.aside(f"{name}: {steps} runs")
 
 
 class _Bars(_Silent):
@@ -167,12 +165,10 @@ class _Bars(_Silent):
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Watcher]:
     """The display on stderr for these options and this terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not say.on_terminal():
         yield _Silent() if quiet else _Lines()
         return
-
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), refresh_per_second=1) as progress:  # drawing takes time, too
+    with say.progress(*Progress.get_default_columns(), per_second=1) as progress:  # drawing takes time, too
         yield _Bars(progress)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from evsam_cli import say
 
 
 def compare(
@@ -29,34 +30,24 @@ def compare(
 
     result = compare_runs(first, second, draws=draws, confidence=confidence, seed=seed)
     if as_json:
-        typer.echo(json.dumps(asdict(result), indent=1))
+        say.document(asdict(result), indent=1)
         return
-
-    from rich.console import Console
-    from rich.table import Table
-
-    interval = f"{100 * confidence:g} % interval"
-    table = Table("", "A", "B", "B - A", interval, "B better", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    rows = []
     for one in result.differences:
         scale = 1 if "mIoU" in one.metric else 100
         first_value, second_value, gap, low, high = (
             scale * value for value in (one.first, one.second, one.difference, one.low, one.high)
         )
-        mark = "bold" if one.significant else ""
-        table.add_row(
+        cells = (
             one.metric,
             f"{first_value:.2f}",
             f"{second_value:.2f}",
             f"{gap:+.2f}",
             f"{low:+.2f} to {high:+.2f}",
             f"{100 * one.better:.0f} %",
-            style=mark,
         )
-    console = Console()
-    console.print(f"A: {result.first}\nB: {result.second}", highlight=False, markup=False)
-    console.print(table)
-    console.print(
-        f"In percent; {draws} draws of the images, seed {seed}; bold: the interval leaves 0 out.", style="dim"
-    )
+        rows.append([(cell, "bold" if one.significant else "") for cell in cells])
+    say.result(f"A: {result.first}")
+    say.result(f"B: {result.second}")
+    say.table(rows, header=("", "A", "B", "B - A", f"{100 * confidence:g} % interval", "B better"), names=1)
+    say.result(f"In percent; {draws} draws of the images, seed {seed}; bold: the interval leaves 0 out.")

@@ -6,8 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import typer
-
+from evsam_cli import say
 from evsam_cli.__main__ import main
 
 OUTPUT = Path("demo")
@@ -32,11 +31,11 @@ def demo() -> None:
         "--overwrite",
     ]
     sys.argv += ["--save", "coco,dataset,ids,objects,overlay,cutouts,jsonl"]
-    typer.echo(" ".join(sys.argv))
+    say.result(" ".join(sys.argv))
     try:
         main()
     finally:
-        typer.echo(f"Pictures: {OUTPUT}/overlays. Cut-outs: {OUTPUT}/cutouts. COCO: {OUTPUT}/coco_results.json")
+        say.result(f"Pictures: {OUTPUT}/overlays. Cut-outs: {OUTPUT}/cutouts. COCO: {OUTPUT}/coco_results.json")
 
 
 if __name__ == "__main__":

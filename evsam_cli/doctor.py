@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fault": "[red]fault[/]"}
+from evsam_cli import say
+
+STYLES = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -17,17 +18,18 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     findings = list(examine())
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        say.document([asdict(finding) for finding in findings], indent=1)
     else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table("", "", "", show_header=False, box=None)
-        topic = None
-        for finding in findings:
-            table.add_row("" if finding.topic == topic else finding.topic, MARKS[finding.verdict], escape(finding.text))
-            topic = finding.topic
-        Console().print(table)
+        topics = ["", *(finding.topic for finding in findings)]
+        say.table(
+            [
+                (
+                    "" if finding.topic == before else finding.topic,
+                    (finding.verdict, STYLES[finding.verdict]),
+                    finding.text,
+                )
+                for before, finding in zip(topics, findings, strict=False)
+            ]
+        )
     if any(finding.verdict == "fault" for finding in findings):
         raise typer.Exit(2)

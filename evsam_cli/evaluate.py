@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress, scoring
+from evsam_cli import options, progress, say, scoring
 from evsam_cli.groups import grouped
 from pipelines.errors import UsageError
 
@@ -151,17 +152,17 @@ def sginw(
 
     def announce(name: str) -> progress.Quiet:
         if not quiet:
-            typer.echo(name, err=True)
+            say.aside(name)
         return progress.Quiet()
 
     scores = evaluate_wild(folder, config, announce)
     if as_json:
-        typer.echo((output / "sginw.json").read_text("utf-8"), nl=False)
+        say.document(json.loads((output / "sginw.json").read_text("utf-8")), indent=1)
     elif not quiet:
         scoring.print_table(wild_rows(scores), names=1)
         missing = scores[0].missing
         if missing:
-            typer.echo(f"the mean leaves out {len(missing)} of the benchmark's sets: {', '.join(missing)}", err=True)
+            say.aside(f"the mean leaves out {len(missing)} of the benchmark's sets: {', '.join(missing)}")
     scoring.end(scores[0].failed, scores[0].notes)
 
 
@@ -255,9 +256,9 @@ def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quie
     from pipelines.evaluation.matrix import tables, text_rows
 
     if as_json:
-        typer.echo((config.output / "matrix.json").read_text("utf-8"), nl=False)
+        say.document(json.loads((config.output / "matrix.json").read_text("utf-8")), indent=1)
     elif not quiet:
         for group in tables(cells):
             scoring.print_table(text_rows(group), names=2)
         if config.report:
-            typer.echo(f"Report: {config.output / 'report.html'}", err=True)
+            say.aside(f"Report: {config.output / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options
+from evsam_cli import options, say
 from pipelines.errors import UsageError
 from pipelines.sam import BACKENDS, SAMS
 
@@ -86,9 +86,8 @@ def export(
     )
     in_int8 = f", {parity.int8_share:.0%} of the encoder's multiplications in int8" if parity.int8_share else ""
     of_all = f" of the {parity.steady} steady masks, {parity.worst_iou_of_all:.4f} of all" if parity.stability else ""
-    typer.echo(
+    say.aside(
         f"Against torch in fp32: mask IoU {parity.mean_iou:.4f} on average over {parity.prompts} prompts on "
         f"{parity.photos} photos, {parity.worst_iou:.4f} at worst{of_all}; the embedding differs by "
-        f"{parity.encoder_error:.1e} of its length{in_int8}. Files are in {output}",
-        err=True,
+        f"{parity.encoder_error:.1e} of its length{in_int8}. Files are in {output}"
     )

@@ -15,6 +15,7 @@ from evsam_cli import (
     everything,
     export,
     merge,
+    say,
     segment,
     text,
     train,
@@ -51,7 +52,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"evsam {version('evsam')}")
+        say.result(f"evsam {version('evsam')}")
         raise typer.Exit
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import typer
+from evsam_cli import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -59,7 +57,7 @@ class Json(Quiet):
             "reason": record.reason,
             "instances": len(record.instances),
         }
-        print(json.dumps(line), flush=True)
+        say.document(line)
 
 
 class Plain(Quiet):
@@ -68,7 +66,7 @@ class Plain(Quiet):
     def started(self, total: int, finished: int) -> None:
         super().started(total, finished)
         self.said = self.begun
-        typer.echo(f"{total} images" + (f", {finished} already finished" if finished else ""), err=True)
+        say.aside(f"{total} images" + (f", {finished} already finished" if finished else ""))
 
     def recorded(self, record: Record) -> None:
         super().recorded(record)
@@ -76,24 +74,22 @@ class Plain(Quiet):
         if now - self.said >= PLAIN_SECONDS or seen + self.earlier == self.total:
             self.said = now
             rate = seen / max(now - self.begun, 1e-9)
-            typer.echo(f"{seen + self.earlier}/{self.total} images, {rate:.2f} images/s, {self.tally}", err=True)
+            say.aside(f"{seen + self.earlier}/{self.total} images, {rate:.2f} images/s, {self.tally}")
 
 
 class Bar(Quiet):
     """A Rich progress bar on stderr."""
 
     def __enter__(self) -> Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
+        self._progress: Progress = say.progress(
+            say.text_column("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            say.text_column("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[tally]}"),
-            console=Console(stderr=True),
+            say.text_column("{task.fields[tally]}"),
         )
         self._task: TaskID = self._progress.add_task("loading models", total=None, rate="", tally="")
         self._progress.start()
@@ -120,4 +116,4 @@ def choose(*, quiet: bool, as_json: bool) -> Quiet:
         return Json()
     if quiet:
         return Quiet()
-    return Bar() if sys.stderr.isatty() else Plain()
+    return Bar() if say.on_terminal() else Plain()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress
+from evsam_cli import options, progress, say
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def report(summary: Summary, output: Path, *, quiet: bool) -> None:
     show_notes(summary.notes)
     show_failures(summary.failed)
     if len(summary.failed) > SHOWN_FAILURES:
-        typer.echo(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}", err=True)
+        say.aside(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}")
     if not quiet:
         counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
         speed = summary.info["this_run"]["images_per_second"]
-        typer.echo(f"{counts} ({speed:.2f} images/s). Results are in {output}", err=True)
+        say.aside(f"{counts} ({speed:.2f} images/s). Results are in {output}")
     if summary.failed:
         raise typer.Exit(1)
 
@@ -100,10 +100,10 @@ def report(summary: Summary, output: Path, *, quiet: bool) -> None:
 def show_notes(notes: Sequence[str]) -> None:
     """What a run says beside its results, a line each."""
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        say.aside(f"note: {note}")
 
 
 def show_failures(failed: Mapping[str, str]) -> None:
     """A line for each image that failed, and why, as long as they are few."""
     for name, reason in list(failed.items())[:SHOWN_FAILURES]:
-        typer.echo(f"failed: {name}: {reason}", err=True)
+        say.aside(f"failed: {name}: {reason}")

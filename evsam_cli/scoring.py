@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import finding, options
+from evsam_cli import finding, options, say
 from evsam_cli.running import show_failures, show_notes
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
@@ -99,24 +99,13 @@ class BoxOptions:
 
 def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
     """A header and rows, as wide as they are; names: columns at the left that hold no numbers."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*rows[0], box=None, pad_edge=False)
-    for column in table.columns[names:]:
-        column.justify = "right"
-    for row in rows[1:]:
-        table.add_row(*map(escape, row))
-    console = Console()
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(width=max(console.width, needed)).print(table)
+    say.table(rows[1:], header=rows[0], names=names, wide=True)
 
 
 def print_values(metrics: Mapping[str, Any]) -> None:
     """One line per value, "-" for one that there is not."""
     for name, value in metrics.items():
-        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {'-' if value is None else value}")
+        say.result(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {'-' if value is None else value}")
 
 
 def end(failed: Mapping[str, str], notes: Sequence[str]) -> None:
@@ -124,5 +113,5 @@ def end(failed: Mapping[str, str], notes: Sequence[str]) -> None:
     show_notes(notes)
     show_failures(failed)
     if failed:
-        typer.echo(f"{len(failed)} images failed; their objects count as missed", err=True)
+        say.aside(f"{len(failed)} images failed; their objects count as missed")
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from evsam_cli import options
+from evsam_cli import options, say
 from evsam_cli.groups import grouped
 from pipelines.errors import SetupError, UsageError
 from pipelines.training.config import (
@@ -164,7 +164,7 @@ def detector(
     changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
     given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
-    typer.echo(_load("detector")(read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
+    say.result(_load("detector")(read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
 
 
 @app.command("recipe")
@@ -175,14 +175,14 @@ def show_recipe(
     known = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
     if name not in known:
         raise UsageError(f"no recipe {name!r}; choose one of {', '.join(known)}")
-    typer.echo(known[name], nl=False)
+    say.results(known[name])
 
 
 def _say(text: str) -> None:
     """Print it on the first of several devices, each of which has a process."""
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    rank_zero_only(typer.echo)(text)
+    rank_zero_only(say.result)(text)
 
 
 def _changes(data: list[str] | None, weights: str | None, validation: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evsam_cli import say
 from pipelines.errors import UsageError, WeightsError
 from weights import manifest, store
 
@@ -51,19 +51,15 @@ def list_weights(
     not what it should be. `evsam weights verify` reads the files whole and says more.
     """
     if as_json:
-        typer.echo(json.dumps([_describe(name) for name in manifest.names()], indent=2))
+        say.document([_describe(name) for name in manifest.names()], indent=2)
         return
 
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "for", "size", "licence", "status", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
+    rows = []
     for name in manifest.names():
         files = manifest.files(name)
         licences = ", ".join(dict.fromkeys(file.licence for file in files))
-        table.add_row(name, files[0].model, _size(name), licences, STATES[store.state(name)])
-    Console().print(table)
+        rows.append((name, files[0].model, _size(name), licences, STATES[store.state(name)]))
+    say.table(rows, header=("name", "for", "size", "licence", "status"))
 
 
 @app.command()
@@ -87,7 +83,7 @@ def pull(
         for name in wanted:
             task = bar.add_task(name, total=None)
             report = partial(_report, bar, task)
-            typer.echo(f"{name} {store.fetch(name, force=force, progress=report)}")
+            say.result(f"{name} {store.fetch(name, force=force, progress=report)}")
 
 
 @app.command()
@@ -96,7 +92,7 @@ def path(name: Annotated[str, typer.Argument(metavar="NAME", help=NAME)]) -> Non
     found = store.locate(name)
     if found is None:
         raise WeightsError(f"{name} is not on this machine; get it with `evsam weights pull {name}`")
-    typer.echo(found)
+    say.result(found)
 
 
 @app.command()
@@ -113,10 +109,10 @@ def verify(
     for name in names or [name for name in manifest.names() if store.locate(name)]:
         try:
             for file in store.verify(name):
-                typer.echo(f"{name} {RECORDS[file.against].format(file)}")
+                say.result(f"{name} {RECORDS[file.against].format(file)}")
         except WeightsError as error:
             faulty.append(name)
-            typer.echo(f"{name} FAULTY: {error}")
+            say.result(f"{name} FAULTY: {error}")
     if faulty:
         raise WeightsError(f"these weights failed the check: {', '.join(faulty)}")
 
@@ -130,20 +126,18 @@ def import_weights(
 
     For a machine without a network: download the URL of `evsam weights list --json` elsewhere, bring the file here.
     """
-    typer.echo(store.import_file(file, name))
+    say.result(store.import_file(file, name))
 
 
 def _progress_bar() -> Progress:
     from rich import progress
-    from rich.console import Console
 
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
+    return say.progress(
+        say.text_column("{task.description}"),
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
     )
 
 

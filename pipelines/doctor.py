@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipelines import run_info
 from pipelines.errors import SetupError, WeightsError
+from pipelines.packages import unloadable
 from weights import manifest, store
 
 Verdict = Literal["ok", "note", "fault"]
@@ -32,6 +33,10 @@ def examine() -> Iterator[Finding]:
             yield from look()
         except SetupError as error:
             yield Finding(topic, "fault", str(error))
+        except Exception as error:
+            if (reason := unloadable(error)) is None:
+                raise
+            yield Finding(topic, "fault", reason)
 
 
 def _packages() -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pil
-from runs import evsam
+from runs import environment, evsam
 from unprivileged import unprivileged
 
 from pipelines.boxes import BOX_FORMATS
@@ -219,13 +219,9 @@ def test_a_path_too_long_ends_in_one_line(
     assert err.startswith(f"evsam: cannot use {name}") and err.endswith("File name too long\n") and err.count("\n") == 1
 
 
-def test_demo_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evsam_cli.demo import demo
-
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        demo()
-    assert not end.value.code
-    assert "demo/overlays" in capsys.readouterr().out
+def test_demo_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "evsam_cli.demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), check=True)
+    assert "demo/overlays" in done.stdout
     with Pil.open(tmp_path / "demo/overlays/bus.jpg.jpg") as picture:
         assert np.asarray(picture).shape == (1080, 810, 3)
