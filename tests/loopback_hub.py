@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Reply:
 
     send: bytes of the body after which the connection is cut. claim: the Content-Length told, -1 for none. ranges:
     "checked" sends a range if If-Range holds, "blind" sends it always, "shifted" sends another one, "no"
-    sends the whole file, "refused" answers 416. pause: seconds of silence in the middle of the body; late: in the
-    middle of the head.
+    sends the whole file, "refused" answers 416. pause: falls silent in the middle of the "head" or the "body", until
+    the hub's `go_on` is set, at the latest when the test is over.
     """
 
     status: int = 200
@@ -30,8 +30,7 @@ class Reply:
     send: int | None = None
     claim: int | None = None
     ranges: str = "checked"
-    pause: float = 0.0
-    late: float = 0.0
+    pause: Literal["head", "body"] | None = None
 
 
 class Hub:
@@ -40,6 +39,7 @@ class Hub:
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.usual = Reply()
+        self.go_on = threading.Event()
         self.replies: deque[Reply] = deque()
         self.requests: list[tuple[str, Message]] = []
         self.url = ""
@@ -72,9 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif asked and valid and reply.ranges != "no" and status == 200:
             status, start = 206, int(asked[1]) - (reply.ranges == "shifted")
         self.send_response(status)
-        if reply.late:
+        if reply.pause == "head":
             self.flush_headers()
-            time.sleep(reply.late)
+            hub.go_on.wait()
         if reply.etag:
             self.send_header("ETag", reply.etag)
         if status == 206:
@@ -86,9 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) if reply.claim is None else reply.claim))
         self.end_headers()
         cut = reply.send is not None or reply.claim is not None
-        half = len(body) // 2 if reply.pause else 0
-        self.wfile.write(body[:half])
-        time.sleep(reply.pause)
+        half = len(body) // 2
+        self.wfile.write(body[: reply.send][:half])
+        if reply.pause == "body":
+            hub.go_on.wait()
         self.wfile.write(body[half : reply.send])
         self.close_connection = cut
 
@@ -106,5 +107,6 @@ def running(body: bytes) -> Iterator[Hub]:
         try:
             yield server.hub
         finally:
+            server.hub.go_on.set()
             server.shutdown()
             thread.join()

@@ -218,9 +218,11 @@ def test_a_disk_that_fills_up(shelf: Shelf) -> None:
 
 def test_two_processes_share_one_download(shelf: Shelf, hub: Hub) -> None:
     path = shelf.add(sha256=SHA)
-    hub.usual = Reply(pause=1.0)
-    command = shelf.script("print(store.fetch('net'))")
+    hub.usual = Reply(pause="body")
+    command = shelf.script("print('asks', flush=True); print(store.fetch('net'))")
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.stdout.readline() for process in both if process.stdout] == ["asks\n"] * 2
+    hub.go_on.set()
     assert [process.communicate()[0].strip() for process in both] == [str(path)] * 2
     assert [process.returncode for process in both] == [0, 0]
     assert len(hub.requests) == 1 and path.read_bytes() == BODY
@@ -229,13 +231,13 @@ def test_two_processes_share_one_download(shelf: Shelf, hub: Hub) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_killed_download_is_resumed(shelf: Shelf, hub: Hub) -> None:
     path = shelf.add(sha256=SHA)
-    hub.replies += [Reply(pause=30.0)]
+    hub.replies += [Reply(pause="body")]
     part = path.with_name("net.pt.part")
     with subprocess.Popen(shelf.script("store.fetch('net')"), cwd=ROOT) as process:
-        deadline = time.monotonic() + 20
-        while not (part.exists() and part.stat().st_size > 100_000) and time.monotonic() < deadline:
+        while process.poll() is None and not (part.exists() and part.stat().st_size > 100_000):
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not path.exists() and store.locate("net") is None
     assert store.fetch("net").read_bytes() == BODY
     assert hub.ranges()[1] is not None

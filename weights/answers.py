@@ -86,7 +86,14 @@ def ask(session: requests.Session, url: str, headers: dict[str, str]) -> request
     try:
         return answer.result(PATIENCE)
     except TimeoutError as error:
+        answer.add_done_callback(_close)
         raise SlowError(f"the server has not finished its answer's head in {PATIENCE:g} s") from error
+
+
+def _close(late: Future[requests.Response]) -> None:
+    """What nobody waits for any longer."""
+    if late.exception() is None:
+        late.result().close()
 
 
 def body(response: requests.Response) -> Iterator[bytes]:
