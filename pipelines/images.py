@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import ImageError
 from pipelines.sources import IMAGE_EXTENSIONS, Source, is_url
-from pipelines.types import Image, UInt8
+from pipelines.types import Frame, Image, UInt8
 
 MAX_PIXELS = 200_000_000
 MAX_DOWNLOAD_BYTES = 256 * 2**20
@@ -70,7 +70,8 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS, timeout: float = 30, u
     """
     with _open(source.location, timeout) as file:
         pixels, orientation = _decode(file, max_pixels, upright)
-        return Image(source.name, pixels, orientation=orientation)
+        frame: Frame | None = None if orientation == 1 else "upright" if upright else "stored"
+        return Image(source.name, pixels, orientation=orientation, frame=frame)
 
 
 # Bytes

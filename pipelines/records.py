@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypedDict, get_args
 
 from pipelines.boxes import xyxy_to_xywh
 from pipelines.files import to_json
-from pipelines.types import Instances, Rle
+from pipelines.types import Frame, Instances, Rle
 
 Status = Literal["done", "empty", "failed"]
 
@@ -35,9 +35,9 @@ class InstanceRecord(TypedDict):
 @dataclass(frozen=True)
 class Record:
     """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed, else None; notes: what
-    the user should know of how it was read.
+    the user should know of how it was read, and of how its boxes were come by; frame: see `Image`.
 
-    width and height are pixels of the upright image, 0 when it could not be read. `empty` means that the image
+    width and height are pixels in that frame, 0 when it could not be read. `empty` means that the image
     was searched and holds nothing, which is not the same as not having been processed.
     """
 
@@ -49,10 +49,16 @@ class Record:
     reason: str | None = None
     instances: tuple[InstanceRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    frame: Frame | None = None
 
     def to_line(self) -> str:
         """One line of JSON, without the line end; equal records give equal lines."""
-        return to_json(self.__dict__, separators=(",", ":"))
+        fields = {key: value for key, value in self.__dict__.items() if key != "frame"}
+        return to_json({**fields, **self.said_frame()}, separators=(",", ":"))
+
+    def said_frame(self) -> dict[str, str]:
+        """What is said of the frame wherever the image is named, see `pipelines.frames`: nothing for most."""
+        return {} if self.frame is None else {"frame": self.frame}
 
     @classmethod
     def from_line(cls, line: str) -> Record:
@@ -70,7 +76,15 @@ class Record:
         return record
 
 
-_KINDS = {"name": str, "image_id": int, "width": int, "height": int, "status": str, "reason": str | None}
+_KINDS = {
+    "name": str,
+    "image_id": int,
+    "width": int,
+    "height": int,
+    "status": str,
+    "reason": str | None,
+    "frame": str | None,
+}
 
 
 def _refuse(constant: str) -> None:

@@ -297,7 +297,8 @@ class _Loop:
                     output.write(image, result)
                 rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
                 status: Status = "done" if rows else "empty"
-                record = Record(name, image_id, width, height, status, None, rows, image.notes)
+                notes = (*image.notes, *result.detections.notes)
+                record = Record(name, image_id, width, height, status, None, rows, notes, image.frame)
             except ImageError as error:
                 self._remove(name)
                 record = Record(name, image_id, width, height, "failed", str(error))

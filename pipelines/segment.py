@@ -113,7 +113,13 @@ class SegmentJob:
         masks = segment_images(self.sam, [images[i] for i in asked], list(asked.values()), clock)
         results = dict(zip(asked, masks, strict=True))
         for i, prompts in enumerate(found):
-            yield results.get(i, prompts if isinstance(prompts, ImageError) else NOTHING)
+            if i in results:
+                yield results[i]
+            elif isinstance(prompts, Detections):
+                yield Instances(prompts, NOTHING.masks)
+            else:
+                assert isinstance(prompts, ImageError), "points are always asked for"
+                yield prompts
 
 
 def segment_images(

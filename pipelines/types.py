@@ -7,7 +7,7 @@ x1 <= x < x2, y1 <= y < y2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +32,24 @@ def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None,
         raise ValueError(f"{name}: expected {np.dtype(dtype)} of shape {wanted}, got {array.dtype} {array.shape}")
 
 
+Frame = Literal["stored", "upright"]
+"""How the pixels of a photo that EXIF turns are counted."""
+
+
 @dataclass(frozen=True)
 class Image:
     """One decoded photograph. name: its unique key within a run; pixels: H x W x 3 uint8, RGB, upright.
 
     notes: what the user should know of how it was read, each a sentence that does not name the image.
     orientation: the file's EXIF orientation, 1 to 8; where it is not 1, pixels as they are stored are turned.
+    frame: which of the two its pixels are; None where both are the same.
     """
 
     name: str
     pixels: UInt8
     notes: tuple[str, ...] = ()
     orientation: int = 1
+    frame: Frame | None = None
 
     def __post_init__(self) -> None:
         _check("pixels", self.pixels, np.uint8, (None, None, 3))
@@ -67,11 +73,13 @@ class Category:
 
 @dataclass(frozen=True)
 class Detections:
-    """N boxes of one image. boxes: N x 4 float32 xyxy; scores: N float32; category_ids: N int64."""
+    """N boxes of one image. boxes: N x 4 float32 xyxy; scores: N float32; category_ids: N int64; notes: as an image's,
+    of how the boxes were come by."""
 
     boxes: Float32
     scores: Float32
     category_ids: Int64
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check("boxes", self.boxes, np.float32, (None, 4))

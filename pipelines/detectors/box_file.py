@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.boxes import clip, has_area, to_xyxy
+import numpy as np
+
+from pipelines.boxes import clip, has_area
 from pipelines.detectors.box_images import BoxImages
 from pipelines.detectors.box_table import read_box_table
-from pipelines.errors import ImageError
 from pipelines.names import stem
-from pipelines.types import Category, Detections, Image
+from pipelines.types import Bool, Category, Detections, Float32, Image
+
+_MARGIN = 0.05
 
 
 class BoxFile:
@@ -59,19 +62,23 @@ class BoxFile:
         return [self._detections(image) for image in images]
 
     def _detections(self, image: Image) -> Detections:
-        stated = self._images.image(image.name)
-        if stated is None:
-            return Detections.empty()
-        width, height = stated.size or (image.width, image.height)
-        if (width, height) != (image.width, image.height):
-            raise ImageError(
-                f"the image is {image.width} x {image.height}, but {self._images.path} states {width} x {height} for "
-                "its boxes"
-            )
-        table, rows = self._images.table, self._images.rows(image.name)
-        boxes = to_xyxy(table.boxes[rows], table.box_format, width=width, height=height, allow_empty=True)
-        boxes = clip(boxes, width=width, height=height)
+        table = self._images.table
+        rows, given, notes = self._images.boxes(image)
+        boxes = clip(given, width=image.width, height=image.height)
         inside = has_area(boxes)
         self.counts["kept"] += int(inside.sum())
         self.counts["dropped_outside_the_image"] += int((~inside).sum())
-        return Detections(boxes[inside], table.scores[rows][inside], table.category_ids[rows][inside])
+        if not inside.all():
+            notes += ("boxes without area inside the image were dropped",)
+        if 2 * int(_reaching_out(given, image).sum()) > len(given):
+            notes += ("most boxes reach far out of the image and were cut: is --box-format right?",)
+        rows = rows[inside]
+        return Detections(boxes[inside], table.scores[rows], table.category_ids[rows], notes)
+
+
+def _reaching_out(boxes: Float32, image: Image) -> Bool:
+    """Which of N x 4 xyxy boxes reach out of the image by more than a twentieth of its side: N bool."""
+    size = np.array([image.width, image.height], np.float32)
+    margin = np.maximum(2, _MARGIN * size)
+    out: Bool = ((boxes[:, :2] < -margin) | (boxes[:, 2:] > size + margin)).any(axis=1)
+    return out

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.boxes import to_xyxy
 from pipelines.detectors.box_table import BoxTable, FileImage
-from pipelines.errors import DataError
+from pipelines.errors import DataError, ImageError
+from pipelines.frames import boxes_from, frame_of_size, size_in_other, unsaid
 from pipelines.names import match
 from pipelines.notes import counted_images
-from pipelines.types import Int64
+from pipelines.types import Float32, Frame, Image, Int64
 
 
 class BoxImages:
@@ -88,6 +90,33 @@ class BoxImages:
     def image(self, name: str) -> FileImage | None:
         """The image as the file speaks of it, None where it does not."""
         return self.table.images[self.places[name]] if name in self.places else None
+
+    def boxes(self, image: Image) -> tuple[Int64, Float32, tuple[str, ...]]:
+        """The image's N rows, best score first, their N x 4 xyxy boxes in the frame of the image, and notes.
+
+        Raises ImageError for an image whose size is not the one that the file states.
+        """
+        stated, rows = self.image(image.name), self.rows(image.name)
+        if stated is None:
+            return rows, np.zeros((0, 4), np.float32), ()
+        frame, notes = self._frame(image, stated)
+        width, height = size_in_other(image) if frame not in (None, image.frame) else (image.width, image.height)
+        if stated.size not in (None, (width, height)):
+            sizes = "{} x {}, but {} states {} x {}".format(image.width, image.height, self.path, *stated.size)
+            raise ImageError(f"the image is {sizes} for its boxes")
+        table = self.table
+        boxes = to_xyxy(table.boxes[rows], table.box_format, width=width, height=height, allow_empty=True)
+        return rows, boxes_from(frame, boxes, image), notes if len(rows) else ()
+
+    def _frame(self, image: Image, stated: FileImage) -> tuple[Frame | None, tuple[str, ...]]:
+        """In which frame of the image its boxes are counted, and notes."""
+        if image.frame is None or stated.frame is not None:
+            return stated.frame, ()
+        frame = frame_of_size(image, stated.size)
+        if frame is None:
+            return image.frame, (unsaid(self.path.name, image.frame),)
+        turned = f"boxes of {self.path.name} were turned, since it states the {frame} sizes of photos that EXIF turns"
+        return frame, () if frame == image.frame else (turned,)
 
     def rows(self, name: str) -> Int64:
         """The image's rows of the table, best score first, equal ones in the file's order."""

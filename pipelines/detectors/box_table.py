@@ -10,25 +10,28 @@ import csv
 import json
 from array import array
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from pipelines import frames
 from pipelines.boxes import BOX_FORMATS, to_xyxy
 from pipelines.categories import COCO, OBJECT
 from pipelines.errors import DataError, UnknownNameError
-from pipelines.types import Category, Float32, Int64
+from pipelines.types import Category, Float32, Frame, Int64
 
 
 @dataclass(frozen=True)
 class FileImage:
-    """An image as a box file speaks of it: by its name, its id or both; its (width, height) where that is stated."""
+    """An image as a box file speaks of it: by its name, its id or both; its (width, height), and the frame that its
+    boxes are counted in, where they are stated."""
 
     name: str | None = None
     id: int | None = None
     size: tuple[int, int] | None = None
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def read_box_table(path: Path, box_format: str | None = None, categories: Sequen
 
 class _Columns:
     """Boxes as they are read. images: the ids or names of images, numbered as they come up; names: by id, where an
-    image has both; labels: the names of categories, by id, where they are told.
+    image has both; frames: by id or name, where they are told; labels: the names of categories, by id, where they are
+    told.
     """
 
     def __init__(self) -> None:
@@ -86,6 +90,7 @@ class _Columns:
         self.image_numbers, self.category_ids = array("q"), array("q")
         self.images: dict[int | str, int] = {}
         self.names: dict[int | str, str] = {}
+        self.frames: dict[int | str, Frame] = {}
         self.labels: dict[int, str] = {}
 
     def add(self, image: int | str, box: Sequence[float], score: float, category_id: int, area: float = 1) -> None:
@@ -165,6 +170,8 @@ def _load_json(file: TextIO, columns: _Columns, noun: str, *, has_scores: bool) 
             columns.add(entry["image_id"], entry["bbox"], score, entry["category_id"], area)
             if isinstance(name := entry.get("file_name"), str):
                 columns.names[entry["image_id"]] = name
+            if frame := frames.stated(entry):
+                columns.frames[entry["image_id"]] = frame
             if isinstance(label := entry.get("category_name"), str):
                 columns.labels[entry["category_id"]] = label
         except KeyError as error:
@@ -191,6 +198,7 @@ def _read_results(file: TextIO, box_format: str | None, categories: Sequence[Cat
         FileImage(name=key) if isinstance(key, str) else FileImage(name=columns.names.get(key), id=key)
         for key in columns.images
     ]
+    images = [replace(image, frame=columns.frames.get(key)) for key, image in zip(columns.images, images, strict=True)]
     names = [image.name for image in images if image.name is not None]
     if len(set(names)) != len(names):
         raise DataError("two of its images have the same file_name")
@@ -206,7 +214,10 @@ def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequenc
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(f"COCO ground truth has a list {key!r}, this has none (a results file is itself a list)")
     _check_taken(document["annotations"], columns, "annotation")
-    images = [_file_image(index, image) for index, image in enumerate(document["images"])]
+    images = [
+        replace(_file_image(index, image), frame=frames.stated(image, document))
+        for index, image in enumerate(document["images"])
+    ]
     places: dict[int | str | None, int] = {image.id: index for index, image in enumerate(images)}
     names = [image.name for image in images if image.name is not None]
     if len(places) != len(images) or len(set(names)) != len(names):

@@ -6,16 +6,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 import hotcoco
 from pycocotools import mask as coco_mask
 
-from pipelines import rle
+from pipelines import frames, rle
 from pipelines.errors import DataError
-from pipelines.types import Category, Rle
+from pipelines.types import Category, Frame, Rle
 
 _MOST_PIXELS = 2**32
 """Run lengths of masks are 32-bit numbers."""
@@ -25,12 +25,14 @@ _SEARCHED = ("neg_category_ids", "not_exhaustive_category_ids")
 
 @dataclass(frozen=True)
 class TruthImage:
-    """An image as the file lists it. name: a relative POSIX path below the folder of the images."""
+    """An image as the file lists it. name: a relative POSIX path below the folder of the images; frame: in which its
+    pixels are counted, where the file says so."""
 
     id: int
     name: str
     width: int
     height: int
+    frame: Frame | None = None
 
     def empty_mask(self) -> Rle:
         return rle.from_runs([self.height * self.width], self.height, self.width)
@@ -96,7 +98,10 @@ def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(f"COCO ground truth has a list {key!r}, this has none (a results file is itself a list)")
-    images = [_image(index, entry) for index, entry in enumerate(document["images"])]
+    images = [
+        replace(_image(index, entry), frame=frames.stated(entry, document))
+        for index, entry in enumerate(document["images"])
+    ]
     by_id = {image.id: image for image in images}
     categories = tuple(_category(index, entry) for index, entry in enumerate(document["categories"]))
     if len(by_id) < len(images) or len({image.name for image in images}) < len(images):

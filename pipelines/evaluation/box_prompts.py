@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.boxes import to_xyxy
 from pipelines.categories import COCO
 from pipelines.detectors.box_images import BoxImages
 from pipelines.detectors.box_table import BoxTable, read_box_table
@@ -48,11 +47,8 @@ class BoxesOfFile:
         self.notes: Sequence[str] = self._images.notes
 
     def __call__(self, image: Image) -> Detections:
-        rows = self._images.rows(image.name)
-        boxes = to_xyxy(
-            self._table.boxes[rows], self._table.box_format, width=image.width, height=image.height, allow_empty=True
-        )
-        return Detections(boxes, self._table.scores[rows], self._category_ids[rows])
+        rows, boxes, notes = self._images.boxes(image)
+        return Detections(boxes, self._table.scores[rows], self._category_ids[rows], notes)
 
 
 def _category_ids(path: Path, table: BoxTable, truth: GroundTruth, agnostic: bool) -> Int64:

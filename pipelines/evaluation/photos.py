@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.errors import ImageError
 from pipelines.evaluation.annotations import GroundTruth, TruthImage
-from pipelines.images import load
+from pipelines.frames import load_annotated
 from pipelines.search import find_files
 from pipelines.sources import Source
 from pipelines.types import Image
@@ -16,20 +16,23 @@ from pipelines.types import Image
 
 @dataclass(frozen=True)
 class Photos:
-    """sources: the files, by the names that the truth has for them; notes: of names that had to be matched.
-
-    missing: names of which there is no file.
+    """truth: what the file is called that lists the images; sources: their files, by the names that it has for them;
+    missing: names of which there is no file; notes: of names that had to be matched.
     """
 
+    truth: str
     sources: Mapping[str, Source]
     missing: Sequence[str]
     notes: Sequence[str]
 
     def load(self, entry: TruthImage) -> Image:
-        """The image in the frame of its annotations: as it is stored. Raises ImageError, also for another size."""
+        """The image in the frame of its annotations, see `pipelines.frames`.
+
+        Raises ImageError, also for another size.
+        """
         if entry.name not in self.sources:
             raise ImageError("there is no file of that name")
-        image = load(self.sources[entry.name], upright=False)
+        image = load_annotated(self.sources[entry.name], entry.frame, (entry.width, entry.height), self.truth)
         if (image.width, image.height) != (entry.width, entry.height):
             sizes = f"{image.width} x {image.height}, but the annotations say {entry.width} x {entry.height}"
             raise ImageError(f"the image is {sizes}")
@@ -41,4 +44,6 @@ def find_photos(truth: GroundTruth, folder: Path) -> Photos:
     names = [image.name for image in truth.images.values()]
     matching = find_files(folder, names)
     sources = {name: Source(name, str(folder / file)) for name, file in matching.found.items()}
-    return Photos(sources, [name for name in names if name not in sources], matching.notes(str(folder)))
+    return Photos(
+        truth.path.name, sources, [name for name in names if name not in sources], matching.notes(str(folder))
+    )

@@ -254,7 +254,8 @@ class _Loop:
         encoded = False
         for prompter, found in prompts.items():
             if isinstance(found, ImageError) or not len(found):
-                results[prompter] = [found if isinstance(found, ImageError) else NOTHING] * len(prompter.names)
+                nothing = found if isinstance(found, ImageError) else Instances(found, NOTHING.masks)
+                results[prompter] = [nothing] * len(prompter.names)
                 continue
             try:
                 if not encoded:
@@ -277,8 +278,11 @@ class _Loop:
             else:
                 rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
                 status: Status = "done" if rows else "empty"
-                notes = image.notes if isinstance(image, Image) else ()
-                record = Record(source.name, entry.id, entry.width, entry.height, status, None, rows, notes)
+                assert isinstance(image, Image)
+                notes = (*image.notes, *result.detections.notes)
+                record = Record(
+                    source.name, entry.id, entry.width, entry.height, status, None, rows, notes, image.frame
+                )
             self.journals[job.folder].add(record)
         self.watch.recorded(record)
 

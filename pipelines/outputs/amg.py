@@ -81,6 +81,7 @@ class Sa1b(Output):
                     "width": record.width,
                     "height": record.height,
                     "file_name": record.name,
+                    **record.said_frame(),
                 }
                 entries = _annotations(record.instances, record.width, record.height)
                 annotations = [{"id": number, **entry} for entry, number in zip(entries, numbers)]  # noqa: B905

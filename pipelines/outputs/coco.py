@@ -88,6 +88,7 @@ def _results(record: Record) -> Iterator[dict[str, Any]]:
         yield {
             "image_id": record.image_id,
             "file_name": record.name,
+            **record.said_frame(),
             "category_id": instance["category_id"],
             "bbox": instance["bbox"],
             "score": instance["score"],
@@ -102,6 +103,7 @@ def _boxes(record: Record, names: Mapping[int, str]) -> Iterator[dict[str, Any]]
         yield {
             "image_id": record.image_id,
             "file_name": record.name,
+            **record.said_frame(),
             "category_id": instance["category_id"],
             "category_name": names[instance["category_id"]],
             "bbox": instance["bbox"],
@@ -111,7 +113,8 @@ def _boxes(record: Record, names: Mapping[int, str]) -> Iterator[dict[str, Any]]
 
 def image_entry(record: Record) -> dict[str, Any]:
     """An image as COCO lists it."""
-    return {"id": record.image_id, "file_name": record.name, "width": record.width, "height": record.height}
+    size = {"width": record.width, "height": record.height}
+    return {"id": record.image_id, "file_name": record.name, **size, **record.said_frame()}
 
 
 def _annotations(records: Iterable[Record]) -> Iterator[dict[str, Any]]:

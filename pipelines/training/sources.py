@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
@@ -17,11 +17,12 @@ from pycocotools import mask as coco_mask
 
 from pipelines import images, rle
 from pipelines.errors import DataError, ImageError
+from pipelines.frames import load_annotated, stated
 from pipelines.names import match, pair
 from pipelines.notes import counted_images
 from pipelines.search import find_files
 from pipelines.sources import Source as ImageFile
-from pipelines.types import Bool, Image, Rle, UInt8
+from pipelines.types import Bool, Frame, Image, Rle, UInt8
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -44,6 +45,17 @@ class Region:
         if mask.shape != (height, width):
             raise DataError(f"a mask is {mask.shape[1]} x {mask.shape[0]}, its photo {width} x {height}")
         return mask
+
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the mask, None where it has none of its own, or cannot be read."""
+        try:
+            if isinstance(self.segmentation, tuple):
+                height, width = read_labels(self.segmentation[0]).shape
+            else:
+                height, width = self.segmentation["size"]
+        except (TypeError, ValueError, LookupError, OSError):
+            return None
+        return width, height
 
     def _decode(self, height: int, width: int) -> Bool:
         segmentation = self.segmentation
@@ -68,20 +80,29 @@ class Region:
 @dataclass(frozen=True)
 class Photo:
     """A photo and its masks, crowds included. path: of the photo, absolute or below the working directory; notes: see
-    `pipelines.notes`."""
+    `pipelines.notes`. size (width, height), frame: as the annotations state them; file: what states them.
+    """
 
     path: Path
     regions: tuple[Region, ...]
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    frame: Frame | None = None
+    file: str = ""
 
     def image(self) -> Image:
-        """In the frame of the annotations: EXIF orientation is not applied. Its notes have the photo's. Raises
-        DataError."""
+        """In the frame of the annotations, see `pipelines.frames`, with the photo's notes. Raises DataError."""
+        source, notes = ImageFile(self.path.name, str(self.path)), self.notes
+        size = (self.regions[0].size() if self.regions else None) or self.size
         try:
-            image = images.load(ImageFile(self.path.name, str(self.path)), upright=False)
+            if not self.regions:
+                return images.load(source, upright=False)
+            image = load_annotated(source, self.frame, size, self.file)
         except ImageError as error:
             raise DataError(f"{self.path}: {error}") from error
-        return replace(image, notes=(*self.notes, *image.notes))
+        if size not in (None, (image.width, image.height)):
+            notes += (f"photos are not of the sizes that {self.file} states",)
+        return replace(image, notes=(*notes, *image.notes))
 
     def pixels(self) -> UInt8:
         """H x W x 3 uint8 RGB of `image`."""
@@ -108,6 +129,14 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Photo: ...
 
 
+class _Row(NamedTuple):
+    """A photo as a file lists it, see `Photo`. name: a path below the folder of the photos."""
+
+    name: str
+    size: tuple[int, int] | None
+    frame: Frame | None
+
+
 class CocoSource:
     """COCO or LVIS annotations: `path` is the JSON file, or a folder that holds `annotations.json` and `images/`.
 
@@ -119,7 +148,9 @@ class CocoSource:
         self.name = path.parent.name if path.name == "annotations.json" else path.stem
         document = _read_json(path)
         try:
-            rows = {int(row["id"]): _file_name(row) for row in document["images"]}
+            rows = {
+                int(row["id"]): _Row(_file_name(row), _size(row), stated(row, document)) for row in document["images"]
+            }
             by_photo = defaultdict(list)
             for row in document["annotations"]:
                 by_photo[int(row["image_id"])].append(
@@ -131,24 +162,26 @@ class CocoSource:
         lost = sorted(set(by_photo) - set(rows))
         if lost:
             raise DataError(f"{path}: annotations of photo {lost[0]}, which the file does not list")
-        annotated = [(name, json.dumps(by_photo[key])) for key, name in rows.items() if key in by_photo]
+        annotated = [(row, json.dumps(by_photo[key])) for key, row in rows.items() if key in by_photo]
         used = {row[1] for rows_of_photo in by_photo.values() for row in rows_of_photo}
         self.categories = dict.fromkeys(sorted(used), "object") | names
-        listed = [name for name, _ in annotated]
+        listed = [row.name for row, _ in annotated]
         self._root = _photo_root(path, photos, listed[:1])
         files = find_files(self._root, listed)
         missing = [name for name in listed if name not in files.found]
         if missing:
             raise DataError(f"{path}: photos are not in {self._root}: {counted_images(missing)}")
         self.notes: Sequence[str] = files.notes(str(self._root))
-        self._photos = [(files.found[name], annotations) for name, annotations in annotated]
+        self._photos = [(row._replace(name=files.found[row.name]), regions) for row, regions in annotated]
+        self._file = path.name
 
     def __len__(self) -> int:
         return len(self._photos)
 
     def __getitem__(self, index: int) -> Photo:
-        name, annotations = self._photos[index]
-        return Photo(_inside(self._root, name), tuple(Region(*row) for row in json.loads(annotations)))
+        (name, size, frame), annotations = self._photos[index]
+        regions = tuple(Region(*row) for row in json.loads(annotations))
+        return Photo(_inside(self._root, name), regions, size=size, frame=frame, file=self._file)
 
 
 class Sa1bSource:
@@ -168,8 +201,10 @@ class Sa1bSource:
         file = Path(self._files[index])
         document = _read_json(file)
         try:
-            path, notes = _beside(file, document["image"]["file_name"])
-            return Photo(path, tuple(Region(row["segmentation"]) for row in document["annotations"]), notes)
+            image = document["image"]
+            path, notes = _beside(file, image["file_name"])
+            regions = tuple(Region(row["segmentation"]) for row in document["annotations"])
+            return Photo(path, regions, notes, _size(image), stated(image, document), self.name)
         except (KeyError, TypeError) as error:
             raise DataError(f"{file} does not hold SA-1B annotations: {type(error).__name__} {error}") from error
 
@@ -202,12 +237,12 @@ class PngSource:
     def __getitem__(self, index: int) -> Photo:
         photo, masks = self._photos[index]
         if masks.is_dir():
-            return Photo(photo, tuple(Region((part, 0)) for part in sorted(masks.glob("*.png"))))
+            return Photo(photo, tuple(Region((part, 0)) for part in sorted(masks.glob("*.png"))), file=self.name)
         try:
             values = [int(value) for value in np.unique(read_labels(masks)) if value]
         except OSError as error:
             raise DataError(f"{photo}: its masks cannot be read: {error}") from error
-        return Photo(photo, tuple(Region((masks, value)) for value in values))
+        return Photo(photo, tuple(Region((masks, value)) for value in values), file=self.name)
 
 
 def open_source(path: Path, photos: Path | None = None) -> Source:
@@ -279,6 +314,11 @@ def _read_json(path: Path) -> Any:
 def _file_name(row: dict[str, Any]) -> str:
     """LVIS rows have no file_name: the last two parts of coco_url name the folder and the file."""
     return str(row["file_name"]) if "file_name" in row else "/".join(str(row["coco_url"]).split("/")[-2:])
+
+
+def _size(row: dict[str, Any]) -> tuple[int, int] | None:
+    width, height = row.get("width"), row.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def _inside(root: Path, name: str) -> Path:
