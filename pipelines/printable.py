@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+_SHOWN = 60
+"""Letters of a value that a message shows."""
+
 
 def printable(text: str) -> str:
     """`text` on one line that rules no terminal: what is not printable is escaped as Python writes it.
@@ -17,6 +22,15 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The same of a text of several lines, whose line ends stay."""
     return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+
+
+def brief(value: Any) -> str:
+    """A value of a file from outside as Python writes it, its end left out where it is long."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; an integer of thousands of digits
+        return "a value that is too long to be shown"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _escaped(sign: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.categories import COCO
 from pipelines.detectors.text.phrases import Phrase, parse_phrases
-from pipelines.errors import UsageError, WeightsError
+from pipelines.errors import DataError, UsageError, WeightsError
 from pipelines.types import Category
 
 pytest.importorskip("tokenizers")
@@ -108,7 +108,7 @@ class TestCategories:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ("cat", "is no TOML file"),
+            ("cat", "is not an ontology in TOML: Expected '='"),
             ("cat = 3", "must be a category, or a table of category, id, threshold"),
             ("[cat]\nname = 'a'", "must be a category, or a table"),
             ("[cat]\nid = true", "the id of 'cat' is True"),
@@ -121,7 +121,7 @@ class TestCategories:
     )
     def test_toml_that_cannot_be_right(self, tmp_path: Path, content: str, reason: str) -> None:
         (tmp_path / "a.toml").write_text(content)
-        with pytest.raises(UsageError, match=reason):
+        with pytest.raises((UsageError, DataError), match=reason):
             parse_phrases(ontology=str(tmp_path / "a.toml"))
 
     @pytest.mark.parametrize("pair", ["cat", "cat=pet@x", "cat=pet@"])

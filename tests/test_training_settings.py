@@ -69,7 +69,7 @@ def test_numbers_that_cannot_be_are_refused(kind: type, table: dict[str, Any], f
 
 def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"model = '\xff'")
-    with pytest.raises(UsageError, match=r"mine\.toml is not TOML"):
+    with pytest.raises(DataError, match=r"mine\.toml is not a recipe: it is not text in UTF-8"):
         read_recipe(FinetuneConfig, str(tmp_path / "mine.toml"))
 
 

@@ -6,7 +6,6 @@ Paper: EfficientViT-SAM, arXiv 2402.05008, section 3.2.
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 import types
 import typing
@@ -17,7 +16,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.errors import UsageError
-from pipelines.training.limits import AMOUNT, COUNT, POSITIVE, SHARE, SIDE, keep_within
+from pipelines.files import read_toml
+from pipelines.printable import brief
+from pipelines.training.limits import (
+    AMOUNT,
+    COUNT,
+    FACTOR,
+    LARGE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    SIDE,
+    TIMES,
+    WORKERS,
+    keep_within,
+)
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 """The parts of the network that can be frozen, each as a whole or by the name of a module in it."""
@@ -33,8 +46,8 @@ class DataConfig:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < math.inf:
-            raise UsageError(f"data set {self.path}: its weight is {self.weight:g}, but must be above 0")
+        if not POSITIVE.least <= self.weight <= POSITIVE.most:
+            raise UsageError(f"data set {self.path}: its weight is {self.weight:g}, but must be {POSITIVE.words}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class StageConfig:
         if (self.steps is None) == (self.epochs is None):
             raise UsageError("a stage has either steps or epochs")
         keep_within(
-            self, size=SIDE, photos=COUNT, masks=COUNT, steps=COUNT, epochs=POSITIVE, rate=POSITIVE, zoom=POSITIVE
+            self, size=SIDE, photos=COUNT, masks=COUNT, steps=COUNT, epochs=POSITIVE, rate=POSITIVE, zoom=FACTOR
         )
         keep_within(self, focal=AMOUNT, bce=AMOUNT, near=AMOUNT, dice=AMOUNT)
 
@@ -82,8 +95,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         keep_within(self, flip=SHARE, colour=SHARE, paste=SHARE)
         least, most = self.scale
-        if not 0 < least <= most < math.inf:
-            raise UsageError(f"scale goes from {least:g} to {most:g}: give two numbers above 0, the smaller one first")
+        if not FACTOR.least <= least <= most <= FACTOR.most:
+            raise UsageError(
+                f"scale goes from {least:g} to {most:g}: give two numbers above 0, the smaller one first, "
+                f"{FACTOR.words}"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class PromptConfig:
     mask: float = 1.0
 
     def __post_init__(self) -> None:
-        keep_within(self, box=SHARE, box_jitter=AMOUNT, points=COUNT, corrections=AMOUNT, correct_every=COUNT)
+        keep_within(self, box=SHARE, box_jitter=AMOUNT, points=COUNT, corrections=TIMES, correct_every=COUNT)
         keep_within(self, mask=SHARE)
 
 
@@ -117,7 +133,7 @@ class OptimiserConfig:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        keep_within(self, learning_rate=POSITIVE, weight_decay=AMOUNT, warmup=AMOUNT, clip=POSITIVE, ema=SHARE)
+        keep_within(self, learning_rate=POSITIVE, weight_decay=AMOUNT, warmup=TIMES, clip=POSITIVE, ema=SHARE)
 
 
 @dataclass(frozen=True)
@@ -136,7 +152,7 @@ class LoopConfig:
     validate_every: int = 1000
 
     def __post_init__(self) -> None:
-        keep_within(self, devices=COUNT, photos_at_once=COUNT, workers=AMOUNT, cache_gb=AMOUNT)
+        keep_within(self, devices=COUNT, photos_at_once=COUNT, workers=WORKERS, cache_gb=AMOUNT)
         keep_within(self, log_every=COUNT, checkpoint_every=COUNT, validate_every=COUNT)
 
 
@@ -174,7 +190,7 @@ class FinetuneConfig:
             raise UsageError("a run needs at least one stage")
         if self.single_mask not in ("alternate", "both"):
             raise UsageError(f"single_mask is 'alternate' or 'both', not {self.single_mask!r}")
-        keep_within(self, relaxed=SHARE, validation_photos=COUNT)
+        keep_within(self, relaxed=SHARE, validation_photos=COUNT, seed=SEED)
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,7 @@ class DistillConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        keep_within(self, steps=COUNT, photos=COUNT)
+        keep_within(self, steps=COUNT, photos=COUNT, seed=SEED)
 
 
 @dataclass(frozen=True)
@@ -220,7 +236,7 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("32-true", "bf16-mixed"):
             raise UsageError(f"a detector's precision is 32-true or bf16-mixed, not {self.precision!r}")
-        keep_within(self, epochs=COUNT, size=SIDE, batch=COUNT, workers=AMOUNT)
+        keep_within(self, epochs=COUNT, size=SIDE, batch=COUNT, workers=WORKERS, seed=SEED)
 
 
 Config = TypeVar("Config")
@@ -237,15 +253,13 @@ def recipes(kind: type) -> dict[str, str]:
 def read_recipe(kind: type[Config], recipe: str, changes: Mapping[str, Any] | None = None) -> Config:
     """A recipe by name (see `recipes`) or the path of a TOML file; `changes` replace its top-level values.
 
-    Raises UsageError for a recipe that does not exist, keys that are not settings, and values of another type.
+    Raises UsageError for a recipe that does not exist, keys that are not settings, and values that they cannot have,
+    DataError for a file that is not TOML.
     """
     known = recipes(kind)
     if recipe not in known and not Path(recipe).is_file():
         raise UsageError(f"no recipe {recipe!r}: name one of {', '.join(known)}, or a TOML file")
-    try:
-        table = tomllib.loads(known[recipe] if recipe in known else Path(recipe).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"recipe {recipe} is not TOML: {error}") from error
+    table = tomllib.loads(known[recipe]) if recipe in known else read_toml(Path(recipe), "a recipe")
     config: Config = _parse(kind, {**table, **(changes or {})}, f"recipe {recipe}")
     return config
 
@@ -260,15 +274,23 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _parse(chosen, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or (arguments[-1] is not ... and len(value) != len(arguments)):
-            raise UsageError(f"{where}: expected a list, got {value!r}")
+            raise UsageError(f"{where}: expected a list, got {brief(value)}")
         kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(_parse(part, item, where) for part, item in zip(kinds, value, strict=True))
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < LARGE:
         return float(value)
     if origin is dict and isinstance(value, dict):
-        return value
+        return {name: _parse_option(item, f"{where}, {name}") for name, item in value.items()}
     if type(value) is not kind:
-        raise UsageError(f"{where}: expected {kind.__name__}, got {value!r}")
+        raise UsageError(f"{where}: expected {kind.__name__}, got {brief(value)}")
+    return value
+
+
+def _parse_option(value: Any, where: str) -> Any:
+    """One of another program's settings: text, a number or a truth value, or a list of them."""
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str | bool) and not (isinstance(item, int | float) and abs(item) < LARGE):
+            raise UsageError(f"{where}: {brief(value)} is no text, number or truth value, nor a list of them")
     return value
 
 
@@ -276,7 +298,7 @@ def _parse_table(kind: Any, value: Any, where: str) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, dict):
-        raise UsageError(f"{where}: expected a table, got {value!r}")
+        raise UsageError(f"{where}: expected a table, got {brief(value)}")
     hints = typing.get_type_hints(kind)
     unknown = set(value) - set(hints)
     if unknown:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import NamedTuple
 
 from pipelines.errors import UsageError
+from pipelines.printable import brief
 
 
 class Limits(NamedTuple):
@@ -17,11 +17,16 @@ class Limits(NamedTuple):
     words: str
 
 
-COUNT = Limits(1, sys.float_info.max, "at least 1")
-AMOUNT = Limits(0, sys.float_info.max, "at least 0")
-POSITIVE = Limits(math.ulp(0), sys.float_info.max, "above 0")
+LARGE = 2**31 - 1
+COUNT = Limits(1, LARGE, f"at least 1 and at most {LARGE}")
+TIMES = Limits(0, LARGE, f"at least 0 and at most {LARGE}")
+AMOUNT = Limits(0, 1e9, "at least 0 and at most 1e9")
+POSITIVE = Limits(math.ulp(0), 1e9, "above 0 and at most 1e9")
+FACTOR = Limits(1e-3, 1e3, "from 0.001 to 1000")
 SHARE = Limits(0, 1, "from 0 to 1")
-SIDE = Limits(32, sys.float_info.max, "at least 32")
+SIDE = Limits(32, 2**16, f"at least 32 and at most {2**16}")
+WORKERS = Limits(0, 1024, "from 0 to 1024")
+SEED = Limits(0, 2**32 - 2, f"from 0 to {2**32 - 2}")
 
 
 def keep_within(config: object, **limits: Limits) -> None:
@@ -29,4 +34,5 @@ def keep_within(config: object, **limits: Limits) -> None:
     for name, (least, most, words) in limits.items():
         value = getattr(config, name)
         if value is not None and not least <= value <= most:
-            raise UsageError(f"{name} is {value:g}, but must be {words}")
+            shown = f"{value:g}" if isinstance(value, float) else brief(value)
+            raise UsageError(f"{name} is {shown}, but must be {words}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from pipelines.categories import COCO
 from pipelines.errors import UsageError
+from pipelines.files import read_toml
+from pipelines.printable import brief
 from pipelines.types import Category
 
 _FIELDS: dict[str, tuple[type, ...]] = {"category": (str,), "id": (int,), "threshold": (int, float)}
@@ -47,7 +48,7 @@ def parse_phrases(texts: Sequence[str] = (), ontology: str | None = None) -> tup
     `texts` that it does not know are their own categories. Case does not count, and what comes twice is taken once.
 
     Categories that the table gives no id have COCO's if all are COCO's, else the least ids that are free.
-    Raises UsageError for text that cannot be read so.
+    Raises UsageError for text that cannot be read so, DataError for a .toml that is none.
     """
     wishes = [] if ontology is None else _read_ontology(ontology)
     wishes += [_Wish(phrase, phrase) for text in texts for phrase in _split(_read_text(text))]
@@ -56,7 +57,7 @@ def parse_phrases(texts: Sequence[str] = (), ontology: str | None = None) -> tup
         if not wish.text or not wish.category:
             raise UsageError(f"the phrase {wish.text!r} with the category {wish.category!r} lacks one of the two")
         if wish.threshold is not None and not 0 <= wish.threshold <= 1:
-            raise UsageError(f"the threshold of {wish.text!r} is {wish.threshold:g}, but must be from 0 to 1")
+            raise UsageError(f"the threshold of {wish.text!r} is {brief(wish.threshold)}, but must be from 0 to 1")
         found.setdefault(wish.text.casefold(), wish)
     if not found:
         raise UsageError('nothing to look for: give phrases, such as "cat . red car"')
@@ -84,10 +85,7 @@ def _read_file(name: str) -> str:
 def _read_ontology(text: str) -> list[_Wish]:
     if not text.lower().endswith(".toml"):
         return [_pair(part) for part in text.split(",") if part.strip()]
-    try:
-        table = tomllib.loads(_read_file(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{text} is no TOML file: {error}") from error
+    table = read_toml(Path(text), "an ontology in TOML")
     return [_entry(text, phrase, value) for phrase, value in table.items()]
 
 
@@ -111,7 +109,9 @@ def _entry(file: str, phrase: str, value: Any) -> _Wish:
         raise UsageError(f"{file}: {phrase!r} must be a category, or a table of {', '.join(_FIELDS)}")
     for name, kind in _FIELDS.items():
         if name in fields and (not isinstance(fields[name], kind) or isinstance(fields[name], bool)):
-            raise UsageError(f"{file}: the {name} of {phrase!r} is {fields[name]!r}, which it cannot be")
+            raise UsageError(f"{file}: the {name} of {phrase!r} is {brief(fields[name])}, which it cannot be")
+    if not 0 <= fields.get("id", 0) < 2**63:
+        raise UsageError(f"{file}: the id of {phrase!r} is {brief(fields['id'])}, not from 0 to 2^63 - 1")
     return _Wish(text, **{"category": text, **fields})
 
 
