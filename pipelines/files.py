@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tomllib
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pipelines.errors import DataError, SetupError
+
+_LONGEST_PATH = 500
+"""Characters of a path that a message shows."""
 
 
 @contextmanager
@@ -67,21 +72,53 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Find out early whether the folder can be written to. Raises SetupError."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
+def make_folder(folder: Path, *, inner: Path | None = None) -> None:
+    """Make it, and a folder in it, and find out early whether they can be written to.
+
+    Raises SetupError, and then leaves no folder behind that was not there.
+    """
+    made: list[Path] = []
+    try:
+        with writing(folder):
+            lowest = inner or folder
+            missing = takewhile(lambda each: not each.exists(), [lowest, *lowest.parents])
+            for each in reversed(list(missing)):
+                each.mkdir(exist_ok=True)
+                made.append(each)
+            with NamedTemporaryFile(dir=lowest, prefix=f".{uuid.uuid4().hex}"):  # as long a name as `replacing` takes
+                pass
+    except SetupError:
+        for each in reversed(made):
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+_WRITE_FAULTS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EFBIG: "a file has reached the size limit: raise it",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EROFS: "the folder is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENAMETOOLONG: "a path gets too long: choose an output folder that is less deep",
+}
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the faults of a disk into a SetupError."""
+def writing(folder: object, then: str = "") -> Iterator[None]:
+    """Turn the faults of a disk into a SetupError. then: what its message says last."""
     try:
         yield
+    except BrokenPipeError:  # of what is printed on the way, and not of a disk
+        raise
     except OSError as error:
-        raise SetupError(f"cannot write to {folder}: {error.strerror or error}") from error
+        reason = _WRITE_FAULTS.get(error.errno or 0, error.strerror or str(error))
+        raise SetupError(f"cannot write to {_short(str(folder))}: {reason}{then}") from error
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH // 2]}...{path[-_LONGEST_PATH // 2 :]}"
 
 
 def write_text(path: Path, text: str) -> None:

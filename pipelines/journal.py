@@ -1,11 +1,10 @@
 """What a run remembers between kills: `OUT/.evsam/`.
 
-settings.json  what decides the results; a resumed run must be asked for the same
-sources.json   every image of the run, in order
-files.json     size and time of change of each image's file, to notice another one of the same name
 journal.jsonl  one record per finished image, appended and synced before the next one counts as finished
 lock           held by the run that writes here
 scratch/       temporary files, emptied at every start
+
+The other files there tell which run it is: `pipelines.state`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,35 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.errors import SetupError, UsageError
-from pipelines.files import to_json, write_json, write_text
+from pipelines.errors import UsageError
+from pipelines.files import make_folder, reading
+from pipelines.outputs import remove_outputs
 from pipelines.records import Record, Status
-from pipelines.sources import Source, is_url
-
-STATE = ".evsam"
+from pipelines.sources import Source
+from pipelines.state import (
+    MERGING,
+    STATE,
+    is_there,
+    mark,
+    read_marks,
+    read_settings,
+    read_sources,
+    scratch_folder,
+    write_run,
+)
 
 
 class Journal:
     """The records of one output folder. Use as a context manager; `add` may be called from another thread.
 
-    read_only: nothing is added, and the folder is not written to.
+    read_only: nothing is added, and the folder is not written to. Raises OSError, or DataError when read_only.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -40,8 +49,9 @@ class Journal:
         self._where: dict[str, tuple[int, Status]] = {}
         if not read_only:
             self.path.touch()
-        end = self._index()
-        self._file = self.path.open("rb" if read_only else "ab")
+        with reading(self.path, "the journal of a run") if read_only else nullcontext():
+            end = self._index()
+            self._file = self.path.open("rb" if read_only else "ab")
         if not read_only:
             self._file.truncate(end)
             self._file.seek(end)
@@ -111,8 +121,8 @@ def plan(
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite starts anew: choose one")
-    earlier = read_settings(folder)
-    if earlier is None or overwrite:
+    earlier = None if overwrite else earlier_settings(folder)
+    if earlier is None:
         return tuple(sources)
     if not resume:
         raise UsageError(f"{folder} already holds a run: add --resume to go on with it or --overwrite to start anew")
@@ -120,11 +130,11 @@ def plan(
     known = {source.name for source in sources}
     before = read_sources(folder)
     vanished = [source for source in before if source.name not in known]
-    renamed = {source.location: source.name for source in sources}
+    renamed = {_place(source.kept()): source.name for source in sources}
     for source in vanished:
-        if source.location in renamed:
+        if _place(source) in renamed:
             raise UsageError(
-                f"{source.name} of the run in {folder} would be called {renamed[source.location]}, as the sources are "
+                f"{source.name} of the run in {folder} would be called {renamed[_place(source)]}, as the sources are "
                 "others now: repeat the earlier ones, or choose another output"
             )
     if settings.get("shard", "1/1") != "1/1" and known != {source.name for source in before}:
@@ -135,10 +145,22 @@ def plan(
     return (*sources, *vanished)
 
 
+def earlier_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run in `folder`, None when there is none. Raises UsageError for a journal without any."""
+    settings = read_settings(folder)
+    journal = folder / STATE / "journal.jsonl"
+    if settings is None and is_there(journal) and journal.stat().st_size:
+        raise UsageError(
+            f"{folder / STATE / 'settings.json'} is missing, so that what is finished there may be of any run: "
+            "start anew with --overwrite, or choose another output"
+        )
+    return settings
+
+
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder` meanwhile. Raises UsageError when one is writing there, OSError."""
-    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    """Keep other runs out of `folder` meanwhile. Raises UsageError when one is writing there, SetupError, OSError."""
+    make_folder(folder, inner=scratch_folder(folder))
     try:
         lock = FileLock(folder / STATE / "lock").acquire(blocking=False)
     except Timeout as error:
@@ -147,72 +169,56 @@ def holding(folder: Path) -> Iterator[None]:
         yield
 
 
-def begin(folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], *, fresh: bool) -> None:
-    """Prepare the state of a run in `folder`; `fresh` forgets what an earlier one finished. Raises OSError."""
+def begin(
+    folder: Path,
+    settings: Mapping[str, Any],
+    sources: Sequence[Source],
+    *,
+    fresh: bool,
+    replaced: Sequence[str] = (),
+    merging: bool = False,
+) -> None:
+    """Prepare the state of a run in `folder`; `fresh` forgets what an earlier one finished. Raises OSError.
+
+    replaced: outputs whose files `fresh` deletes; merging: the run is one that `pipelines.merge` joins. Wherever this
+    is killed, no image counts as finished whose files are gone.
+    """
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(scratch_folder(folder), ignore_errors=True)
     scratch_folder(folder).mkdir(exist_ok=True)
     if fresh:
         (state / "journal.jsonl").unlink(missing_ok=True)
-    marks = {source.name: _mark(source) for source in sources}
+        (state / "machines.json").unlink(missing_ok=True)
+        if (state / "settings.json").exists():
+            (folder / "run.json").unlink(missing_ok=True)
+        remove_outputs(folder, replaced)
+    if merging:
+        (state / MERGING).touch()
+    else:
+        (state / MERGING).unlink(missing_ok=True)
+    if fresh:
+        (state / "settings.json").unlink(missing_ok=True)
+    marks = {source.name: mark(source) for source in sources}
     if not fresh:
         _forget_changed(folder, marks)
-    write_text(state / "files.json", to_json(marks))
-    write_text(state / "sources.json", to_json([asdict(source) for source in sources]))
-    write_json(state / "settings.json", settings)
-
-
-def _mark(source: Source) -> Any:
-    """What tells an image's content from another's, None where there is no file."""
-    if is_url(source.location):
-        return source.location
-    try:
-        status = Path(source.location).stat()
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
+    write_run(folder, settings, sources, marks)
 
 
 def _forget_changed(folder: Path, marks: dict[str, Any]) -> None:
     """Have images whose files have changed since done again; those that have vanished keep their marks."""
-    path = folder / STATE / "files.json"
-    earlier = json.loads(path.read_text("utf-8")) if path.exists() else {}
     with Journal(folder) as journal:
-        for name, mark in earlier.items():
+        for name, earlier in read_marks(folder).items():
             if marks.get(name) is None:
-                marks[name] = mark
-            elif mark not in (None, marks[name]) and journal.finished(name):
+                marks[name] = earlier
+            elif earlier not in (None, marks[name]) and journal.finished(name):
                 image_id = journal.record(name).image_id
                 journal.add(Record(name, image_id, 0, 0, "failed", "the file has changed since"))
 
 
-def scratch_folder(folder: Path) -> Path:
-    """Where a run in `folder` keeps temporary files."""
-    return folder / STATE / "scratch"
-
-
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in `folder`, None when there is no run."""
-    path = folder / STATE / "settings.json"
-    try:
-        settings: dict[str, Any] | None = json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: delete {path.parent} and start anew with --overwrite") from error
-    except OSError as error:
-        raise SetupError(f"{folder} cannot be read: {error.strerror or error}") from error
-    return settings
-
-
-def saved(folder: Path) -> list[str]:
-    """Names of the outputs that the run in `folder` writes, none when there is no run."""
-    names: list[str] = (read_settings(folder) or {}).get("save", [])
-    return names
-
-
-def read_sources(folder: Path) -> list[Source]:
-    """The images of the run in `folder`, in order."""
-    return [Source(**fields) for fields in json.loads((folder / STATE / "sources.json").read_text("utf-8"))]
+def _place(source: Source) -> tuple[str, str | None]:
+    """What tells where an image lies, of a source as it is kept."""
+    return source.location, source.sha256
 
 
 def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -1,55 +1,82 @@
-"""Join the shards of a run: `evsam segment --shard 1/4 -o part-1 ...` and so on, then `evsam merge part-* -o all`."""
+"""Join the shards of a run: `evsam segment --shard 1/4 -o part-1 ...` and so on, then `evsam merge part-* -o all`.
+
+A merge that was killed is repeated by the same command. What it has copied by then counts as finished, and nothing
+else, so that `--resume` of the verb that made the parts can go on with it as well.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UsageError
-from pipelines.files import replacing, write_json, writing
-from pipelines.journal import STATE, Journal, begin, holding, plan, read_settings, read_sources, saved, scratch_folder
+from pipelines.errors import DataError, UsageError
+from pipelines.files import reading, replacing, write_json, writing
+from pipelines.journal import Journal, begin, earlier_settings, holding
+from pipelines.names import is_safe
 from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination, remove_outputs
+from pipelines.outputs import OUTPUTS, Destination, image_files
 from pipelines.run import Summary, tally
-from pipelines.sources import Source
+from pipelines.sources import Source, shown_location
+from pipelines.state import (
+    MERGING,
+    STATE,
+    add_machines,
+    read_machines,
+    read_settings,
+    read_sources,
+    saved,
+    scratch_folder,
+)
 from pipelines.types import Category
+
+_RUN = "the run.json of a finished run"
 
 
 def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Summary:
     """Write to `output` what one run over all images would have written.
 
     parts: the shards' output folders, each finished. Raises UsageError when one is not a finished run, when they are
-    of different runs, when an image is in none of them or in two.
+    of different runs, when an image is in none of them or in two, when `output` holds another run, or when a file to
+    be copied, or a folder to be written to, is a link; DataError when a file of a part is missing or damaged.
     """
     if output.resolve() in [part.resolve() for part in parts]:
         raise UsageError(f"{output} is one of the parts: choose another folder for the whole")
     settings = _common_settings(parts)
     sources = _common_sources(parts)
+    infos = [_read_info(part) for part in parts]
+    info = _join_info(infos, settings)
+    categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
     ids: dict[str, int] = {}
+    patterns = [pattern for name in settings["save"] for pattern in OUTPUTS[name].load().of_image]
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(part, read_only=True)) for part in parts]
         owners = _owners(sources, parts, journals)
-        planned = plan(output, settings, sources, resume=False, overwrite=overwrite)
-        stack.enter_context(writing(output))
+        for name, owner in owners.items():
+            if journals[owner].finished(name):
+                for _ in _files(parts[owner], patterns, name):
+                    pass  # found fit to be copied
+        _check_free(output, settings, overwrite=overwrite)
+        stack.enter_context(writing(output, ", then repeat the command"))
         stack.enter_context(holding(output))
-        if overwrite:
-            remove_outputs(output, [name for name in saved(output) if name in settings["save"]])
-        begin(output, settings, planned, fresh=True)
+        _check_free(output, settings, overwrite=overwrite)
+        replaced = [name for name in saved(output) if name in settings["save"]]
+        begin(output, settings, sources, fresh=True, replaced=replaced, merging=True)
+        uneven = add_machines(output, [machine for part in parts for machine in read_machines(part)])
         joined = stack.enter_context(Journal(output))
         for source in sources:
+            part = parts[owners[source.name]]
             record = journals[owners[source.name]].record(source.name)
+            if not all(instance["category_id"] in categories for instance in record.instances):
+                raise DataError(f"{part / 'run.json'} does not name every class of {source.name}")
+            if record.status != "failed":
+                _copy(part, output, patterns, source.name)
             ids[source.name] = record.image_id
             joined.add(record)
-        for part in parts:
-            _copy_image_files(part, output)
-        infos = [json.loads((part / "run.json").read_text("utf-8")) for part in parts]
-        info = _join_info(infos, settings)
-        categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
         destination = Destination(output, scratch_folder(output), categories)
         for name in settings["save"]:
             options = settings["output_options"].get(name, {})
@@ -59,9 +86,10 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
             **info,
             "images": {"total": len(ids), **counts},
             "failed": failed,
-            "notes": _join_notes(infos, joined, ids),
+            "notes": [*notes_of_images(joined.records(ids)), *uneven, *_notes_of_parts(infos)],
         }
         write_json(output / "run.json", info)
+        (output / STATE / MERGING).unlink()
     return Summary(counts, failed, info)
 
 
@@ -69,11 +97,12 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
     common: dict[str, Any] | None = None
     for part in parts:
         settings = read_settings(part)
-        if settings is None or not (part / "run.json").exists():
-            raise UsageError(f"{part} holds no finished run: finish it with --resume first")
+        unfinished = (part / STATE / MERGING).exists() or not (part / "run.json").exists()
+        if settings is None or "save" not in settings or unfinished:
+            raise UsageError(f"{part} holds no finished run: finish it first, with the command that began it")
         settings["shard"] = "1/1"
         if common is not None and settings != common:
-            keys = [key for key in settings if settings[key] != common.get(key)]
+            keys = [key for key in {**settings, **common} if settings.get(key) != common.get(key)]
             raise UsageError(f"{part} and {parts[0]} are parts of different runs: {', '.join(keys)} differ")
         common = settings
     if common is None:
@@ -83,6 +112,9 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
 
 def _common_sources(parts: Sequence[Path]) -> list[Source]:
     sources = read_sources(parts[0])
+    for source in sources:
+        if not is_safe(source.name):
+            raise DataError(f"{parts[0]} names an image {source.name!r}, which would leave the folder")
     for part in parts[1:]:
         if [source.name for source in read_sources(part)] != [source.name for source in sources]:
             raise UsageError(f"{part} and {parts[0]} are parts of runs over different images")
@@ -100,25 +132,76 @@ def _owners(sources: Sequence[Source], parts: Sequence[Path], journals: Sequence
     return owners
 
 
-def _copy_image_files(part: Path, output: Path) -> None:
-    """Files of single images lie in folders of their kind; those of the whole run lie at the top and are made anew."""
-    for folder in sorted(path for path in part.iterdir() if path.is_dir() and path.name != STATE):
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            with replacing(output / file.relative_to(part), scratch_folder(output)) as temporary:
-                shutil.copyfile(file, temporary)
+def _check_free(output: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Raise UsageError when `output` holds a run, unless it is this merge, which was stopped."""
+    earlier = None if overwrite else earlier_settings(output)
+    if earlier is not None and not ((output / STATE / MERGING).exists() and earlier == settings):
+        raise UsageError(f"{output} already holds a run: add --overwrite to replace it, or choose another output")
+    _check_no_link(output, output / STATE / "journal.jsonl")
+
+
+def _files(part: Path, patterns: Sequence[str], name: str) -> Iterator[Path]:
+    """An image's own files in a part, each found to be there and to be no link."""
+    for pattern in patterns:
+        found = list(image_files(part, [pattern], name))
+        if not found and "{}" in pattern.rpartition("/")[2]:
+            raise DataError(f"{part / pattern.format(name)} is missing: repeat that part with --overwrite")
+        for file in found:
+            _check_no_link(part, file)
+            if not file.is_file():
+                raise DataError(f"{file} is no file: repeat that part with --overwrite")
+            yield file
+
+
+def _check_no_link(root: Path, file: Path) -> None:
+    """Raise UsageError when the file, or a folder below root that it is in, is a link: it may lead anywhere."""
+    for path in (file, *takewhile(lambda parent: parent != root, file.parents)):
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link, which merge does not follow: put there what it stands for")
+
+
+def _copy(part: Path, output: Path, patterns: Sequence[str], name: str) -> None:
+    for file in _files(part, patterns, name):
+        copy = output / file.relative_to(part)
+        _check_no_link(output, copy.parent)
+        with reading(file, "a file of a finished run"):
+            content = file.read_bytes()
+        with replacing(copy, scratch_folder(output)) as temporary:
+            temporary.write_bytes(content)
+
+
+def _read_info(part: Path) -> dict[str, Any]:
+    """What a part's run.json holds, of which the parts that are used are of the right form. Raises DataError."""
+    path = part / "run.json"
+    with reading(path, _RUN):
+        info: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        notes, counts = info["report"].get("notes", []), info["report"].get("boxes", {})
+        fits = all(isinstance(text, str) for text in (*notes, *info["sources"], *info["categories"].values()))
+        fits &= all(isinstance(number, int) for number in counts.values())
+        fits &= all(isinstance(info["this_run"][key], int | float) for key in ("images", "seconds"))
+        fits &= all(str(int(key)) == key for key in info["categories"])
+        if not fits:
+            raise TypeError("of another kind than evsam writes")
+    return info
 
 
 def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
     parts = [info["this_run"] for info in infos]
     images, seconds = (sum(part[key] for part in parts) for key in ("images", "seconds"))
-    joined = {"images": images, "seconds": seconds, "images_per_second": round(images / seconds, 3), "parts": parts}
-    return {**infos[0], "settings": settings, "report": _join_reports(infos), "this_run": joined}
+    joined = {
+        "images": images,
+        "seconds": seconds,
+        "images_per_second": round(images / (seconds or 1), 3),
+        "parts": parts,
+    }
+    shown = [shown_location(source) for source in infos[0]["sources"]]
+    report = _join_reports(infos)
+    return {**infos[0], "settings": settings, "sources": shown, "report": report, "this_run": joined}
 
 
-def _join_notes(infos: Sequence[dict[str, Any]], joined: Journal, ids: Mapping[str, int]) -> list[str]:
-    """The images' notes counted anew, and what the parts' jobs said, each once."""
-    of_parts = [note for info in infos for note in info["report"].get("notes", ())]
-    return [*notes_of_images(joined.records(ids)), *dict.fromkeys(of_parts)]
+def _notes_of_parts(infos: Sequence[dict[str, Any]]) -> list[str]:
+    """What the parts' jobs said, each once."""
+    return list(dict.fromkeys(note for info in infos for note in info["report"].get("notes", ())))
 
 
 def _join_reports(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:

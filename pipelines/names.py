@@ -26,16 +26,24 @@ def safe(name: str) -> str:
     return "/".join(_safe_component(part) for part in PurePosixPath(name).parts if part != "/") or "_"
 
 
+def is_safe(name: str) -> bool:
+    """Whether `name` is a relative POSIX path that stays in the folder it is joined to and is one line of text."""
+    return all(part and _plain(part) == part for part in name.split("/"))
+
+
 def _safe_component(part: str) -> str:
     """Replace what a file system or a line of text cannot hold, and shorten what it cannot store."""
-    part = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]", "_", part)
-    part = re.sub(r"^([A-Za-z]):", r"\1_", part)
-    if not part.strip(". "):
-        part = "_" * len(part)
+    part = _plain(part)
     if len(part.encode()) > _COMPONENT_BYTES:
         suffix = PurePosixPath(part).suffix[:20]
         part = part.encode()[: _COMPONENT_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
     return part
+
+
+def _plain(part: str) -> str:
+    part = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]", "_", part)
+    part = re.sub(r"^([A-Za-z]):", r"\1_", part)
+    return part if part.strip(". ") else "_" * len(part)
 
 
 def distinct(names: Sequence[str]) -> list[str]:

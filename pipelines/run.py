@@ -15,20 +15,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args
 
 from pipelines import rle, run_info
 from pipelines.errors import ImageError, UsageError
-from pipelines.files import write_json
+from pipelines.files import write_json, writing
 from pipelines.images import MAX_PIXELS, load
-from pipelines.journal import Journal, begin, holding, plan, saved, scratch_folder
+from pipelines.journal import Journal, begin, holding, plan
 from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
+from pipelines.outputs import OUTPUTS, Destination, Output, files_of
 from pipelines.records import Record, Status, instance_records
-from pipelines.sources import Source, image_ids, is_url, resolve, shard
+from pipelines.sources import Source, image_ids, is_url, resolve, shard, shown_location
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
+from pipelines.state import add_machines, saved, scratch_folder
 from pipelines.types import Category, Image, Instances
 from weights import store
 
@@ -157,10 +159,10 @@ def run(
         "max_pixels": config.max_pixels,
     }
     found = resolve(config.sources, output=config.output)
-    _check_offline(config, found)
     replaced = [name for name in saved(config.output) if name in config.save] if config.overwrite else []
     _check_kept(found, files_of(config.output, replaced))
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
+    _check_offline(config, sources)
     ids = image_ids(sources)
     job = make_job(ids)
     ids = getattr(job, "image_ids", None) or ids
@@ -169,16 +171,20 @@ def run(
 
     start = time.perf_counter()
     clock = StageClock()
-    with writing_resumably(config.output), holding(config.output):
-        if plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite) != sources:
-            raise UsageError(f"another run has been in {config.output} just now: try again")
-        remove_outputs(config.output, replaced)
-        begin(config.output, settings, sources, fresh=config.overwrite or not config.resume)
+    with ExitStack() as stack:
+        with writing(config.output):
+            stack.enter_context(holding(config.output))
+            if plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite) != sources:
+                raise UsageError(f"another run has been in {config.output} just now: try again")
+            fresh = config.overwrite or not config.resume
+            begin(config.output, settings, sources, fresh=fresh, replaced=replaced)
+        stack.enter_context(writing_resumably(config.output))
         categories = {category.id: category for category in job.categories}
         destination = Destination(config.output, scratch_folder(config.output), categories)
         outputs: list[Output] = [row.load()(destination, **config.output_options.get(row.name, {})) for row in rows]
         with Journal(config.output) as journal:
             earlier = sum(journal.finished(name) for name in mine)
+            uneven = add_machines(config.output, [run_info.rounding(device)] if earlier < len(mine) else [])
             watch.started(len(part), earlier)
             _Loop(config, job, outputs, journal, ids, watch, clock).run(part)
             with clock("write"):
@@ -187,27 +193,17 @@ def run(
             counts, failed = tally(journal.records(mine))
             notes = notes_of_images(journal.records(mine))
         report = dict(job.report())
-        seconds = time.perf_counter() - start
         info = {
             "settings": settings,
-            "sources": list(config.sources),
+            "sources": [shown_location(source) for source in config.sources],
             "images": {"total": len(part), **counts},
             "failed": failed,
-            "notes": [*notes, *report.get("notes", ())],
+            "notes": [*notes, *uneven, *report.get("notes", ())],
             "categories": {category.id: category.name for category in job.categories},
             "report": report,
             "versions": run_info.versions(),
             "machine": run_info.machine(device),
-            "this_run": {
-                "images": len(part) - earlier,
-                "seconds": round(seconds, 3),
-                "images_per_second": round((len(part) - earlier) / seconds, 3),
-                "stage_seconds": {stage: round(value, 3) for stage, value in sorted(clock.seconds.items())},
-                "stage_images_per_second": {
-                    stage: round((len(part) - earlier) / value, 2) for stage, value in sorted(clock.seconds.items())
-                },
-                "peak_memory_mib": run_info.peak_memory_mib(),
-            },
+            "this_run": run_info.speed(len(part) - earlier, time.perf_counter() - start, clock.seconds),
         }
         write_json(config.output / "run.json", info)
     return Summary(counts, failed, info)
@@ -228,7 +224,10 @@ def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
     offline = store.is_offline() if config.offline is None else config.offline
     urls = [source.location for source in sources if is_url(source.location)]
     if offline and urls:
-        raise UsageError(f"{urls[0]} is on the network, but this is an offline run: fetch it first, or drop --offline")
+        raise UsageError(
+            f"{shown_location(urls[0])} is on the network, but this is an offline run: fetch it first, or drop "
+            "--offline"
+        )
 
 
 def _check_kept(sources: Iterable[Source], removed: Sequence[Path]) -> None:
@@ -274,6 +273,8 @@ class _Loop:
 
     def _load(self, source: Source) -> _Loaded:
         try:
+            if source.sha256 is not None:
+                raise ImageError("its URL is no more among the sources, and not kept whole, as it may hold a password")
             with self.clock("load"):
                 image = load(source, max_pixels=self.config.max_pixels)
             with self.clock("prepare"):

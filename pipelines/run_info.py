@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,26 @@ def machine(device: str) -> dict[str, Any]:
             "driver": get_nvidia_driver_version(run),  # type: ignore[no-untyped-call]
         }
     return info
+
+
+def rounding(device: str) -> dict[str, Any]:
+    """What decides the last bits of results, beside the settings of a run."""
+    import torch
+
+    known = {"processor": _processor(), "threads": torch.get_num_threads(), "torch": metadata.version("torch")}
+    return {**known, "gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else known
+
+
+def speed(images: int, seconds: float, stages: Mapping[str, float]) -> dict[str, Any]:
+    """How long a run took for so many images. stages: seconds by name, each more than 0."""
+    return {
+        "images": images,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 3),
+        "stage_seconds": {stage: round(value, 3) for stage, value in sorted(stages.items())},
+        "stage_images_per_second": {stage: round(images / value, 2) for stage, value in sorted(stages.items())},
+        "peak_memory_mib": peak_memory_mib(),
+    }
 
 
 def _processor() -> str:

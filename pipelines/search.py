@@ -81,6 +81,6 @@ def _rests(patterns: frozenset[Pattern], name: str) -> frozenset[Pattern]:
 
 def _written(folder: str, folders: Sequence[str]) -> set[str]:
     """Names of what a run writes into `folder`, nothing when there was none."""
-    from pipelines.journal import STATE  # a module that imports this one
+    from pipelines.state import STATE  # a module that imports this one
 
     return {path.name for path in files_of(Path(folder), OUTPUTS)} if STATE in folders else set()

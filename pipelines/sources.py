@@ -7,6 +7,7 @@ deepest folder that holds them all (`2020/images/a.jpg`, `2021/images/a.jpg`).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ from urllib.parse import unquote
 from pipelines.errors import UsageError
 from pipelines.names import distinct, safe
 from pipelines.search import is_pattern, walk
+from pipelines.urls import shown_url
 
 # What a folder is searched for, and Pillow's name of the format. Pillow reads HEIF and JXL only with a plugin: they
 # are listed so that such a photo fails with a reason instead of being passed over.
@@ -36,11 +38,13 @@ IMAGE_EXTENSIONS = {
     **dict.fromkeys((".heic", ".heif"), "HEIF"),
     ".jxl": "JXL",
 }
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image of a run. name: its unique key, a relative POSIX path; location: its path or URL.
+    """One image of a run. name: its unique key, a relative POSIX path; location: its path or URL. sha256: None, but
+    where location is a URL without what may be secret, from which nothing can be fetched: the hash of the whole.
 
     A name never leaves the folder it is joined to, holds no control character, and differs from every other name
     even where case is ignored. No name is a folder of another one, nor becomes one when an extension is added.
@@ -48,6 +52,14 @@ class Source:
 
     name: str
     location: str
+    sha256: str | None = None
+
+    def kept(self) -> Source:
+        """The image as it may be written down. Two of one location stay alike, and of two they stay apart."""
+        shown = shown_location(self.location)
+        if shown == self.location:
+            return self
+        return Source(self.name, shown, hashlib.sha256(os.fsencode(self.location)).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,11 @@ def is_url(location: str) -> bool:
     return location.lower().startswith(("http://", "https://"))
 
 
+def shown_location(location: str) -> str:
+    """A location as others may read it: a URL without what may be secret, any other one as it is."""
+    return shown_url(location) if _SCHEME.match(location) else location
+
+
 # Finding
 
 
@@ -127,6 +144,7 @@ def _find(source: str, output: Path | None) -> list[_Found]:
         return _listed(_standard_input(), "standard input", Path())
     if is_url(source):
         return _rooted([source])
+    _check_scheme(source, "")
     if not source or "\0" in source:
         raise UsageError(f"the source {source!r} names no file")
     path = Path(source)
@@ -140,6 +158,11 @@ def _find(source: str, output: Path | None) -> list[_Found]:
         if is_pattern(source):
             return _globbed(path, output)
         raise UsageError(f"cannot read the source {source!r}: {error.strerror}") from None
+
+
+def _check_scheme(location: str, where: str) -> None:
+    if _SCHEME.match(location):
+        raise UsageError(f"{shown_location(location)}{where} is no image: URLs are read over http and https alone")
 
 
 def _standard_input() -> bytes:
@@ -178,6 +201,9 @@ def _listed(content: bytes, title: str, folder: Path) -> list[_Found]:
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries:
         raise UsageError(f"{title} lists no image: expected one path or URL per line")
+    for entry in entries:
+        if not is_url(entry):
+            _check_scheme(entry, f" in {title}")
     urls = iter(_rooted([entry for entry in entries if is_url(entry)]))
     paths = iter(_rooted([str(folder / entry) for entry in entries if not is_url(entry)], folder))
     return [next(urls) if is_url(entry) else next(paths) for entry in entries]
@@ -205,8 +231,8 @@ def _identity(location: str) -> str:
 def _posix(location: str) -> PurePosixPath:
     """Absolute path of a file, `..` folded; of a URL, /host/path without user, query and fragment."""
     if is_url(location):
-        host, _, path = re.split(r"[?#]", location.partition("://")[2])[0].partition("/")
-        text = f"{host.rpartition('@')[2]}/{unquote(path)}"
+        host, _, path = shown_url(location).partition("://")[2].partition("/")
+        text = f"{host}/{unquote(path)}"
     else:
         text = Path(os.path.normpath(Path(location).absolute())).as_posix()
     return PurePosixPath("/" + "/".join(part for part in text.split("/") if part))

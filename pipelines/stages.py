@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from pipelines.errors import SetupError
+from pipelines.files import writing
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,25 +90,8 @@ class WriteBehind:
             raise self._error
 
 
-_WRITE_FAULTS = {
-    errno.ENOSPC: "the disk is full: free some space",
-    errno.EFBIG: "a file has reached the size limit: raise it",
-    errno.EDQUOT: "the disk quota is used up: free some space",
-    errno.EROFS: "the folder is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-}
-
-
 @contextmanager
 def writing_resumably(folder: object) -> Iterator[None]:
-    """Turn the faults of a disk into a SetupError that says how to go on."""
-    try:
+    """Turn the faults of a disk into a SetupError that says how to go on. Only for a run that has begun."""
+    with writing(folder, ", then repeat the command with --resume; nothing finished is lost"):
         yield
-    except BrokenPipeError:  # of what is printed on the way, and not of a disk
-        raise
-    except OSError as error:
-        reason = _WRITE_FAULTS.get(error.errno or 0, str(error))
-        raise SetupError(
-            f"cannot write to {folder}: {reason}, then repeat the command with --resume; nothing finished is lost"
-        ) from error

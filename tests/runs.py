@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pil
 
 from evsam_cli.__main__ import run_command
-from pipelines.journal import STATE
+from pipelines.state import STATE
 
 QUICK = ("--imgsz", "96", "--conf", "0.06", "--max-det", "2", "--device", "cpu")
 """Options that make the bundled detector quick, and willing to find something in small pictures."""

@@ -26,12 +26,12 @@ from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
 from pipelines.files import make_folder, write_json, writing
-from pipelines.journal import scratch_folder
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
 from pipelines.sam import SamConfig
+from pipelines.state import scratch_folder
 
 DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"

@@ -18,6 +18,7 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.prompts import Prompter
+from pipelines.files import writing
 from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
@@ -92,14 +93,14 @@ def run_cells(
         for name in prompter.names
     ]
     check_distinct([job.folder.name for job in jobs])
-    with writing_resumably(output):
+    with writing(output):
         for job in jobs:
             held.enter_context(holding(job.folder))
-    for job in jobs:
-        plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
-    with writing_resumably(output), ExitStack() as stack:
+        for job in jobs:
+            plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
         for job in jobs:
             begin(job.folder, job.settings, sources, fresh=overwrite or not resume)
+    with writing_resumably(output), ExitStack() as stack:
         journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
         loop = _Loop(
             truth,
