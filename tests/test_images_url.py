@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from image_files import RGB, encoded, reason
 
-from pipelines import images
-from pipelines.images import load
+from pipelines.images import download, load
 from pipelines.sources import Source
 
 over = threading.Event()
@@ -92,13 +91,13 @@ def test_a_server_that_falls_silent_is_left(path, server):
 
 
 def test_a_download_is_bounded(server, monkeypatch):
-    monkeypatch.setattr(images, "MAX_DOWNLOAD_BYTES", 1000)
+    monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 1000)
     assert "larger than 1,000 bytes" in reason(f"{server}/a.png")
 
 
 @pytest.mark.parametrize("path", ["drip", "drip-header"])
 def test_a_download_ends_in_time(path, server, monkeypatch):
-    monkeypatch.setattr(images, "MAX_DOWNLOAD_SECONDS", 0.3)
+    monkeypatch.setattr(download, "MAX_DOWNLOAD_SECONDS", 0.3)
     assert reason(f"{server}/{path}") == "the download takes longer than 0.3 s"
 
 
