@@ -191,8 +191,6 @@ def test_precision_is_not_ignored(photos: Path, tmp_path: Path) -> None:
 
 
 def test_text(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("transformers")
-    pytest.importorskip("groundingdino")
     import tiny_text
 
     tiny_text.shrink_swin(monkeypatch)

@@ -127,8 +127,6 @@ def test_a_killed_table_goes_on(photographs: list[Path], tmp_path: Path, one_thr
 @pytest.fixture
 def text_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Small text detectors in place of the real ones."""
-    pytest.importorskip("transformers")
-    pytest.importorskip("groundingdino")
     import tiny_text
 
     tiny_text.shrink_swin(monkeypatch)

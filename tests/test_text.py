@@ -11,13 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_text
 import torch
 from PIL import Image as Pil
 from pycocotools.coco import COCO
-
-pytest.importorskip("transformers")
-pytest.importorskip("groundingdino")
-import tiny_text
 from runs import evsam, final_files
 
 from pipelines import rle

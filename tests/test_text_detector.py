@@ -255,6 +255,5 @@ class TestTheRest:
 
     @pytest.mark.parametrize("name", TEXT_DETECTORS)
     def test_missing_files_are_named_with_the_command_that_brings_them(self, name: str) -> None:
-        pytest.importorskip("groundingdino")
         with pytest.raises(WeightsError, match=rf"evsam weights pull {name}"):
             find_text_weights(name, offline=True)

@@ -11,12 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-pytest.importorskip("transformers")
-pytest.importorskip("groundingdino")
-
 from text_models import IMAGES, hub, official, small_models
+from torch import Tensor
 
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.detectors.text.hugging_face import HuggingFaceGroundingDino

@@ -13,14 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
-
-pytest.importorskip("transformers")
-pytest.importorskip("groundingdino")
 import tiny_text
+import torch
 from text_models import GDINO, IMAGES, PHRASES, hub, official, small_models
 from tiny_text import BERT, SIDES, SIZES, stripes
+from torch import Tensor
 
 from pipelines.detectors.text import Pass, TextModel
 from pipelines.detectors.text.bert import BertConfig

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
-pytest.importorskip("transformers")
-pytest.importorskip("groundingdino")
 import tiny_text
+import torch
 from text_models import IMAGES, small_models
 from tiny_text import BERT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_text import LETTERS, WORDS, write_vocabulary
 
 from pipelines.categories import COCO
+from pipelines.detectors.text.captions import MAX_TOKENS, Vocabulary
 from pipelines.detectors.text.phrases import Phrase, parse_phrases
 from pipelines.errors import DataError, UsageError, WeightsError
 from pipelines.types import Category
-
-pytest.importorskip("tokenizers")
-from tiny_text import LETTERS, WORDS, write_vocabulary
-
-from pipelines.detectors.text.captions import MAX_TOKENS, Vocabulary
 
 
 def texts(phrases: tuple[Phrase, ...]) -> list[str]:
@@ -62,10 +60,12 @@ class TestWhatPeopleWrite:
 
     @given(st.lists(st.text(), max_size=4))
     def test_any_text_gives_clean_phrases_or_a_line(self, written: list[str]) -> None:
-        try:
-            phrases = parse_phrases([text for text in written if not text.lower().endswith(".txt")])
-        except UsageError:
+        written = [text for text in written if not text.lower().endswith(".txt")]
+        if not any(part.strip() for text in written for part in re.split("[.,]", text)):
+            with pytest.raises(UsageError, match="nothing to look for"):
+                parse_phrases(written)
             return
+        phrases = parse_phrases(written)
         for phrase in phrases:
             assert phrase.text == " ".join(phrase.text.split()) and not set(".,\n") & set(phrase.text)
         assert len({text.casefold() for text in texts(phrases)}) == len(phrases)
@@ -140,10 +140,13 @@ class TestCategories:
     def test_one_id_for_one_name(self, wishes: dict[str, tuple[str, int | None]]) -> None:
         from pipelines.detectors.text.phrases import _number, _Wish
 
-        try:
-            found = _number([_Wish(text, name, id) for text, (name, id) in wishes.items()])
-        except UsageError:
+        written = [_Wish(text, name, id) for text, (name, id) in wishes.items()]
+        pairs = {(name, id) for name, id in wishes.values() if id}
+        if len(dict(pairs)) < len(pairs) or len({id for _, id in pairs}) < len(pairs):
+            with pytest.raises(UsageError, match=r"has two ids|have the same id"):
+                _number(written)
             return
+        found = _number(written)
         assert found.keys() == {name for name, _ in wishes.values()}
         assert len({category.id for category in found.values()}) == len(found)
         for name, id in wishes.values():
@@ -251,7 +254,8 @@ class TestSpans:
     def test_any_phrase_has_tokens_or_a_line(self, vocabulary: Vocabulary, phrase: str) -> None:
         try:
             ids = vocabulary.tokens(phrase)
-        except UsageError:
+        except UsageError as error:
+            assert "knows no word of the phrase" in str(error)
             return
         assert ids and not {*vocabulary.special_ids} & {*ids}
 

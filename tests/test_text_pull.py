@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image as Pil
-
-pytest.importorskip("transformers")
-pytest.importorskip("groundingdino")
 import tiny_text
 from loopback_hub import Reply, running
+from PIL import Image as Pil
 from runs import evsam
 
 from weights import manifest

@@ -135,7 +135,6 @@ class TestYolo:
         assert len(detector(tmp_path / "last.pt").categories) == 2
 
     @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     def test_on_a_gpu(self, coco_yolo):
         config = DetectorConfig(str(coco_yolo), imgsz=SIZE, conf=0.0, iou=1.0, max_det=3000)
         images = [*PHOTOS, *PHOTOS]
