@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from evsam_cli import say
+from pipelines.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """Seconds between plain progress lines."""
+LONG_SECONDS = 30.0
+"""An image that seems to take longer is shown while it is in work."""
 
 
 class Quiet:
@@ -23,6 +26,7 @@ class Quiet:
     def __init__(self) -> None:
         self.counts = {"done": 0, "empty": 0, "failed": 0}
         self.total = 0
+        self._in_work = ("", 0.0)  # an image, and when it was begun
 
     def __enter__(self) -> Quiet:
         return self
@@ -39,6 +43,18 @@ class Quiet:
 
     def recorded(self, record: Record) -> None:
         self.counts[record.status] += 1
+
+    def within(self, name: str, done: int, total: int) -> None:
+        pass
+
+    def left(self, name: str, done: int, total: int) -> float | None:
+        """Seconds that an image still takes, by what it has taken so far; None for one that is not long in work."""
+        now = time.monotonic()
+        if not done or name != self._in_work[0]:
+            self._in_work = name, now
+        so_far = now - self._in_work[1]
+        left = so_far / done * (total - done) if done else 0.0
+        return left if left and so_far + left >= LONG_SECONDS else None
 
     @property
     def tally(self) -> str:
@@ -76,6 +92,12 @@ class Plain(Quiet):
             rate = seen / max(now - self.begun, 1e-9)
             say.aside(f"{seen + self.earlier}/{self.total} images, {rate:.2f} images/s, {self.tally}")
 
+    def within(self, name: str, done: int, total: int) -> None:
+        left, now = self.left(name, done, total), time.monotonic()
+        if left is not None and now - self.said >= PLAIN_SECONDS:
+            self.said = now
+            say.aside(f"{name}: {done}/{total} prompts, about {_rough(left)} left")
+
 
 class Bar(Quiet):
     """A Rich progress bar on stderr."""
@@ -92,6 +114,7 @@ class Bar(Quiet):
             say.text_column("{task.fields[tally]}"),
         )
         self._task: TaskID = self._progress.add_task("loading models", total=None, rate="", tally="")
+        self._inner: TaskID = self._progress.add_task("", rate="prompts", tally="", visible=False)
         self._progress.start()
         return self
 
@@ -108,6 +131,22 @@ class Bar(Quiet):
         super().recorded(record)
         rate = sum(self.counts.values()) / max(time.monotonic() - self.begun, 1e-9)
         self._progress.update(self._task, advance=1, rate=f"{rate:.2f} images/s", tally=self.tally)
+        if record.name == self._in_work[0]:
+            self._progress.update(self._inner, visible=False)
+
+    def within(self, name: str, done: int, total: int) -> None:
+        if not done or name != self._in_work[0]:
+            self._progress.reset(self._inner, total=total, visible=False, description=printable(name))
+        long = self.left(name, done, total) is not None
+        self._progress.update(self._inner, completed=done, visible=long and done < total)
+
+
+def _rough(seconds: float) -> str:
+    """A time to wait, as one says it."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def choose(*, quiet: bool, as_json: bool) -> Quiet:

@@ -108,6 +108,9 @@ class Watcher(Protocol):
     def recorded(self, record: Record) -> None:
         """One more image has its record. Called from the writing thread."""
 
+    def within(self, name: str, done: int, total: int) -> None:
+        """Of an image in work, so many of its prompts are done; at first none. It may end with fewer than all."""
+
 
 class Silent:
     """A watcher that says nothing."""
@@ -115,6 +118,8 @@ class Silent:
     def started(self, total: int, finished: int) -> None: ...
 
     def recorded(self, record: Record) -> None: ...
+
+    def within(self, name: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def run(
     mine = {source.name: ids[source.name] for source in part}
 
     start = time.perf_counter()
-    clock = StageClock()
+    clock = StageClock(watch.within)
     with ExitStack() as stack:
         with writing(config.output):
             stack.enter_context(holding(config.output))

@@ -148,12 +148,17 @@ def _segment_together(
     ]
     with clock("encode"):
         encoded = sam.encode([ready.prepared for ready in images])
-    with clock("decode"):
+    count = clock.counter([(r.image.name, _prompts(each)) for r, each in zip(images, prompts, strict=True)])
+    with clock("decode"), sam.telling(count):
         masks = sam.segment_batch(encoded, asked)
     return [
         partial(_finish, ready.image, each, low_res, clock)
         for ready, each, low_res in zip(images, prompts, masks, strict=True)
     ]
+
+
+def _prompts(asked: Detections | Points) -> int:
+    return len(asked) if isinstance(asked, Detections) else 1
 
 
 def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, clock: StageClock) -> Result:

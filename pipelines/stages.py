@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,12 +23,34 @@ READERS = min(max(2, (os.cpu_count() or 2) // 2), 8)
 """Threads that read ahead."""
 
 
-class StageClock:
-    """Seconds spent per stage, summed over threads. A GPU's time counts where its results are waited for."""
+Within = Callable[[str, int, int], None]
+"""(name of an image, how many of its prompts are done, how many it has)."""
 
-    def __init__(self) -> None:
+
+class StageClock:
+    """Seconds spent per stage, summed over threads. A GPU's time counts where its results are waited for.
+
+    within: is told how far the images in work are.
+    """
+
+    def __init__(self, within: Within = lambda name, done, total: None) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
+        self._within = within
+
+    def counter(self, images: Sequence[tuple[str, int]]) -> Callable[[int], None]:
+        """To be called with how many more prompts are done. images: their names and prompts, in the order of work."""
+        ends = list(accumulate(total for _, total in images))
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done = min(done + more, ends[-1])
+            name, total = images[place := bisect_left(ends, done)]
+            self._within(name, done - (ends[place] - total), total)
+
+        count(0)
+        return count
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -110,7 +110,7 @@ def run_cells(
             jobs,
             journals,
             watch,
-            StageClock(),
+            StageClock(watch.within),
             {image.name: id for id, image in truth.images.items()},
         )
         handled = loop.run(sources)

@@ -11,7 +11,6 @@ from functools import partial
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipelines import rle
@@ -49,16 +48,16 @@ def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: Ed
     unfiltered = GridConfig(pred_iou_thresh=0, stability_score_thresh=0, points_per_batch=config.points_per_batch)
     with clock("encode"):
         sam.set_image(image.pixels)
-    with clock("decode"):
+    with clock("decode"), sam.telling(clock.counter([(image.name, config.points_per_side**2)])):
         chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered))
     with clock("edges"):
         found = join([part for part, _ in chunks])
         kept = suppress(outer_pixels(found), found.masks.predicted_iou, config.box_nms_thresh, sam.device)
         found = take(found, kept)
-        low_res = torch.cat([low_res for _, low_res in chunks])[kept]
+        low_res = [logits for _, chunk in chunks for logits in chunk]
         strength = np.zeros((image.height, image.width), np.float32)
-        for logits, mask in zip(low_res, found.masks.rles, strict=True):
-            _add_border(strength, sam.upscaler, logits, rle.bbox(mask))
+        for place, mask in zip(kept, found.masks.rles, strict=True):
+            _add_border(strength, sam.upscaler, low_res[place], rle.bbox(mask))
         strength /= strength.max() or 1
         return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))
 

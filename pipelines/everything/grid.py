@@ -43,10 +43,12 @@ def search(sam: SamPredictor, image: Image, clock: StageClock, *, config: GridCo
     if is_blank(image):
         return join([])
     parts = []
-    for crop in crops(image.height, image.width, config):
+    places = crops(image.height, image.width, config)
+    count = clock.counter([(image.name, sum(points_per_side(crop, config) ** 2 for crop in places))])
+    for crop in places:
         with clock("encode"):
             sam.set_image(np.ascontiguousarray(image.pixels[crop.y0 : crop.y1, crop.x0 : crop.x1]))
-        with clock("decode"):
+        with clock("decode"), sam.telling(count):
             part = ask(sam, crop, image, config)
             kept = suppress(outer_pixels(part), part.masks.predicted_iou, config.box_nms_thresh, sam.device)
             parts.append(take(part, kept))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -106,13 +106,15 @@ class Region:
 @dataclass(frozen=True)
 class LowResMasks:
     """One image's masks, chosen but not yet of its size. low_res: N x 256 x 256 logits and predicted_iou: N, on the
-    device, where they are complete at the event `ready` (None on a CPU).
+    device, where they are complete at the event `ready` (None on a CPU). earlier: those before them, where there are
+    many.
     """
 
     frame: Frame
     low_res: Tensor
     predicted_iou: Tensor
     ready: torch.cuda.Event | None = None
+    earlier: Sequence[Masks] = ()
 
     @torch.inference_mode()
     def upscale(self) -> Masks:
@@ -120,7 +122,13 @@ class LowResMasks:
         with _after(self.ready, self.low_res.device):
             upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
             rles, stabilities = upscaler.segment(self.low_res)
-            return Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), stabilities)
+            last = Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), stabilities)
+        parts = [*self.earlier, last]
+        return Masks(
+            tuple(mask for part in parts for mask in part.rles),
+            np.concatenate([part.predicted_iou for part in parts]),
+            np.concatenate([part.stability_score for part in parts]),
+        )
 
 
 @contextmanager
@@ -164,9 +172,11 @@ class Upscaler:
         if low_res.is_cuda:
             _, rles, stabilities = self.whole(low_res, STABILITY_OFFSET, None, *self.size)
             return rles, stabilities
-        regions = list(self.regions(low_res, -STABILITY_OFFSET))
-        stabilities = np.array([region.stability() for region in regions], np.float32)
-        return [region.rle(*self.size) for region in regions], stabilities
+        found = [
+            (region.rle(*self.size), region.stability())  # one after the other: each can be as large as the image
+            for region in self.regions(low_res, -STABILITY_OFFSET)
+        ]
+        return [mask for mask, _ in found], np.array([stability for _, stability in found], np.float32)
 
     def stable(
         self, low_res: Tensor, offset: float, least: float, height: int, width: int, x0: int = 0, y0: int = 0

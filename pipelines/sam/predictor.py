@@ -7,6 +7,7 @@ sam.segment_batch(sam.encode([sam.prepare(rgb), sam.prepare(other)]), [{"boxes":
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +27,8 @@ from pipelines.sam.torch_network import TorchNetwork
 from pipelines.types import Bool, Float32, Int64, Masks, UInt8
 
 R = TypeVar("R")
+PIECE, GPU_PIECE = 256, 1024
+"""Low-res masks of one image, 256 KiB each, that are held together."""
 
 
 class Prediction(NamedTuple):
@@ -78,6 +81,16 @@ class SamPredictor:
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
         self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts, network.prompt_sizes)
         self._image: Encoded | None = None
+        self._tell: Callable[[int], None] = lambda count: None
+
+    @contextmanager
+    def telling(self, tell: Callable[[int], None]) -> Iterator[None]:
+        """Within the block, `tell` is called with the number of prompts whenever some more have been decoded."""
+        self._tell, before = tell, self._tell
+        try:
+            yield
+        finally:
+            self._tell = before
 
     def set_image(self, rgb: UInt8) -> None:
         """Encode an image. rgb: H x W x 3 uint8."""
@@ -160,7 +173,8 @@ class SamPredictor:
         """One mask per prompt, the best of three, for images that were encoded together.
 
         asked: for each image boxes, or points and labels, as `predict` takes them; the same for all images, and P the
-        same. On a GPU this returns before it is done.
+        same. On a GPU this returns before it is done. Of an image with more than `PIECE` prompts the masks are upscaled
+        as they come, all but the last piece, so that memory does not grow with their number.
         """
         prompts = [self._prompts(frame, **given) for frame, given in zip(encoded.frames, asked, strict=True)]
 
@@ -168,12 +182,20 @@ class SamPredictor:
             iou, which = decoded.iou[:, 1:].max(1)
             return decoded.masks(which[:, None] + 1)[:, 0], iou
 
-        none = (torch.zeros(0, LOW, LOW, device=self.device), torch.zeros(0, device=self.device))
-        parts = [none, *self._decode(encoded, Prompts.join(prompts), best)]
-        counts = [len(each) for each in prompts]
-        low_res, iou = (torch.cat(column).split(counts) for column in zip(*parts, strict=True))
-        ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
-        return [LowResMasks(*masks, ready) for masks in zip(encoded.frames, low_res, iou, strict=True)]
+        rows = _Rows(self._decode(encoded, Prompts.join(prompts), best), self.device)
+
+        def taken(frame: Frame, count: int, earlier: Sequence[Masks] = ()) -> LowResMasks:
+            low_res, iou = rows.take(count)
+            ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
+            return LowResMasks(frame, low_res, iou, ready, earlier)
+
+        piece = PIECE if self.device.type == "cpu" else GPU_PIECE
+        found = []
+        for frame, count in zip(encoded.frames, map(len, prompts), strict=True):
+            many = (count - 1) // piece if count else 0
+            earlier = [taken(frame, piece).upscale() for _ in range(many)]
+            found.append(taken(frame, count - many * piece, earlier))
+        return found
 
     @torch.inference_mode()
     def candidates(self, points: ArrayLike, *, min_iou: float, at_once: int) -> Iterator[Candidates]:
@@ -212,7 +234,9 @@ class SamPredictor:
         """What `then` makes of the prompts, decoded in parts of at most `at_once`, smaller when memory runs out."""
 
         def part(start: int, size: int) -> R:
-            return then(encoded.images.decode(prompts.part(start, size)))
+            made = then(encoded.images.decode(prompts.part(start, size)))
+            self._tell(size)
+            return made
 
         return self._chunks(len(prompts), part, at_once)
 
@@ -252,6 +276,28 @@ class SamPredictor:
         if self._image is None:
             raise UsageError("call set_image before asking for masks")
         return self._image
+
+
+class _Rows:
+    """Low-res masks and their predicted IoU, which come in parts, in parts of other sizes."""
+
+    def __init__(self, parts: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> None:
+        self._parts = parts
+        self._low_res = torch.zeros(0, LOW, LOW, device=device)
+        self._iou = torch.zeros(0, device=device)
+
+    def take(self, count: int) -> tuple[Tensor, Tensor]:
+        """The next `count`: N x 256 x 256 and N."""
+        low_res, iou = self._low_res.new_empty(count, LOW, LOW), self._iou.new_empty(count)
+        taken = 0
+        while taken < count:
+            if not len(self._iou):
+                self._low_res, self._iou = next(self._parts)
+            more = min(count - taken, len(self._iou))
+            low_res[taken : taken + more], iou[taken : taken + more] = self._low_res[:more], self._iou[:more]
+            self._low_res, self._iou = self._low_res[more:], self._iou[more:]
+            taken += more
+        return low_res, iou
 
 
 def _tensor(name: str, value: ArrayLike | None, text: str, shape: tuple[int | None, ...]) -> Tensor | None:
