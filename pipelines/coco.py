@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
@@ -27,6 +28,11 @@ _MOST_PIXELS = 2**32
 """Run lengths of masks are 32-bit numbers."""
 _SHOWN = 60
 """Letters of a value that a message shows."""
+_NAMED = 3
+"""Entries that a note names."""
+_LISTS = ("images", "annotations", "categories")
+_LEAST = 6
+"""Numbers of a polygon that covers something."""
 
 
 @contextmanager
@@ -54,6 +60,11 @@ def fields(entry: Any) -> dict[str, Any]:
     return entry
 
 
+def has(entry: dict[str, Any], field: str) -> bool:
+    """Whether the field says anything: it is there, and neither null nor an empty list."""
+    return entry.get(field) not in (None, [])
+
+
 def needed(entry: dict[str, Any], field: str) -> Any:
     """The value of a field that must be there."""
     if field not in entry:
@@ -74,6 +85,14 @@ def whole_number(entry: dict[str, Any], field: str, *, least: int = 0) -> int:
     if type(value) is float and _EXACT <= abs(value) < math.inf:
         raise DataError(f"'{field}' is {told(value)}, a float of 2^53 or more, which has lost digits: write it whole")
     raise DataError(f"'{field}' is {told(value)}, not a whole number from {least} to 2^63 - 1")
+
+
+def known_id(entry: dict[str, Any], field: str, known: Container[int], where: str) -> int:
+    """A field that must be one of the ids known. where: what holds them, for the message."""
+    id = whole_number(entry, field)
+    if id not in known:
+        raise DataError(f"'{field}' is {id}, which is not in {where}")
+    return id
 
 
 def number(entry: dict[str, Any], field: str) -> float:
@@ -125,6 +144,21 @@ def ids(entry: dict[str, Any], field: str) -> tuple[int, ...]:
     return tuple(whole_number({field: value}, field) for value in values)
 
 
+def lists(document: Any) -> dict[str, list[Any]]:
+    """The three lists of COCO's ground truth."""
+    for name in _LISTS:
+        if not isinstance(document, dict) or not isinstance(document.get(name), list):
+            raise DataError(f"COCO ground truth has a list {name!r}, this has none (a results file is itself a list)")
+    return {name: document[name] for name in _LISTS}
+
+
+def check_distinct(entries: str, field: str, values: Sequence[Any]) -> None:
+    """Raise DataError when two of the `entries` of a file have the same value of a field."""
+    if len(set(values)) < len(values):
+        value, _ = Counter(values).most_common(1)[0]
+        raise DataError(f"two of its {entries} have the same {field}, {told(value)}")
+
+
 def image_name(entry: dict[str, Any]) -> str | None:
     """What an image is called: its file_name, or the last two parts of coco_url, as LVIS has it (`val2017/1.jpg`).
 
@@ -164,7 +198,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
     """A segmentation of any kind -> Rle of an image: polygons, uncompressed counts or compressed ones.
 
     Polygons are drawn as pycocotools draws them; those of fewer than three corners cover nothing and are left out, see
-    `flat_polygons`. Compressed counts are taken as they are: `rle.runs` tells whether they are a mask.
+    `flat_polygons`.
     """
     if isinstance(segmentation, dict):
         return _read_counts(segmentation, height, width)
@@ -175,13 +209,27 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
     return polygons.draw([polygon for polygon in segmentation if len(polygon) >= _LEAST], height, width)
 
 
-_LEAST = 6
-"""Numbers of a polygon that covers something."""
-
-
 def flat_polygons(segmentation: Any) -> int:
     """How many of its polygons cover nothing, because they have fewer than three corners."""
     return sum(len(polygon) < _LEAST for polygon in segmentation) if isinstance(segmentation, list) else 0
+
+
+def note_of_flat(flat: Mapping[int, int], noun: str, file: str) -> list[str]:
+    """What is said of them. flat: number of an entry -> how many it has; noun: what an entry is."""
+    if not flat:
+        return []
+    count = sum(flat.values())
+    what = f"{count} polygons, which cover" if count > 1 else "a polygon, which covers"
+    where = numbered(noun, list(flat))
+    return [f"left out of {file}: {what} nothing with fewer than three corners ({where})"]
+
+
+def numbered(noun: str, numbers: Sequence[int]) -> str:
+    """`annotation 3`, or of several the first: `5 annotations, such as 3, 8`."""
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    nouns = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{len(numbers)} {nouns}, such as {', '.join(map(str, numbers[:_NAMED]))}"
 
 
 def _check_polygon(polygon: Any) -> None:
@@ -202,7 +250,9 @@ def _read_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:
     if size != [height, width]:
         raise DataError(f"'segmentation' is of size {told(size)}, but its image is {height} x {width} (height x width)")
     if isinstance(counts, str):
-        return Rle(size=[height, width], counts=counts)
+        mask = Rle(size=[height, width], counts=counts)
+        rle.check(mask)
+        return mask
     if not isinstance(counts, list) or not all(is_whole(run) and run >= 0 for run in counts):
         raise DataError(f"'counts' of 'segmentation' is {told(counts)}, neither text nor a list of whole numbers")
     if sum(counts) != height * width:

@@ -122,9 +122,9 @@ def _short(path: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` (UTF-8) in one step."""
+    """Replace `path` by `text` (UTF-8) in one step; a byte of a file name that is no text is written as `\\udce9`."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:

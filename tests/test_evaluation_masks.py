@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -204,47 +206,112 @@ def test_what_a_file_leaves_out_comes_from_the_mask(tmp_path: Path) -> None:
     assert read.images[10].name == "val2017/000000000010.jpg"
 
 
+def test_whole_floats_are_ids_and_sizes(tmp_path: Path) -> None:
+    truth = crafted()
+    expected = read_ground_truth(write(tmp_path, "whole.json", truth))
+    as_floats = json.loads(json.dumps(truth), parse_int=float)
+    assert isinstance(as_floats["annotations"][0]["image_id"], float)
+    found = read_ground_truth(write(tmp_path, "floats.json", as_floats))
+    assert (found.images, found.objects, found.categories) == (expected.images, expected.objects, expected.categories)
+    assert all(type(id) is int for id in found.images)
+
+
+def test_polygons_that_cover_nothing_are_left_out_and_told(tmp_path: Path) -> None:
+    truth = crafted()
+    sound = [10.0, 10, 60, 12, 40, 70]
+    one, two, three, four = ({**truth["annotations"][0], "id": id} for id in range(4))
+    one["segmentation"] = [[3, 3, 9, 9], sound, []]
+    two["segmentation"] = [[3, 3, 9, 9]]
+    three["segmentation"] = [[5, 5, 50, 50, 90, 90]]
+    four["segmentation"] = [[900.0, 900, 960, 900, 960, 960]]
+    read = read_ground_truth(write(tmp_path, "truth.json", {**truth, "annotations": [one, two, three, four]}))
+    mended, *empty = read.objects[one["image_id"]]
+    assert (rle.decode(mended.rle) == plain.decode([sound], HEIGHT, WIDTH)).all()
+    assert [rle.area(found.rle) for found in empty] == [0, 0, 0] and all(found.masked for found in empty)
+    assert read.notes == [
+        "left out of truth.json: 3 polygons, which cover nothing with fewer than three corners "
+        "(2 annotations, such as 0, 1)",
+        "masks of truth.json that cover no pixel count as objects that no mask finds (3 annotations, such as 1, 2, 3)",
+    ]
+
+
+def test_corners_far_outside_are_drawn_as_far_as_the_image_goes(tmp_path: Path) -> None:
+    truth = crafted()
+    entry = truth["annotations"][0]
+    entry["segmentation"] = [[-9e5, -9e5, 9e5, -9e5, 9e5, 20.5, -9e5, 20.5] * 999]
+    read = read_ground_truth(write(tmp_path, "truth.json", {**truth, "annotations": [entry]}))
+    mask = rle.decode(read.objects[entry["image_id"]][0].rle)
+    assert mask[:20].all() and not mask[22:].any()
+
+
+def of_image(**fields: object) -> Callable[[dict], dict]:
+    return lambda d: {**d, "images": [{**d["images"][0], **fields}]}
+
+
+def of_annotation(**fields: object) -> Callable[[dict], dict]:
+    return lambda d: {**d, "annotations": [{**d["annotations"][0], **fields}]}
+
+
+def of_category(**fields: object) -> Callable[[dict], dict]:
+    return lambda d: {**d, "categories": [{**d["categories"][0], **fields}]}
+
+
 BAD_TRUTHS = {
     "a results file is itself a list": lambda d: [],
     "list 'images'": lambda d: {**d, "images": 3},
-    "image 0 needs": lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg"}]},
-    "leaves the folder": lambda d: {**d, "images": [{**d["images"][0], "file_name": "../secret.jpg"}]},
-    "neither a 'file_name'": lambda d: {**d, "images": [{"id": 1, "width": 2, "height": 2}]},
-    "same id": lambda d: {**d, "images": d["images"] * 2},
-    "it lists no category": lambda d: {**d, "categories": [], "annotations": []},
-    "two of its categories": lambda d: {**d, "categories": d["categories"] * 2},
-    "two of its annotations": lambda d: {**d, "annotations": d["annotations"][:1] * 2},
-    "is for image 99": lambda d: {**d, "annotations": [{**d["annotations"][0], "image_id": 99}]},
-    "is of category 1,": lambda d: {**d, "annotations": [{**d["annotations"][0], "category_id": 1}]},
-    "it has no mask": lambda d: {**d, "annotations": [{**d["annotations"][0], "segmentation": []}]},
-    "do not fill": lambda d: {
-        **d,
-        "annotations": [{**d["annotations"][0], "segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}],
-    },
-    "annotation 0: a mask's run lengths": lambda d: {
-        **d,
-        "annotations": [{**d["annotations"][0], "segmentation": {"size": [HEIGHT, WIDTH], "counts": "05"}}],
-    },
     "it lists no image": lambda d: {**d, "images": [], "annotations": []},
-    "image 0 needs whole numbers 'id', not below 0": lambda d: {**d, "images": [{**d["images"][0], "id": -1}]},
-    "image 0 is said to be 1000000 x 1000000": lambda d: {
+    "it lists no category": lambda d: {**d, "categories": [], "annotations": []},
+    "two of its images have the same id, 1": lambda d: {**d, "images": d["images"] * 2},
+    'two of its images have the same name, "a.jpg"': lambda d: {
         **d,
-        "images": [{**d["images"][0], "width": 10**6, "height": 10**6}],
+        "images": [{**one, "file_name": "a.jpg"} for one in d["images"]],
     },
-    "image 0: 'neg_category_ids'": lambda d: {**d, "images": [{**d["images"][0], "neg_category_ids": None}]},
-    "image 0: 'not_exhaustive": lambda d: {**d, "images": [{**d["images"][0], "not_exhaustive_category_ids": "23"}]},
-    "category 0 needs": lambda d: {**d, "categories": [{**d["categories"][0], "id": -2}]},
-    "category 0 has a 'frequency'": lambda d: {**d, "categories": [{**d["categories"][0], "frequency": 5}]},
-    "is for image []": lambda d: {**d, "annotations": [{**d["annotations"][0], "image_id": []}]},
-    "annotation 0 needs": lambda d: {**d, "annotations": [{**d["annotations"][0], "id": -1}]},
-    "not a finite number": lambda d: {**d, "annotations": [{**d["annotations"][0], "area": float("nan")}]},
+    "two of its categories have the same id": lambda d: {**d, "categories": d["categories"] * 2},
+    "two of its annotations have the same id, 1": lambda d: {**d, "annotations": d["annotations"][:1] * 2},
+    "image 0: it has no 'width'": lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg"}]},
+    "image 0: it has neither a 'file_name'": lambda d: {**d, "images": [{"id": 1, "width": 2, "height": 2}]},
+    "image 0: it is 3, not an object": lambda d: {**d, "images": [3]},
+    "leaves the folder": of_image(file_name="../secret.jpg"),
+    "image 0: 'id' is -1, not a whole number from 0": of_image(id=-1),
+    "image 0: 'id' is \"5\", not a whole number": of_image(id="5"),
+    "image 0: 'id' is 9007199254740992.0, a float of 2^53 or more": of_image(id=2.0**53),
+    "image 0: 'id' is 9223372036854775808, not a whole number": of_image(id=2**63),
+    "image 0: 'height' is true, not a whole number from 1": of_image(height=True),
+    "image 0: it is said to be 1000000 x 1000000": of_image(width=10**6, height=10**6),
+    "image 0: 'neg_category_ids' is null, not a list": of_image(neg_category_ids=None),
+    "image 0: 'not_exhaustive_category_ids' is \"23\", not": of_image(not_exhaustive_category_ids="23"),
+    "image 0: 'neg_category_ids' is 2.5, not a whole number": of_image(neg_category_ids=[2.5]),
+    "category 0: it has no 'name'": lambda d: {**d, "categories": [{"id": 2}]},
+    "category 0: 'id' is -2, not": of_category(id=-2),
+    "category 0: 'name' is null, not text": of_category(name=None),
+    "category 0: 'frequency' is 5, not text": of_category(frequency=5),
+    "annotation 0: it is null, not an object": lambda d: {**d, "annotations": [None]},
+    "annotation 0: 'id' is -1, not a whole number": of_annotation(id=-1),
+    "annotation 0: 'image_id' is 99, which is not in its list 'images'": of_annotation(image_id=99),
+    "annotation 0: 'image_id' is [], not a whole number": of_annotation(image_id=[]),
+    "annotation 0: 'category_id' is 1, which is not in its list 'categories'": of_annotation(category_id=1),
+    "annotation 0: it has neither a 'segmentation' nor a 'bbox'": of_annotation(segmentation=[], bbox=None),
+    "annotation 0: the run lengths of 'segmentation' do not fill": of_annotation(
+        segmentation={"size": [HEIGHT, WIDTH], "counts": [5]}
+    ),
+    "annotation 0: a mask's run lengths": of_annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "05"}),
+    "annotation 0: a mask's run": of_annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "\ud800"}),
+    "annotation 0: 'segmentation' has a polygon with a corner at Infinity": of_annotation(
+        segmentation=[[0, 0, 5, 5, 0, float("inf")]]
+    ),
+    "annotation 0: 'area' is NaN, not a finite number": of_annotation(area=float("nan")),
+    "annotation 0: 'area' is null, not a number": of_annotation(area=None),
+    "annotation 0: 'bbox' is [1, 2, -3, 4], whose width or height is below 0": of_annotation(bbox=[1, 2, -3, 4]),
+    "annotation 0: 'bbox' is [1, 2, 1e+308, 4], which holds 1e+308, too large": of_annotation(bbox=[1, 2, 1e308, 4]),
+    'annotation 0: \'bbox\' is [1, 2, "3", 4], which holds "3", not a number': of_annotation(bbox=[1, 2, "3", 4]),
+    "annotation 0: 'iscrowd' is \"0\", neither 0 nor 1": of_annotation(iscrowd="0"),
 }
 
 
 @pytest.mark.parametrize("message", BAD_TRUTHS)
 def test_bad_annotation_files_are_refused_in_one_line(tmp_path: Path, message: str) -> None:
     path = write(tmp_path, "truth.json", BAD_TRUTHS[message](crafted()))
-    with pytest.raises(DataError, match=r"truth\.json") as caught:
+    with pytest.raises(DataError, match=r"truth\.json: ") as caught:
         read_ground_truth(path)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
@@ -253,7 +320,7 @@ def test_bad_annotation_files_are_refused_in_one_line(tmp_path: Path, message: s
 def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "truth.json"
     path.write_text(text)
-    with pytest.raises(DataError, match="JSON cannot be read"):
+    with pytest.raises(DataError, match="is not an annotation file"):
         read_ground_truth(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_ground_truth(tmp_path / "none.json")

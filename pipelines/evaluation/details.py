@@ -73,7 +73,7 @@ def details_of(truth: GroundTruth, scored: Scored, protocol: Protocol) -> Detail
     """The details of a score against `truth`."""
     image_ids = np.array(sorted(truth.images), np.int64)
     if scored.matches is not None:
-        return DetectionDetails(image_ids, scored.matches, "segm" if "segm" in scored.metrics else "bbox")
+        return DetectionDetails(image_ids, scored.matches, next(iter(scored.metrics)))
     sizes = [("all", *protocol.sizes(one.object.area)) for one in scored.objects]
     return ObjectDetails(
         image_ids,

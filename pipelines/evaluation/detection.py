@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.predictions import Float64, Predictions, as_dicts
+from pipelines.types import Int64
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -40,11 +41,53 @@ class Scores:
 
 
 class Evaluator:
-    """Scores predictions against one truth. kind: "segm" or "bbox"."""
+    """Scores predictions against one truth. kind: "segm" or "bbox".
+
+    hotcoco is given numbers in place of ids, 1 for the least: it keeps those of predictions as floats, which skip whole
+    numbers from 2^53 on. Their order, which decides between equal scores, stays that of the ids. It is given no names.
+    """
 
     def __init__(self, truth: GroundTruth) -> None:
         self._truth = truth
-        self._coco = hotcoco.COCO(dict(truth.document))
+        self._image_ids = np.array(sorted(truth.images), np.int64)
+        self._category_ids = np.array(sorted(category.id for category in truth.categories), np.int64)
+        self._coco = hotcoco.COCO(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        """The truth in COCO's form, masks as RLE."""
+        truth, category_ids = self._truth, set(self._category_ids.tolist())
+
+        def numbers(ids: Iterable[int]) -> list[int]:
+            found = _numbers(self._category_ids, [id for id in ids if id in category_ids])
+            return [int(number) for number in found]
+
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image, number in zip(truth.images.values(), _numbers(self._image_ids, list(truth.images)), strict=True):
+            entry: dict[str, Any] = {
+                "id": int(number),
+                "file_name": str(number),
+                "width": image.width,
+                "height": image.height,
+            }
+            if image.absent is not None:
+                entry["neg_category_ids"] = numbers(image.absent)
+                entry["not_exhaustive_category_ids"] = numbers(image.partly)
+            images.append(entry)
+            objects = truth.objects[image.id]
+            for found, category in zip(objects, numbers(found.category_id for found in objects), strict=True):
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": int(number),
+                    "category_id": category,
+                    "bbox": list(found.bbox),
+                    "area": found.area,
+                    "iscrowd": int(found.crowd),
+                    "segmentation": found.rle,
+                }
+                annotations.append(annotation)
+        categories = [{"id": number, "name": str(number)} for number in numbers(self._category_ids.tolist())]
+        return {"images": images, "annotations": annotations, "categories": categories}
 
     def coco(self, predictions: Predictions, kind: str) -> Scores:
         """COCO's 12 numbers."""
@@ -67,8 +110,9 @@ class Evaluator:
         return self._score(hotcoco.LVISeval(self._coco, self._results(counted, kind), kind), LVIS_LIMITS)
 
     def _results(self, predictions: Predictions, kind: str) -> hotcoco.COCO:
-        columns = (predictions.image_ids, predictions.boxes, predictions.scores, predictions.category_ids)
-        table = np.column_stack([np.asarray(column, np.float64) for column in columns])
+        images = _numbers(self._image_ids, predictions.image_ids)
+        categories = _numbers(self._category_ids, predictions.category_ids)
+        table = np.column_stack([images, predictions.boxes, predictions.scores, categories])
         if kind == "bbox":
             return self._coco.load_res(table)
         results = self._coco.load_res(table, segmentation=list(as_dicts(predictions.rles)))
@@ -84,7 +128,8 @@ class Evaluator:
             evaluation.accumulate()
         assert evaluation.eval is not None
         arrays = evaluation.eval
-        classes = evaluation.params.cat_ids if evaluation.params.use_cats else []
+        numbers = evaluation.params.cat_ids if evaluation.params.use_cats else []
+        classes = [int(self._category_ids[number - 1]) for number in numbers]
         return Scores(
             self._metrics(arrays, limits, classes),
             _by_class(arrays["precision"], classes),
@@ -109,7 +154,12 @@ class Evaluator:
         return metrics | {f"AR{size}": mean(recall[..., index, -1]) for index, size in enumerate("sml", 1)}
 
     def _of(self, frequency: str) -> set[int]:
-        return {entry["id"] for entry in self._truth.document["categories"] if entry.get("frequency") == frequency}
+        return {id for id, letter in self._truth.frequencies.items() if letter == frequency}
+
+
+def _numbers(known: Int64, ids: Sequence[int] | Int64) -> Int64:
+    """Ids -> their places among those known, which are ascending, from 1."""
+    return np.searchsorted(known, np.asarray(ids, np.int64)) + 1
 
 
 def mean(values: NDArray[Any]) -> float | None:

@@ -101,7 +101,7 @@ def evaluate(
     if not config.prompts and not config.results:
         raise UsageError("nothing to score: say how to prompt, or name a results file")
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
-    if config.data_set == "lvis" and not all("neg_category_ids" in entry for entry in truth.document["images"]):
+    if config.data_set == "lvis" and not truth.is_lvis:
         raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
     photos = find_photos(truth, config.images) if config.images else None
     make_folder(config.output)
@@ -194,16 +194,16 @@ def _score_cells(
             scored,
             _stamp(config, truth, cell.settings, cell.agnostic, failed, config.device),
             cell.speed or _earlier_speed(cell.folder),
-            [*notes_of_images(records), *cell.notes],
+            [*truth.notes, *notes_of_images(records), *cell.notes, *scored.notes],
         )
 
 
 def _score_files(config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator) -> Iterator[CellScore]:
     for path in config.results:
-        predictions = read_results(path, truth, agnostic=config.class_agnostic, limited=config.limit is not None)
+        predictions = read_results(path, truth, agnostic=config.class_agnostic)
         scored = _score_detections(config, truth, evaluator, predictions, config.class_agnostic)
         made_by = _stamp(config, truth, made_by_file(path), config.class_agnostic, {}, None)
-        yield CellScore(results_name(path), results_name(path), "", scored, made_by, {})
+        yield CellScore(results_name(path), results_name(path), "", scored, made_by, {}, [*truth.notes, *scored.notes])
 
 
 def _write_results(folder: Path, truth: GroundTruth, records: Sequence[Record]) -> None:

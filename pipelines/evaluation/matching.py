@@ -111,14 +111,13 @@ def scenes(
     """
     shapes: Any = predictions.boxes if kind == "bbox" else predictions.rles
     by_image, areas = predictions.by_image(), predictions.areas_of(kind)
-    entries = {entry["id"]: entry for entry in truth.document["images"]}
     for place, image_id in enumerate(sorted(truth.images)):
-        objects = truth.objects[image_id]
+        image, objects = truth.images[image_id], truth.objects[image_id]
         rows = by_image.get(image_id, np.zeros(0, np.int64))
         det_classes = predictions.category_ids[rows]
         object_classes = np.array([found.category_id for found in objects], np.int64)
         if lvis:
-            searched = {*object_classes.tolist(), *entries[image_id].get("neg_category_ids", ())}
+            searched = {*object_classes.tolist(), *(image.absent or ())}
             kept = np.isin(det_classes[:limit], sorted(searched)) & (areas[rows[:limit]] > 0)
             rows, det_classes = rows[:limit][kept], det_classes[:limit][kept]
         if not classes:  # COCO puts equal scores in the order of their classes
@@ -127,7 +126,7 @@ def scenes(
         if not lvis:
             kept = _first_of_each(det_classes, limit)
             rows, det_classes = rows[kept], det_classes[kept]
-        partly = frozenset(entries[image_id].get("not_exhaustive_category_ids", ())) if lvis else frozenset()
+        partly = frozenset(image.partly) if lvis else frozenset()
         overlaps = OVERLAPS[kind]([shapes[row] for row in rows], objects)
         yield Scene(place, rows, det_classes, objects, object_classes, overlaps, partly)
 

@@ -36,7 +36,7 @@ def iou(mask: Rle, truth: Rle, epsilon: float = 0) -> float:
 
 
 def score_objects(truth: GroundTruth, records: Iterable[Record], protocol: Protocol) -> Iterator[ObjectScore]:
-    """Every object that the protocol counts, with the mask of its record.
+    """Every object with a mask that the protocol counts, with the mask of its record.
 
     records: of runs prompted by the truth, whose instance i is for the image's object i; an image that failed gives
     each of its objects an empty mask. Raises DataError when an image has no record, or other objects than masks.
@@ -45,7 +45,7 @@ def score_objects(truth: GroundTruth, records: Iterable[Record], protocol: Proto
     for image_id, image in truth.images.items():
         objects = truth.objects[image_id]
         record = by_image.get(image_id)
-        masks = [image.empty_mask()] * len(objects)
+        masks = [image.empty_mask] * len(objects)
         if record is None:
             raise DataError(f"image {image_id} has no record: its run has not finished, or another one deleted it")
         if record.status != "failed":
@@ -55,7 +55,7 @@ def score_objects(truth: GroundTruth, records: Iterable[Record], protocol: Proto
                 f"image {image_id} has {len(objects)} objects but {len(masks)} masks: the annotations have changed"
             )
         for found, mask in zip(objects, masks, strict=True):
-            if found.area >= protocol.min_area and (protocol.crowds or not found.crowd):
+            if found.masked and found.area >= protocol.min_area and (protocol.crowds or not found.crowd):
                 bands = boundary(mask), boundary(found.rle)
                 yield ObjectScore(
                     image_id,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
-import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +14,10 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import coco, rle
 from pipelines.errors import DataError
-from pipelines.evaluation.annotations import GroundTruth, to_rle
+from pipelines.evaluation.annotations import GroundTruth
+from pipelines.files import read_json
 from pipelines.records import Record
 from pipelines.types import Int64, Rle
 
@@ -29,7 +29,8 @@ class Predictions:
     """N instances in the order given.
 
     image_ids, category_ids: N int64; boxes: N x 4 float64 xywh pixels; scores: N float64; rles: N masks, or none at
-    all for a file of boxes; areas: N float64, pixels of the masks, or of the boxes where there are no masks.
+    all for a file of boxes; areas: N float64, pixels of the masks, or of the boxes where there are no masks. notes: see
+    `pipelines.notes`.
     """
 
     image_ids: Int64
@@ -38,6 +39,7 @@ class Predictions:
     scores: Float64
     rles: tuple[Rle, ...]
     areas: Float64
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -106,34 +108,24 @@ def from_records(records: Iterable[Record]) -> Predictions:
     return columns.predictions()
 
 
-def read_results(path: Path, truth: GroundTruth, *, agnostic: bool = False, limited: bool = False) -> Predictions:
+def read_results(path: Path, truth: GroundTruth, *, agnostic: bool = False) -> Predictions:
     """Read a COCO results list, with masks (any kind of segmentation) or boxes only.
 
-    agnostic: its categories mean nothing; all become the truth's first. limited: the truth was cut to its first images;
-    results for others are passed over. A missing bbox becomes the mask's. Raises DataError that names the file and the
-    entry.
+    agnostic: its categories mean nothing; all become the truth's first. Results for images that the truth leaves out
+    are passed over. A missing bbox becomes the mask's. Raises DataError that names the file and the entry.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file, _no_collection():
-            entries = json.load(file)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not a results file: its JSON cannot be read ({error})") from error
-    if not isinstance(entries, list):
-        raise DataError(f"{path} is not a results file: COCO results are a JSON list")
-    columns, category_ids = _Columns(), {category.id for category in truth.categories}
-    only = truth.categories[0].id if agnostic else None
     with _no_collection():
+        entries = read_json(path, "a results file")
+        if not isinstance(entries, list):
+            raise DataError(f"{path} is not a results file: COCO results are a JSON list")
+        reader = _Results(truth, truth.categories[0].id if agnostic else None)
         for index, entry in enumerate(entries):
             try:
-                if not limited or entry["image_id"] in truth.images:
-                    _add(columns, entry, truth, category_ids, only)
-            except KeyError as error:
-                raise DataError(f"{path}: entry {index} has no {error}") from error
-            except (TypeError, ValueError, OverflowError, AttributeError) as error:
+                reader.add(index, coco.fields(entry))
+            except DataError as error:
                 raise DataError(f"{path}: entry {index}: {error}") from error
-    return columns.predictions()
+    notes = coco.note_of_flat(reader.flat, "entry", path.name)
+    return replace(reader.columns.predictions(), notes=tuple(notes))
 
 
 @contextmanager
@@ -148,28 +140,38 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _add(
-    columns: _Columns, entry: dict[str, Any], truth: GroundTruth, category_ids: set[int], only: int | None
-) -> None:
-    image = truth.images.get(entry["image_id"])
-    if image is None:
-        raise ValueError(f"image {entry['image_id']!r} is not in {truth.path.name}")
-    category_id = entry["category_id"] if only is None else only
-    if category_id not in category_ids:
-        raise ValueError(f"category {category_id!r} is not in {truth.path.name}")
-    score, bbox = float(entry["score"]), entry.get("bbox")
-    if bool(entry.get("segmentation")) != bool(columns.rles) and columns.scores:
-        raise ValueError("either all entries have a segmentation, or none")
-    if entry.get("segmentation"):
-        mask = to_rle(entry["segmentation"], image.height, image.width)
-        columns.rles.append(mask)
-        bbox = bbox or hotcoco.mask.to_bbox(dict(mask)).tolist()
-    elif not bbox:
-        raise ValueError("it has neither a 'segmentation' nor a 'bbox'")
-    x, y, w, h = map(float, bbox)
-    if not math.isfinite(x + y + w + h + score):
-        raise ValueError("it holds a value that is not a finite number")
-    columns.ids.append(image.id)
-    columns.categories.append(category_id)
-    columns.boxes.extend((x, y, w, h))
-    columns.scores.append(score)
+class _Results:
+    """Adds entries of a results list to columns. only: the category that all are of, None for their own.
+
+    flat: entry -> how many of its polygons cover nothing.
+    """
+
+    def __init__(self, truth: GroundTruth, only: int | None) -> None:
+        self.columns, self.flat = _Columns(), dict[int, int]()
+        self._truth, self._only = truth, only
+        self._category_ids = {category.id for category in truth.categories}
+
+    def add(self, index: int, entry: dict[str, Any]) -> None:
+        columns, truth = self.columns, self._truth
+        image_id = coco.whole_number(entry, "image_id")
+        if image_id in truth.left_out:
+            return
+        image = truth.images[coco.known_id(entry, "image_id", truth.images, truth.path.name)]
+        category_id = self._only
+        if category_id is None:
+            category_id = coco.known_id(entry, "category_id", self._category_ids, truth.path.name)
+        score = coco.number(entry, "score")
+        masked, boxed = coco.has(entry, "segmentation"), coco.has(entry, "bbox")
+        if not masked and not boxed:
+            raise DataError("it has neither a 'segmentation' nor a 'bbox'")
+        if masked != bool(columns.rles) and columns.scores:
+            raise DataError("either all entries have a 'segmentation', or none")
+        if masked:
+            mask = coco.to_rle(entry["segmentation"], image.height, image.width)
+            columns.rles.append(mask)
+            if flat := coco.flat_polygons(entry["segmentation"]):
+                self.flat[index] = flat
+        columns.boxes.extend(coco.box(entry) if boxed else rle.bbox(mask))
+        columns.ids.append(image_id)
+        columns.categories.append(category_id)
+        columns.scores.append(score)

@@ -125,7 +125,7 @@ def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | No
     ranked = sorted(score.scored.objects, key=lambda one: (one.iou, -one.object.area))
     shown = min(SHOWN, (len(ranked) + 1) // 2)
     worst, best = ranked[:shown], sorted(ranked, key=lambda one: (-one.iou, -one.object.area))[:shown]
-    urls = picture_urls(truth, photos, [*worst, *best]) if photos and _has_masks(score) else {}
+    urls = picture_urls(truth, photos, [*worst, *best]) if photos and score.scored.of_masks else {}
 
     def pictures(objects: Sequence[ObjectScore]) -> list[Picture]:
         found = []
@@ -147,10 +147,6 @@ def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | No
         failed=sorted(score.stamp["failed_images"].items()),
         stamp=json.dumps(score.stamp, indent=1, ensure_ascii=False),
     )
-
-
-def _has_masks(score: CellScore) -> bool:
-    return "bbox" not in score.scored.metrics or "segm" in score.scored.metrics
 
 
 def _headline(score: CellScore) -> list[tuple[str, Sequence[tuple[str, str]]]]:

@@ -43,7 +43,7 @@ def read_masks(masks: Path, images: Path) -> tuple[GroundTruth, list[str]]:
         mask = read_mask(path)
         listed[number] = TruthImage(number, image.name, mask.shape[1], mask.shape[0])
         objects[number] = [_white_region(number, mask)] if mask.any() else []
-    truth = GroundTruth(masks, listed, objects, (SALIENT,), {"images": [], "annotations": [], "categories": []})
+    truth = GroundTruth(masks, listed, objects, (SALIENT,))
     return truth, notes
 
 

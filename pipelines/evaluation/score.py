@@ -16,11 +16,11 @@ from pipelines.evaluation.matching import EVERYTHING, Matches, Scene, match, sce
 from pipelines.evaluation.miou import SIZES, ObjectScore, mean_iou, score_objects
 from pipelines.evaluation.predictions import Float64, Predictions
 from pipelines.evaluation.protocols import LARGE, SMALL, Protocol
+from pipelines.evaluation.reasons import Metrics, notes_of_detections, notes_of_prompted
 from pipelines.evaluation.stamp import ONE_CLASS
 from pipelines.evaluation.weighted_ap import mean_ap, weighted_ap
 from pipelines.records import Record
 
-Metrics = Mapping[str, Mapping[str, float | None]]
 BOUNDARY_AREAS = {"": EVERYTHING, "s": (0.0, SMALL), "m": (SMALL, LARGE), "l": (LARGE, EVERYTHING[1])}
 
 
@@ -29,7 +29,9 @@ class Scored:
     """One cell's score. metrics: family -> name -> value, on the scale of the tool that each family comes from.
 
     classes: category id -> mIoU or AP of the main family; objects: every object counted, with its mask or, for
-    detections, the best one of its class; curves, mistakes, matches: of detections only.
+    detections, the best one of its class; curves, mistakes, matches: of detections only. notes: see `pipelines.notes`.
+
+    The first family is the main one.
     """
 
     metrics: Metrics
@@ -38,10 +40,16 @@ class Scored:
     curves: Float64 | None = None
     mistakes: Sequence[Mistake] = ()
     matches: Matches | None = None
+    notes: Sequence[str] = ()
 
     @property
     def of_detections(self) -> bool:
         return self.matches is not None
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether the objects were compared with masks, not with boxes."""
+        return next(iter(self.metrics)) != "bbox"
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def score_prompted(truth: GroundTruth, records: Iterable[Record], protocol: Prot
         "boundary mIoU": {size: mean_iou(objects, protocol, size, boundary=True) for size in SIZES},
     }
     classes = {id: 100 * float(np.mean([scored.iou for scored in mine])) for id, mine in sorted(of_class.items())}
-    return Scored(metrics, classes, objects)
+    return Scored(metrics, classes, objects, notes=notes_of_prompted(truth, metrics, protocol))
 
 
 def score_detections(
@@ -89,11 +97,15 @@ def score_detections(
     """COCO's or LVIS's numbers, 0 to 1, for masks (where there are any) and boxes, class-agnostic recall and mistakes.
 
     agnostic: all numbers with the classes taken as one. boundary: boundary AP too, which takes minutes for many masks.
+    Where the truth has objects without masks, metrics of masks have no value.
     """
-    kinds = ("segm", "bbox") if predictions.has_masks else ("bbox",)
+    comparable = predictions.has_masks and truth.has_masks
+    kinds = ("segm", "bbox") if comparable else ("bbox",)
     score = evaluator.agnostic if agnostic else evaluator.lvis if lvis else evaluator.coco
     scores = {kind: score(predictions, kind) for kind in kinds}
     metrics: dict[str, Mapping[str, float | None]] = {kind: scores[kind].metrics for kind in kinds}
+    if predictions.has_masks and not comparable:
+        metrics["segm"] = dict.fromkeys(metrics["bbox"])
     if not agnostic:
         metrics["class-agnostic"] = _recalls(evaluator.agnostic(predictions, kinds[0]))
     lvis = lvis and not agnostic
@@ -101,8 +113,13 @@ def score_detections(
     found = list(scenes(truth, predictions, kinds[0], limit, classes=not agnostic, lvis=lvis))
     matches = match(found, predictions)
     if boundary and predictions.has_masks:
-        bands = list(scenes(truth, predictions, "boundary", limit, classes=not agnostic, lvis=lvis))
-        metrics["boundary"] = _boundary_metrics(bands, predictions)
+        metrics["boundary"] = {"AP": None}
+        if comparable:
+            bands = list(scenes(truth, predictions, "boundary", limit, classes=not agnostic, lvis=lvis))
+            metrics["boundary"] = _boundary_metrics(bands, predictions)
+    notes = [*predictions.notes, *notes_of_detections(truth, metrics)]
+    if boundary and not predictions.has_masks:
+        notes.append("boundary AP needs masks, and the results have boxes alone")
     return Scored(
         metrics,
         scores[kinds[0]].class_ap,
@@ -110,6 +127,7 @@ def score_detections(
         scores[kinds[0]].precision,
         break_down(found, matches, predictions),
         matches,
+        notes,
     )
 
 
@@ -133,7 +151,7 @@ def _boundary_metrics(bands: Sequence[Scene], predictions: Predictions) -> dict[
 def _best_masks(truth: GroundTruth, found: Iterable[Scene], predictions: Predictions) -> Iterable[ObjectScore]:
     """Each object that is no crowd with the detection of its class that overlaps it most."""
     for scene, image_id in zip(found, sorted(truth.images), strict=True):
-        nothing = truth.images[image_id].empty_mask()
+        nothing = truth.images[image_id].empty_mask
         overlaps = np.where(scene.det_classes[:, None] == scene.classes, scene.overlaps, 0)
         for index, object in enumerate(scene.objects):
             if object.crowd:

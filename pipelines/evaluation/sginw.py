@@ -78,11 +78,14 @@ def evaluate_wild(
         mine = replace(config, annotations=file, images=images, output=config.output / name)
         evaluation = evaluate(mine, watch(name) if watch else None, models=models)
         for cell in evaluation.cells:
-            ap.setdefault(cell.name, {})[name] = cell.scored.metrics["segm"]["AP"] or 0.0
+            of_set = cell.scored.metrics["segm"]["AP"]
+            ap.setdefault(cell.name, {})[name] = of_set or 0.0
+            if of_set is None:
+                notes.append(f"{name}: counts as an AP of 0")
         failed |= {f"{name}/{image}": reason for image, reason in evaluation.failed.items()}
         notes += [f"{name}: {note}" for note in evaluation.notes]
     missing = [name for name in SETS if name not in sets] if set(sets) & set(SETS) else []
-    scores = [WildScore(cell, of_sets, missing, failed, notes) for cell, of_sets in ap.items()]
+    scores = [WildScore(cell, of_sets, missing, failed, list(dict.fromkeys(notes))) for cell, of_sets in ap.items()]
     _write(config.output, scores)
     return scores
 
