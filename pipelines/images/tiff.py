@@ -104,7 +104,7 @@ def _old_jpeg(file: BinaryIO, tags: Tags, orientation: int) -> PIL.Image.Image:
 def _by_tags(file: BinaryIO, tags: Tags, layout: Layout, max_pixels: int) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     """RGB and notes, of any bits, bands and order that the tags declare."""
     if layout.segment[0] * layout.segment[1] * layout.samples * layout.bits > _SEGMENT_BITS * max(max_pixels, 2**20):
-        raise ImageError("the TIFF file is damaged: its strips or tiles are larger than any picture")
+        raise ImageError(f"the TIFF file has {layout.what}, in strips or tiles that are larger than any picture")
     decoded = None
     if layout.compression in PICTURES:
         decoded, layout = read_picture(file, tags, layout)
