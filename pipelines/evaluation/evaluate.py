@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
 from pipelines.evaluation.matrix import write_matrix
 from pipelines.evaluation.photos import Photos, find_photos
+from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
 from pipelines.evaluation.prompts import Prompting, build_prompter
 from pipelines.evaluation.protocols import Protocol, find_protocol
@@ -185,7 +186,8 @@ def _score_cells(
         if cell.of_truth:
             scored = score_prompted(truth, records, protocol)
         else:
-            scored = _score_detections(config, truth, evaluator, from_records(records), cell.agnostic)
+            predictions = from_records(records)
+            scored = _score_detections(config, truth, evaluator, predictions, cell.agnostic, cell.name)
         _write_results(cell.folder, truth, records)
         yield CellScore(
             cell.name,
@@ -201,7 +203,7 @@ def _score_cells(
 def _score_files(config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator) -> Iterator[CellScore]:
     for path in config.results:
         predictions = read_results(path, truth, agnostic=config.class_agnostic)
-        scored = _score_detections(config, truth, evaluator, predictions, config.class_agnostic)
+        scored = _score_detections(config, truth, evaluator, predictions, config.class_agnostic, path.name)
         made_by = _stamp(config, truth, made_by_file(path), config.class_agnostic, {}, None)
         yield CellScore(results_name(path), results_name(path), "", scored, made_by, {}, [*truth.notes, *scored.notes])
 
@@ -219,10 +221,17 @@ def results_name(path: Path) -> str:
 
 
 def _score_detections(
-    config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator, predictions: Predictions, agnostic: bool
+    config: EvaluationConfig,
+    truth: GroundTruth,
+    evaluator: Evaluator,
+    predictions: Predictions,
+    agnostic: bool,
+    of: str,
 ) -> Scored:
+    """of: whose predictions they are, for notes."""
     lvis = config.data_set == "lvis"
-    return score_detections(truth, predictions, evaluator, lvis=lvis, agnostic=agnostic, boundary=config.boundary)
+    scored = score_detections(truth, predictions, evaluator, lvis=lvis, agnostic=agnostic, boundary=config.boundary)
+    return replace(scored, notes=[*scored.notes, *plain_mistakes(of, truth, predictions, agnostic=agnostic)])
 
 
 def _stamp(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipelines import coco, rle
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.result_images import ResultImages, known_id
 from pipelines.files import read_json
 from pipelines.records import Record
 from pipelines.types import Int64, Rle
@@ -111,21 +112,23 @@ def from_records(records: Iterable[Record]) -> Predictions:
 def read_results(path: Path, truth: GroundTruth, *, agnostic: bool = False) -> Predictions:
     """Read a COCO results list, with masks (any kind of segmentation) or boxes only.
 
-    agnostic: its categories mean nothing; all become the truth's first. Results for images that the truth leaves out
-    are passed over. A missing bbox becomes the mask's. Raises DataError that names the file and the entry.
+    agnostic: its categories mean nothing; all become the truth's first. `ResultImages` says which image an entry is
+    of; those that the truth leaves out are passed over. A missing bbox becomes the mask's. Raises DataError that names
+    the file and the entry.
     """
     with _no_collection():
         entries = read_json(path, "a results file")
         if not isinstance(entries, list):
             raise DataError(f"{path} is not a results file: COCO results are a JSON list")
-        reader = _Results(truth, truth.categories[0].id if agnostic else None)
+        images = ResultImages(path, entries, truth)
+        reader = _Results(truth, images, entries, truth.categories[0].id if agnostic else None)
         for index, entry in enumerate(entries):
             try:
                 reader.add(index, coco.fields(entry))
             except DataError as error:
                 raise DataError(f"{path}: entry {index}: {error}") from error
     notes = coco.note_of_flat(reader.flat, "entry", path.name)
-    return replace(reader.columns.predictions(), notes=tuple(notes))
+    return replace(reader.columns.predictions(), notes=(*images.notes(), *notes))
 
 
 @contextmanager
@@ -141,25 +144,26 @@ def _no_collection() -> Iterator[None]:
 
 
 class _Results:
-    """Adds entries of a results list to columns. only: the category that all are of, None for their own.
+    """Adds entries of a results list to columns. images: what they are of; entries: all there are, for messages; only:
+    the category that all are of, None for their own.
 
     flat: entry -> how many of its polygons cover nothing.
     """
 
-    def __init__(self, truth: GroundTruth, only: int | None) -> None:
+    def __init__(self, truth: GroundTruth, images: ResultImages, entries: Sequence[Any], only: int | None) -> None:
         self.columns, self.flat = _Columns(), dict[int, int]()
-        self._truth, self._only = truth, only
+        self._truth, self._images, self._entries, self._only = truth, images, entries, only
         self._category_ids = {category.id for category in truth.categories}
 
     def add(self, index: int, entry: dict[str, Any]) -> None:
         columns, truth = self.columns, self._truth
-        image_id = coco.whole_number(entry, "image_id")
+        image_id = self._images(entry)
         if image_id in truth.left_out:
             return
-        image = truth.images[coco.known_id(entry, "image_id", truth.images, truth.path.name)]
+        image = truth.images[image_id]
         category_id = self._only
         if category_id is None:
-            category_id = coco.known_id(entry, "category_id", self._category_ids, truth.path.name)
+            category_id = known_id(entry, "category_id", self._category_ids, truth, self._entries)
         score = coco.number(entry, "score")
         masked, boxed = coco.has(entry, "segmentation"), coco.has(entry, "bbox")
         if not masked and not boxed:
