@@ -111,13 +111,19 @@ def _number(value: Any, what: str) -> float:
 
 def box(entry: dict[str, Any], field: str = "bbox") -> tuple[float, float, float, float]:
     """A field that must be a box: left, top, width and height, neither side below 0."""
+    x, y, w, h = four_numbers(entry, field)
+    if w < 0 or h < 0:
+        raise DataError(f"'{field}' is {told(entry[field])}, whose width or height is below 0")
+    return x, y, w, h
+
+
+def four_numbers(entry: dict[str, Any], field: str = "bbox") -> tuple[float, float, float, float]:
+    """A field that must be a box in whatever format."""
     value = needed(entry, field)
     if not isinstance(value, list) or len(value) != 4:
         raise DataError(f"'{field}' is {told(value)}, not a list of four numbers")
-    x, y, w, h = (_number(side, f"'{field}' is {told(value)}, which holds") for side in value)
-    if w < 0 or h < 0:
-        raise DataError(f"'{field}' is {told(value)}, whose width or height is below 0")
-    return x, y, w, h
+    a, b, c, d = (_number(each, f"'{field}' is {told(value)}, which holds") for each in value)
+    return a, b, c, d
 
 
 def text(entry: dict[str, Any], field: str) -> str:
@@ -190,8 +196,9 @@ def image_size(entry: dict[str, Any]) -> tuple[int, int]:
     return width, height
 
 
-def category(entry: dict[str, Any]) -> Category:
-    return Category(whole_number(entry, "id"), text(entry, "name"))
+def category(entry: dict[str, Any], *, least: int = 0) -> Category:
+    """least: what its id may be."""
+    return Category(whole_number(entry, "id", least=least), text(entry, "name"))
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> Rle:

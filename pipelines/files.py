@@ -40,6 +40,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except KeyError as error:
         raise DataError(f"{path} is not {what}: it has no {error}") from error
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        if "sys.set_int_max_str_digits" in str(error):  # Python reads no longer ones
+            raise DataError(f"{path} is not {what}: it holds a number of thousands of digits") from error
         raise DataError(f"{path} is not {what}: it holds a value that cannot be used ({error})") from error
 
 

@@ -68,13 +68,46 @@ class TestMeaning:
         np.testing.assert_array_equal(boxes_of(path)[1].boxes[:, 0], [30, 10, 20])
 
     def test_ground_truth(self, tmp_path):
+        """Whatever area says: converters write 0, or a share of the image."""
         crowd = annotation(bbox=(0, 0, 5, 5), iscrowd=1, segmentation={"size": [80, 100], "counts": [3, 4]})
-        path = write(tmp_path, ground_truth([annotation(), crowd, annotation(area=0.5), annotation(area=0)]))
+        others = [annotation(bbox=(n, 1, 2, 2), area=area) for n, area in enumerate((0.5, 0, -1, None, "?"), 1)]
+        path = write(tmp_path, ground_truth([annotation(), crowd, *others]))
         source, found = boxes_of(path)
-        np.testing.assert_array_equal(found.boxes, [BOX["xyxy"], [0, 0, 5, 5]])
-        np.testing.assert_array_equal(found.scores, [1, 1])
+        np.testing.assert_array_equal(
+            found.boxes, [BOX["xyxy"], [0, 0, 5, 5], *([n, 1, n + 2, 3] for n in range(1, 6))]
+        )
+        np.testing.assert_array_equal(found.scores, [1] * 7)
         assert source.categories == (Category(7, "boat"),)
-        assert source.skipped == 2
+
+    def test_ids_are_exact_however_large(self, tmp_path):
+        low, high = 2**60 + 1, 2**63 - 1
+        images = [{"id": id, "file_name": f"{id}.jpg"} for id in (low, low + 1, high)]
+        classes = [{"id": low, "name": "boat"}, {"id": low + 2, "name": "ship"}]
+        truth = ground_truth([annotation(high, category_id=low), annotation(low, category_id=low + 2)], images, classes)
+        table = read_box_table(write(tmp_path, truth))
+        assert [image.id for image in table.images] == [low, low + 1, high]
+        assert table.image_indices.tolist() == [2, 0] and table.category_ids.tolist() == [low, low + 2]
+        table = read_box_table(write(tmp_path, [result(high, category_id=low), result(high - 1, category_id=-(2**63))]))
+        assert [image.id for image in table.images] == [high, high - 1]
+        assert table.category_ids.tolist() == [low, -(2**63)]
+        table = read_box_table(write(tmp_path, f"image,x,y,w,h,category\na.jpg,1,2,3,4,{high}\n"))
+        assert table.category_ids.tolist() == [high]
+
+    def test_whole_floats_are_ids(self, tmp_path):
+        entry = {"image_id": 1.0, "category_id": 3.0, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 1}
+        source, found = boxes_of(write(tmp_path, [entry, result(category_id=3)]))
+        assert found.category_ids.tolist() == [3, 3] and source.categories == COCO
+        truth = ground_truth([annotation(1.0, category_id=7.0)], [{"id": 1.0, "file_name": "a.jpg", "width": 100.0,
+            "height": 80.0}], [{"id": 7.0, "name": "boat"}])  # fmt: skip
+        _, found = boxes_of(write(tmp_path, truth))
+        assert found.category_ids.tolist() == [7]
+        table = read_box_table(write(tmp_path, "image,x,y,w,h,category\na.jpg,1,2,3,4,12.0\na.jpg,1,2,3,4,200.\n"))
+        assert table.category_ids.tolist() == [12, 200]
+
+    def test_lvis_names_images_by_their_url(self, tmp_path):
+        images = [{"id": 9, "coco_url": "http://images.example.org/val2017/a.jpg"}]
+        _, found = boxes_of(write(tmp_path, ground_truth([annotation(9)], images)))
+        assert len(found) == 1
 
     @pytest.mark.parametrize("layout", BOX)
     def test_csv(self, tmp_path, layout):
@@ -202,47 +235,68 @@ def without(key):
     return {name: value for name, value in result().items() if name != key}
 
 
+HUGE = 10**400
 BAD_RESULTS = [
-    ("entry 1 has no 'score'", without("score")),
-    ("entry 1 has no 'category_id'", without("category_id")),
+    ("entry 1: it has no 'score'", without("score")),
+    ("entry 1: it has no 'category_id'", without("category_id")),
     ("entry 1 has no 'bbox' or no 'image_id'", without("bbox")),
     ("entry 1 has no 'bbox' or no 'image_id'", None),
-    ("entry 1 holds a value", result(bbox=(1, 2, 3))),
-    ("entry 1 holds a value", result(bbox=("1", 2, 3, 4))),
-    ("entry 1 holds a value", result(bbox=(10**400, 2, 3, 4))),
-    ("entry 1 holds a value", result(category_id="dog")),
-    ("entry 1 holds a value", result(image_id=1.5)),
+    (r"entry 1: 'bbox' is \[1, 2, 3\], not a list of four numbers", result(bbox=(1, 2, 3))),
+    ("entry 1: 'bbox' is null, not a list", without("bbox") | {"bbox": None}),
+    (r"entry 1: 'bbox' is .* which holds \"1\", not a number", result(bbox=("1", 2, 3, 4))),
+    ("entry 1: 'bbox' is .* which holds true, not a number", result(bbox=(1, 2, 3, True))),
+    ("entry 1: 'bbox' is .* which holds .* too large", result(bbox=(HUGE, 2, 3, 4))),
+    ("entry 1: 'bbox' is .* which holds .* too large", result(bbox=(HUGE, 2.5, 3, 4))),
+    (r"entry 1: 'bbox' is .* which holds 1e\+308, too large", result(bbox=(1, 2, 1e308, 4))),
+    ("entry 1: 'bbox' is .* which holds NaN, not a finite number", result(bbox=(10, 20, float("nan"), 4))),
+    ("entry 1: 'category_id' is \"dog\", not a whole number", result(category_id="dog")),
+    ("entry 1: 'category_id' is true, not a whole number", result(category_id=True)),
+    ("entry 1: 'category_id' is null, not a whole number", result(category_id=None)),
+    ("entry 1: 'category_id' is 9223372036854775808, not a whole number", result(category_id=2**63)),
+    ("entry 1: 'image_id' is 1.5, not a whole number", result(image_id=1.5)),
+    (r"entry 1: 'image_id' is \[1\], not a whole number", result(image_id=[1])),
+    (r"entry 1: 'image_id' is \"\"", result(image_id="")),
+    (r"entry 1: 'image_id' is 1.152921504606847e\+18, a float of 2\^53 or more", result(image_id=2.0**60)),
+    ("entry 1: 'score' is Infinity, not a finite number", result(score=float("inf"))),
+    ("entry 1: 'score' is null, not a number", result(score=None)),
+    ("entry 1: 'file_name' is 5, not text", result(file_name=5)),
     ("entry 1 .* no area when read as xywh", result(bbox=(10, 20, -3, 4))),
-    ("entry 1 .* not a finite number", result(bbox=(10, 20, float("nan"), 4))),
-    ("entry 1 has a score", result(score=float("inf"))),
 ]
 TWINS = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
 NAMESAKES = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]
 BAD_TRUTHS = [
     ("annotation 1 is for image 4", ground_truth([annotation(), annotation(4)])),
-    ("annotation 2 is of category 8", ground_truth([annotation(), annotation(area=0), annotation(category_id=8)])),
-    ("annotation 2 .* no area", ground_truth([annotation(area=0), annotation(), annotation(bbox=(5, 5, -2, 4))])),
+    ("annotation 2 is of category 8", ground_truth([annotation(), annotation(), annotation(category_id=8)])),
+    ("annotation 2 .* no area", ground_truth([annotation(), annotation(), annotation(bbox=(5, 5, -2, 4))])),
     ("annotation 0 has no 'bbox'", ground_truth([{"image_id": 1}])),
     ("no annotation of its list", {**ground_truth([]), "other": [annotation()]}),
     ("list 'categories'", {"images": [], "annotations": []}),
     ("list 'images'", {"boxes": []}),
     ("COCO ground truth", annotation()),
-    ("image 0 needs", ground_truth([], [{"file_name": "a.jpg"}])),
-    ("image 0 needs", ground_truth([], ["a.jpg"])),
-    ("category 0 needs", ground_truth([], categories=[{"id": 7}])),
-    ("images have the same id", ground_truth([], TWINS)),
-    ("same file_name", ground_truth([], NAMESAKES)),
-    ("categories have the same", ground_truth([annotation()], categories=[{"id": 7, "name": "a"}] * 2)),
+    ("image 0: it has no 'id'", ground_truth([], [{"file_name": "a.jpg"}])),
+    ('image 0: it is "a.jpg", not an object', ground_truth([], ["a.jpg"])),
+    ("image 0: 'id' is \"1\", not a whole number", ground_truth([], [{"id": "1", "file_name": "a.jpg"}])),
+    ("image 0: 'file_name' is 3, not text", ground_truth([], [{"id": 1, "file_name": 3}])),
+    ("image 0: 'width' is \"3\", not", ground_truth([], [{"id": 1, "file_name": "a.jpg", "width": "3", "height": 5}])),
+    ("category 0: it has no 'name'", ground_truth([], categories=[{"id": 7}])),
+    ("images have the same id, 1", ground_truth([], TWINS)),
+    ('same file_name, "a.jpg"', ground_truth([], NAMESAKES)),
+    ("categories have the same id, 7", ground_truth([annotation()], categories=[{"id": 7, "name": "a"}] * 2)),
 ]
 BAD_TEXTS = [
-    ("its JSON cannot be read", '[{"image_id": 1, '),
-    ("its JSON cannot be read", "[" * 100_000),
+    ("is not a file of boxes", '[{"image_id": 1, '),
+    ("its values are nested too deep", "[" * 100_000),
+    ("a number of thousands of digits", "[" + "1" * 9999),
     ("its header has no image, x1", ""),
     ("its header has no image", "x1,y1,x2,y2\n1,2,3,4\n"),
     ("its header has no x2", "image,x1,y1,y2\na.jpg,1,2,4\n"),
-    ("line 3 holds a value", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2,three,4\n"),
-    ("line 3 holds a value", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2\n"),
-    ("line 2 holds a value", "image,x,y,w,h\n,1,2,3,4\n"),
+    ("line 3: 'w' is \"three\", not a number", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2,three,4\n"),
+    ("line 3: it has no 'w'", "image,x,y,w,h\na.jpg,1,2,3,4\na.jpg,1,2\n"),
+    ("line 2: it has no 'image'", "image,x,y,w,h\n,1,2,3,4\n"),
+    ("line 2: 'x' is NaN, not a finite number", "image,x,y,w,h\na.jpg,nan,2,3,4\n"),
+    ("line 2: 'h' is 1e\\+300, too large a number", "image,x,y,w,h\na.jpg,1,2,3,1e300\n"),
+    ("'category' is 9223372036854775808, not", f"image,x,y,w,h,category\na.jpg,1,2,3,4,{2**63}\n"),
+    ("'category' is .* a float of 2", f"image,x,y,w,h,category\na.jpg,1,2,3,4,{2**53}.0\n"),
     ("line 4 .* no area", "image,x1,y1,x2,y2\n\na.jpg,1,2,3,4\na.jpg,30,20,10,40\n"),
 ]
 

@@ -198,12 +198,46 @@ def test_zstandard_depends_on_the_release_of_pillow(tmp_path):
         assert np.array_equal(loaded(path).pixels, RGB)
 
 
-def test_jpeg_of_other_colours_is_refused(tmp_path):
-    path = written(tmp_path / "a.tif", SMOOTH, photometric="ycbcr", compression="jpeg", planarconfig="separate")
-    assert "compressed by JPEG and has 3 bands, uint8" in reason(path)
-    path = written(tmp_path / "b.tif", RGB, photometric="rgb", compression="jpeg")
-    overwrite(path, PhotometricInterpretation=8)
-    assert "compressed by JPEG" in reason(path)
+@pytest.mark.parametrize("extra", ["unassalpha", "unspecified"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_jpeg_with_another_band(bands, extra, tmp_path):
+    values = np.dstack([SMOOTH[..., :bands], SMOOTH[..., 1]])
+    options = {"photometric": "rgb" if bands == 3 else "minisblack", "extrasamples": [extra], "compression": "jpeg"}
+    for tile in (None, (16, 16)):
+        path = written(tmp_path / "a.tif", values, planarconfig="separate", tile=tile, **options)
+        judged = stored(path).astype(float)
+        share = judged[..., bands:] / 255 if extra == "unassalpha" else 1
+        image = loaded(path)
+        assert np.abs(image.pixels - (judged[..., :bands] * share + 255 * (1 - share))).max() <= 1
+        assert len(image.notes) == (extra == "unspecified")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "LAB"])
+def test_jpeg_of_other_colours(mode, tmp_path):
+    picture = PIL.Image.fromarray(SMOOTH)
+    picture.putalpha(PIL.Image.fromarray(SMOOTH[..., 1]))
+    picture = picture.convert(mode) if mode != "LAB" else PIL.Image.fromarray(SMOOTH).convert(mode)
+    picture.save(tmp_path / "a.tif", compression="jpeg", quality=100)
+    expected = picture.convert("RGB")
+    if mode != "LAB":
+        expected = PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    assert np.abs(loaded(tmp_path / "a.tif").pixels - np.asarray(expected.convert("RGB")).astype(int)).max() <= 8
+
+
+def test_jpeg_in_planes_of_ycbcr(tmp_path):
+    values = np.asarray(PIL.Image.fromarray(SMOOTH).convert("YCbCr"))
+    path = written(tmp_path / "a.tif", values, photometric="ycbcr", compression="jpeg", planarconfig="separate")
+    judged = PIL.Image.fromarray(np.ascontiguousarray(stored(path)), "YCbCr").convert("RGB")
+    assert np.abs(loaded(path).pixels.astype(int) - np.asarray(judged)).max() <= 1
+
+
+def test_jpeg_of_more_bands_or_bits_is_refused(tmp_path):
+    path = written(tmp_path / "a.tif", SMOOTH, photometric="rgb", compression="jpeg")
+    overwrite(path, SamplesPerPixel=5)
+    assert "compressed by JPEG and has 5 bands, uint8" in reason(path)
+    path = written(tmp_path / "b.tif", SMOOTH[..., :1], photometric="minisblack", compression="jpeg")
+    overwrite(path, BitsPerSample=12)
+    assert "compressed by JPEG and has 1 band, uint12" in reason(path)
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])
@@ -270,8 +304,9 @@ def test_a_file_that_does_not_say_what_its_values_mean(photometric, tmp_path):
     assert "does not say what its values mean" in image.notes[0]
 
 
-def test_tiles_of_a_bomb_are_not_unpacked(tmp_path):
-    path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression="deflate", tile=(16, 16))
+@pytest.mark.parametrize("compression", ["deflate", "jpeg"])
+def test_tiles_of_a_bomb_are_not_unpacked(compression, tmp_path):
+    path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression, tile=(16, 16))
     overwrite(path, TileWidth=2**20, TileLength=2**20)
     assert "larger than any picture" in reason(path)
     overwrite(path, TileWidth=0)

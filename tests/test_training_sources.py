@@ -17,7 +17,7 @@ from pipelines import rle
 from pipelines.errors import DataError
 from pipelines.training.config import DataConfig
 from pipelines.training.distill import photo_paths
-from pipelines.training.sources import Region, open_source
+from pipelines.training.sources import Region, open_source, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,16 @@ def test_bad_annotation_files_are_named(photos: Path, tmp_path: Path, what: str,
 def test_damaged_masks_are_refused(segmentation: Any) -> None:
     with pytest.raises(DataError, match="mask"):
         Region(segmentation).decode(96, 128)
+
+
+def test_masks_are_not_lost_for_a_spoilt_text(photos: Path, tmp_path: Path) -> None:
+    as_label_pngs(photos, tmp_path)
+    expected = masks_of(tmp_path)
+    read_labels.cache_clear()
+    for path in (tmp_path / "masks").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[:33] + b"\0\0\0\1pHYsa\0\0\0\0" + content[33:])
+    np.testing.assert_array_equal(masks_of(tmp_path), expected)
 
 
 def test_bad_masks_photos_and_folders_are_named(photos: Path, tmp_path: Path) -> None:

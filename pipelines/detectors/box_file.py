@@ -19,8 +19,8 @@ _MARGIN = 0.05
 class BoxFile:
     """The boxes a file has for each image of a run.
 
-    skipped: annotations of a ground truth left out because their area is below 1. counts: what became of the boxes of
-    all images so far; those of which nothing lies inside their image are dropped. of_file: how many boxes of the file
+    counts: what became of the boxes of all images so far; those of which nothing lies inside their image are dropped.
+    of_file: how many boxes of the file
     are used nowhere in the run, by why. notes: sentences for the user, see `pipelines.notes`. image_ids: name -> id,
     the file's own where it has one.
     """
@@ -49,7 +49,6 @@ class BoxFile:
         self.image_ids, of_ids = self._images.known_by(image_ids)
         self.notes = [*self._images.notes, *of_ids]
         self.categories = table.categories
-        self.skipped = table.skipped
         self.counts = {"kept": 0, "dropped_outside_the_image": 0}
         unused = {"below_min_score": self._images.below_min_score, **self._images.lost}
         self.of_file = {why: count for why, count in unused.items() if count}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.boxes import to_xyxy
-from pipelines.detectors.box_table import BoxTable, FileImage
+from pipelines.detectors.box_columns import BoxTable, FileImage
 from pipelines.errors import DataError, ImageError
 from pipelines.frames import boxes_from, frame_of_size, size_in_other, unsaid
 from pipelines.names import match

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.categories import COCO
+from pipelines.detectors.box_columns import BoxTable
 from pipelines.detectors.box_images import BoxImages
-from pipelines.detectors.box_table import BoxTable, read_box_table
+from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.names import folded

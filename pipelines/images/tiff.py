@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Sequence
 from io import BytesIO
 from typing import BinaryIO
 
@@ -17,32 +16,14 @@ from pipelines.images.pillow import to_rgb
 from pipelines.images.pixels import Decoded, known_orientation
 from pipelines.images.reasons import check_size, explained
 from pipelines.images.tiff_colours import COLOURS, rgb_of
-from pipelines.images.tiff_tags import Layout, Tag, Tags, layout_of, read_tags
-from pipelines.images.tiff_values import made_up, pieces_of_picture, read_values
+from pipelines.images.tiff_tags import COMPRESSIONS, Layout, Tag, Tags, layout_of, read_tags
+from pipelines.images.tiff_values import PICTURES, read_picture, read_values
 
-_COMPRESSIONS = {
-    1: "nothing",
-    2: "CCITT RLE",
-    3: "CCITT fax 3",
-    4: "CCITT fax 4",
-    5: "LZW",
-    6: "old-style JPEG",
-    7: "JPEG",
-    8: "deflate",
-    32946: "deflate",
-    32773: "PackBits",
-    34925: "LZMA",
-    50000: "Zstandard",
-}
 _NOT_READ = {
     **{9: "JBIG", 10: "JBIG", 34661: "JBIG", 34715: "JBIG2", 32766: "NeXT RLE", 32771: "CCITT RLE in words"},
     **{32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log", 34887: "LERC", 34892: "JPEG of raw data"},
     **{33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34927: "WebP", 50001: "WebP", 34933: "PNG"},
     **{22610: "JPEG XR", 34934: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL"},
-}
-_BY_LIBTIFF = {  # compressions that know colours -> what a band may be: (photometric, bands, bits)
-    **{fax: {(0, 1, 1), (1, 1, 1)} for fax in (2, 3, 4)},
-    7: {(0, 1, 8), (1, 1, 8), (2, 3, 8), (6, 3, 8), (5, 4, 8)},
 }
 _NO_COLOURS = {  # by PhotometricInterpretation
     **{4: "a mask", 9: "colours in ICC L*a*b*", 10: "colours in ITU L*a*b*", 32844: "logarithmic luminance"},
@@ -72,7 +53,7 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Decoded:
         tags = read_tags(file)
         layout = layout_of(tags)
         check_size((layout.width, layout.height), max_pixels)
-        name = _COMPRESSIONS.get(layout.compression, "")
+        name = COMPRESSIONS.get(layout.compression, "")
         if not name:
             name = _NOT_READ.get(layout.compression, f"method {layout.compression}")
             raise ImageError(f"the TIFF file is compressed by {name}, which is not read: save it with LZW or deflate")
@@ -80,8 +61,6 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Decoded:
         notes = _guessed(tags, layout)
         if layout.compression == 6:
             return Decoded(_old_jpeg(file, tags, orientation), orientation, notes)
-        if layout.compression in _BY_LIBTIFF:
-            return Decoded(_by_libtiff(file, tags, layout), orientation, notes)
         rgb, of_values = _by_tags(file, tags, layout, max_pixels)
         return Decoded(rgb, orientation, notes + of_values)
     except ImageError:
@@ -122,32 +101,13 @@ def _old_jpeg(file: BinaryIO, tags: Tags, orientation: int) -> PIL.Image.Image:
     return to_rgb(picture)
 
 
-def _by_libtiff(file: BinaryIO, tags: Tags, layout: Layout) -> PIL.Image.Image:
-    """JPEG and fax, of kinds that Pillow reads right; without the orientation, which it would apply by itself."""
-    kind = layout.photometric, layout.samples, layout.bits
-    if kind not in _BY_LIBTIFF[layout.compression] or layout.kind != "u" or (layout.planar and layout.photometric != 2):
-        name = _COMPRESSIONS[layout.compression]
-        raise ImageError(f"the TIFF file is compressed by {name} and has {layout.what}, which is not read")
-    size = (Tag.TILE_WIDTH, Tag.TILE_LENGTH) if layout.tiled else (Tag.WIDTH, Tag.ROWS_PER_STRIP)
-    copied = (Tag.T4_OPTIONS, Tag.T6_OPTIONS, Tag.JPEG_TABLES, Tag.YCBCR_SUBSAMPLING)
-    kept: dict[int, Sequence[int]] = {
-        **{tag: tags.all(tag) for tag in copied if tag in tags.values},
-        **dict(zip(size, ([value] for value in layout.segment), strict=True)),
-        Tag.WIDTH: [layout.width],
-        Tag.LENGTH: [layout.height],
-        Tag.BITS_PER_SAMPLE: [layout.bits] * layout.samples,
-        Tag.COMPRESSION: [layout.compression],
-        Tag.PHOTOMETRIC: [layout.photometric],
-        Tag.SAMPLES_PER_PIXEL: [layout.samples],
-        Tag.PLANAR_CONFIGURATION: [2 if layout.planar else 1],
-    }
-    picture = made_up(kept, pieces_of_picture(file, layout), layout.tiled)
-    picture.load()
-    return to_rgb(picture)
-
-
 def _by_tags(file: BinaryIO, tags: Tags, layout: Layout, max_pixels: int) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     """RGB and notes, of any bits, bands and order that the tags declare."""
+    if layout.segment[0] * layout.segment[1] * layout.samples * layout.bits > _SEGMENT_BITS * max(max_pixels, 2**20):
+        raise ImageError(f"the TIFF file has {layout.what}, in strips or tiles that are larger than any picture")
+    decoded = None
+    if layout.compression in PICTURES:
+        decoded, layout = read_picture(file, tags, layout)
     if layout.photometric not in COLOURS:
         name = _NO_COLOURS.get(layout.photometric, f"colours of an unknown kind ({layout.photometric})")
         raise ImageError(f"the TIFF file has {layout.what}, {name}, which are not read: convert it to RGB")
@@ -166,11 +126,10 @@ def _by_tags(file: BinaryIO, tags: Tags, layout: Layout, max_pixels: int) -> tup
         raise ImageError(f"the TIFF file has {layout.what}, of inks other than CMYK: convert it to RGB")
     if layout.subsampling != (1, 1) and (layout.planar or extra or layout.bits != 8 or not min(layout.subsampling)):
         raise ImageError(f"the TIFF file has {layout.what}, of which some share their colours: convert it to RGB")
-    if layout.segment[0] * layout.segment[1] * layout.samples * layout.bits > _SEGMENT_BITS * max(max_pixels, 2**20):
-        raise ImageError("the TIFF file is damaged: its strips or tiles are larger than any picture")
     kinds = tags.all(Tag.EXTRA_SAMPLES)[:extra]
     alpha = next((n for n, kind in enumerate(kinds) if kind in _ALPHA), None)
-    values = read_values(file, layout, [*range(bands), *([] if alpha is None else [bands + alpha])])
+    wanted = [*range(bands), *([] if alpha is None else [bands + alpha])]
+    values = read_values(file, layout, wanted) if decoded is None else decoded[..., wanted]
     rgb, notes = rgb_of(values, tags, layout, None if alpha is None else _ALPHA[kinds[alpha]])
     if left_out := extra - (alpha is not None):
         known = layout.samples - left_out

@@ -59,6 +59,22 @@ _RATIONAL = (5, 10)
 _KNOWN = frozenset(map(int, Tag))
 
 
+COMPRESSIONS = {
+    1: "nothing",
+    2: "CCITT RLE",
+    3: "CCITT fax 3",
+    4: "CCITT fax 4",
+    5: "LZW",
+    6: "old-style JPEG",
+    7: "JPEG",
+    8: "deflate",
+    32946: "deflate",
+    32773: "PackBits",
+    34925: "LZMA",
+    50000: "Zstandard",
+}
+
+
 @dataclass(frozen=True)
 class Tags:
     """order: "<" or ">", of every value in the file; values: of each tag, one or more numbers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -18,13 +19,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pipelines.errors import ImageError
 from pipelines.images.pillow import prepare_pillow
 from pipelines.images.reasons import truncated
-from pipelines.images.tiff_tags import Layout, Tag
+from pipelines.images.tiff_tags import COMPRESSIONS, Layout, Tag, Tags
 from pipelines.types import UInt8
 
 _BATCH = 2**24
 """Bytes that are unpacked at a time, where strips and tiles are smaller."""
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+PICTURES = (2, 3, 4, 7)
+"""The compressions that know pixels and not bytes: fax and JPEG."""
 _PREDICTED = (5, 8, 32946, 34925, 50000)
 """The compressions that know a predictor; libtiff ignores the tag with others."""
 
@@ -44,6 +47,45 @@ def read_values(file: BinaryIO, layout: Layout, wanted: Sequence[int]) -> NDArra
                 part = out[y : y + rows, x : x + width, place]
                 part[:] = values[(n - first) * rows :][: part.shape[0], : part.shape[1], samples]
     return out
+
+
+def read_picture(file: BinaryIO, tags: Tags, layout: Layout) -> tuple[UInt8, Layout]:
+    """H x W x samples of what JPEG or fax has compressed, and the layout of these, in which YCbCr is RGB already.
+
+    libtiff unpacks each plane as a kind of picture that has as many samples and is not converted.
+    """
+    samples = 1 if layout.planar else layout.samples
+    ycbcr = layout.photometric == 6 and not layout.planar
+    bits, most = (8, 4) if layout.compression == 7 else (1, 1)
+    if layout.kind != "u" or layout.bits != bits or samples > most or (ycbcr and samples != 3):
+        name = COMPRESSIONS[layout.compression]
+        raise ImageError(f"the TIFF file is compressed by {name} and has {layout.what}, which is not read")
+    copied = (Tag.T4_OPTIONS, Tag.T6_OPTIONS, Tag.JPEG_TABLES, Tag.YCBCR_SUBSAMPLING)
+    kept: dict[int, Sequence[int]] = {
+        **{tag: tags.all(tag) for tag in copied if tag in tags.values},
+        **dict(zip(_SEGMENT[layout.tiled], ([side] for side in layout.segment), strict=True)),
+        Tag.WIDTH: [layout.width],
+        Tag.LENGTH: [layout.height],
+        Tag.BITS_PER_SAMPLE: [bits] * samples,
+        Tag.COMPRESSION: [layout.compression],
+        Tag.PHOTOMETRIC: [6 if ycbcr else _UNCONVERTED[samples]],
+        Tag.SAMPLES_PER_PIXEL: [samples],
+        **({Tag.EXTRA_SAMPLES: [2]} if samples == 2 else {}),
+    }
+    across, down = (
+        -(-whole // part) for whole, part in zip((layout.width, layout.height), layout.segment, strict=True)
+    )
+    count, size = across * down, layout.segment[0] * layout.segment[1] * samples
+    if sum(layout.counts.tolist()) > file.seek(0, 2):
+        raise truncated("TIFF")
+    planes = [range(n * count, (n + 1) * count) for n in range(layout.samples if layout.planar else 1)]
+    pictures = [_made_up(kept, _pieces(file, layout, plane, size, size * count), layout.tiled) for plane in planes]
+    values = np.dstack([np.asarray(picture) for picture in pictures]).astype(np.uint8, copy=False)
+    return values, replace(layout, photometric=2, subsampling=(1, 1)) if ycbcr else layout
+
+
+_UNCONVERTED = {1: 1, 2: 1, 3: 2, 4: 5}
+_SEGMENT = {True: (Tag.TILE_WIDTH, Tag.TILE_LENGTH), False: (Tag.WIDTH, Tag.ROWS_PER_STRIP)}
 
 
 def _as_slice(wanted: Sequence[int]) -> slice | list[int]:
@@ -76,16 +118,6 @@ def _unpacked(file: BinaryIO, layout: Layout, start: int, count: int) -> Iterato
             yield first, _values(raw, layout, width, samples)
         else:
             yield first, _shared_colour(raw, step_x, step_y)
-
-
-def pieces_of_picture(file: BinaryIO, layout: Layout) -> list[bytes]:
-    """All strips or tiles, compressed as they are."""
-    width, rows = layout.segment
-    count = -(-layout.width // width) * -(-layout.height // rows) * (layout.samples if layout.planar else 1)
-    if sum(layout.counts[:count].tolist()) > file.seek(0, 2):
-        raise truncated("TIFF")
-    size = width * rows * layout.samples
-    return _pieces(file, layout, range(count), size, size * count)
 
 
 def _pieces(file: BinaryIO, layout: Layout, segments: range, size: int, total: int) -> list[bytes]:
@@ -121,10 +153,10 @@ def _expanded(pieces: Sequence[bytes], compression: int, row_bytes: int, rows: i
         Tag.SAMPLES_PER_PIXEL: [1],
         Tag.ROWS_PER_STRIP: [rows],
     }
-    return np.array(made_up(tags, pieces, tiled=False))
+    return np.array(_made_up(tags, pieces, tiled=False))
 
 
-def made_up(tags: dict[int, Sequence[int]], pieces: Sequence[bytes], tiled: bool) -> TiffImageFile:
+def _made_up(tags: dict[int, Sequence[int]], pieces: Sequence[bytes], tiled: bool) -> TiffImageFile:
     """A little-endian TIFF in memory, of the strips or tiles `pieces`, as Pillow opens it."""
     ends = np.cumsum([8, *map(len, pieces)])
     offsets, counts = (324, 325) if tiled else (273, 279)

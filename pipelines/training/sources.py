@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from pipelines import images, rle
 from pipelines.errors import DataError, ImageError
 from pipelines.frames import load_annotated, stated
+from pipelines.images.needed import needed_of_png
 from pipelines.names import match, pair
 from pipelines.notes import counted_images
 from pipelines.search import find_files
@@ -275,9 +276,8 @@ def find_source(path: Path, photos: Path | None = None) -> Source | None:
 @lru_cache(maxsize=2)  # a photo's regions are read one by one
 def read_labels(path: Path) -> UInt8:
     """A mask PNG's values, H x W; palette images give their indices. Raises OSError when it cannot be read."""
-    with _plain_errors(path), PngImageFile(path) as picture:  # `Image.open` may be ultralytics', see pipelines.images
-        if picture.width * picture.height > images.MAX_PIXELS:
-            raise OSError(f"{path} claims {picture.width} x {picture.height} pixels")
+    with _plain_errors(path), path.open("rb") as file:
+        picture = PngImageFile(needed_of_png(file, images.MAX_PIXELS).file, "")
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
         return np.asarray(picture)
@@ -288,7 +288,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
     """Turn what Pillow raises for broken files into OSError."""
     try:
         yield
-    except (SyntaxError, ValueError) as error:
+    except (ImageError, SyntaxError, ValueError) as error:
         raise OSError(f"{path} is no PNG that can be read: {error}") from error
 
 
