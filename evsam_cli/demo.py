@@ -23,10 +23,6 @@ def demo() -> None:
         *photographs,
         "-o",
         str(OUTPUT),
-        "--conf",
-        "0.27",
-        "--iou",
-        "0.5",
         "--offline",
         "--overwrite",
     ]

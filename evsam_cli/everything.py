@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evsam_cli import options, running
+from evsam_cli.finding import own
 from evsam_cli.groups import grouped
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
     from pipelines.everything.config import StrategyConfig
+    from pipelines.sam import SamRow
 
 FLATTENS = ("area", "score")
 
 
 def _option(panel: str, field: str, help: str, config: type = GridConfig, **settings: Any) -> Any:
-    """An option for a field of a strategy's configuration: unset it is None, and the field's own default holds."""
+    """An option for a field of a strategy's configuration: unset it is None, and the model's or its own holds."""
     default = next(f.default for f in fields(config) if f.name == field)
     text = f"{default:.3g}" if isinstance(default, float) else default
-    return options.option(panel, _flag(field), help=f"{help} Default: {text}.", show_default=False, **settings)
+    models = [f"{row.name} {row.everything[field]:g}" for row in SAMS.values() if field in row.everything]
+    whose = f"Default: {', '.join([*models, f'others {text}' if models else str(text)])}."
+    return options.option(panel, _flag(field), help=f"{help} {whose}", show_default=False, **settings)
 
 
 def _flag(field: str) -> str:
@@ -95,11 +100,20 @@ def everything(
     output: options.Output,
     *,
     prompts: Annotated[
-        str, options.option(ASK, "--prompts", metavar="NAME", help=f"How to search the image. {_KINDS}")
-    ] = "grid",
+        str | None,
+        options.option(
+            ASK, "--prompts", metavar="NAME", help=f"How to search the image. {_KINDS} {own(SAMS, 'strategy')}"
+        ),
+    ] = None,
     preset: Annotated[
-        str, options.option(ASK, "--preset", metavar="NAME", help=f"Whose values to start from: {', '.join(PRESETS)}.")
-    ] = "sam",
+        str | None,
+        options.option(
+            ASK,
+            "--preset",
+            metavar="NAME",
+            help=f"Whose values to start from: {', '.join(PRESETS)}. Default: the model's own.",
+        ),
+    ] = None,
     search: SearchOptions,
     sam: options.Sam = "evsam-starter",
     models: options.ModelOptions,
@@ -132,7 +146,8 @@ def everything(
 
     if flatten not in (None, *FLATTENS):
         raise UnknownNameError("way to flatten", flatten, list(FLATTENS))
-    also = {"panoptic": flatten is not None, "edges": prompts == "edges"}
+    strategy = configure(prompts, preset, asdict(search), SAMS[sam])
+    also = {"panoptic": flatten is not None, "edges": strategy.strategy == "edges"}
     images = run.config(
         sources,
         output,
@@ -140,21 +155,30 @@ def everything(
         offline=models.offline,
         output_options={"panoptic": {"by": flatten, "min_area": flatten_min_area}} if flatten else {},
     )
-    config = EverythingConfig(images, configure(prompts, preset, asdict(search)), models.config(sam))
+    config = EverythingConfig(images, strategy, models.config(sam))
     run.show(output, lambda watch: everything(config, watch))
 
 
-def configure(strategy: str, preset: str, given: Mapping[str, Any]) -> StrategyConfig:
-    """A strategy's configuration: the values given (None: not given), then the preset's, then its own defaults.
+def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any], sam: SamRow) -> StrategyConfig:
+    """A strategy's configuration: the values given (None: not given), then the preset's or the model's, then its own.
 
-    Raises UsageError for an unknown name, and for a value that the strategy has no use for.
+    strategy: None for the model's own, or the grid where a value is given that only the grid has a use for. Raises
+    UsageError for an unknown name, and for a value that the strategy has no use for.
     """
-    STRATEGIES[strategy]
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, list(PRESETS))
-    chosen = PRESETS[preset] | {field: value for field, value in given.items() if value is not None}
-    config = CONFIGS[strategy]
-    useless = [_flag(field) for field in chosen if field not in {known.name for known in fields(config)}]
-    if useless:
-        raise UsageError(f"--prompts {strategy} has no use for {', '.join(useless)}")
-    return config(**chosen)
+    chosen = {field: value for field, value in given.items() if value is not None}
+    asked = (PRESETS[preset] if preset else {}) | chosen
+    if strategy is None:
+        strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else GridConfig.strategy
+    STRATEGIES[strategy]
+    if useless := _useless(strategy, asked):
+        raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
+    own = {} if preset else {name: value for name, value in sam.everything.items() if not _useless(strategy, [name])}
+    return CONFIGS[strategy](**(own | asked))
+
+
+def _useless(strategy: str, names: Iterable[str]) -> list[str]:
+    """Those fields that the strategy's configuration does not have."""
+    known = {field.name for field in fields(CONFIGS[strategy])}
+    return [name for name in names if name not in known]

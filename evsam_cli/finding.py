@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from evsam_cli import options
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS, TextConfig
 from pipelines.errors import UsageError
+from pipelines.registry import Registry
+
+
+def own(rows: Registry[Any], field: str) -> str:
+    """What a model's own value is where an option is not given: `Default: objects 0.1, others 0.25.`"""
+    values = {name: getattr(row, field) for name, row in rows.items()}
+    usual = Counter(values.values()).most_common(1)[0][0]
+    others = [f"{name} {value}" for name, value in values.items() if value != usual]
+    return f"Default: {', '.join([*others, f'others {usual}' if others else f'{usual}'])}."
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,25 @@ class TextOptions:
         ),
     ] = None
     box_threshold: Annotated[
-        float,
-        options.option("Text", "--box-threshold", help="Score a box must exceed for one of the phrases.", min=0, max=1),
-    ] = 0.35
+        float | None,
+        options.option(
+            "Text",
+            "--box-threshold",
+            help=f"Score a box must exceed for one of the phrases. {own(TEXT_DETECTORS, 'box_threshold')}",
+            min=0,
+            max=1,
+        ),
+    ] = None
     text_threshold: Annotated[
-        float,
-        options.option("Text", "--text-threshold", help="Score a phrase must exceed to name a box.", min=0, max=1),
-    ] = 0.25
+        float | None,
+        options.option(
+            "Text",
+            "--text-threshold",
+            help=f"Score a phrase must exceed to name a box. {own(TEXT_DETECTORS, 'text_threshold')}",
+            min=0,
+            max=1,
+        ),
+    ] = None
     per_phrase: Annotated[
         bool,
         options.option(
@@ -69,21 +91,21 @@ class TextOptions:
         ),
     ] = 0.95
 
-    def config(self, detector: str, iou: float, max_det: int, precision: str) -> TextConfig:
+    def config(self, detector: str, iou: float | None, max_det: int, precision: str) -> TextConfig:
         """What the pipeline is told. Raises UsageError."""
         from pipelines.detectors.text.phrases import parse_phrases
 
         return TextConfig(
             parse_phrases(self.texts or (), self.ontology),
-            detector,
-            self.box_threshold,
-            self.text_threshold,
-            self.per_phrase,
-            self.nms,
-            iou,
-            self.max_box_area,
-            max_det,
-            precision,
+            model=detector,
+            box_threshold=self.box_threshold,
+            text_threshold=self.text_threshold,
+            per_phrase=self.per_phrase,
+            nms=self.nms,
+            iou=TextConfig.iou if iou is None else iou,
+            max_box_area=self.max_box_area,
+            max_det=max_det,
+            precision=precision,
         )
 
 
@@ -108,10 +130,18 @@ class DetectorOptions:
             "Boxes", "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog."
         ),
     ] = None
-    conf: Annotated[float, options.option("Boxes", "--conf", help="Lowest detector score to keep.", min=0, max=1)] = (
-        0.25
-    )
-    iou: options.Iou = 0.7
+    conf: Annotated[
+        float | None,
+        options.option(
+            "Boxes", "--conf", help=f"Lowest detector score to keep. {own(DETECTORS, 'conf')}", min=0, max=1
+        ),
+    ] = None
+    iou: Annotated[
+        float | None,
+        options.option(
+            "Boxes", "--iou", help=f"Boxes of a class that overlap more are one. {own(DETECTORS, 'iou')}", min=0, max=1
+        ),
+    ] = None
     max_det: options.MaxDet = 300
     imgsz: options.ImgSize = None
 
@@ -124,7 +154,14 @@ class DetectorOptions:
         if words.texts or words.ontology:
             readers = ", ".join(TEXT_DETECTORS)
             raise UsageError(f"{self.detector} cannot read: for text, add --detector with one of {readers}")
-        return DetectorConfig(self.detector, self.conf, self.iou, self.max_det, self.imgsz, options.split(self.classes))
+        return DetectorConfig(
+            self.detector,
+            conf=self.conf,
+            iou=self.iou,
+            max_det=self.max_det,
+            imgsz=self.imgsz,
+            classes=options.split(self.classes),
+        )
 
 
 def precision_of_reader(precision: str) -> str:

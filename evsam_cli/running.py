@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.run import RunConfig, Summary, Watcher
 
 SHOWN_FAILURES = 20
+SHOWN_EMPTY = 5
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class RunOptions:
 def report(summary: Summary, output: Path, *, quiet: bool) -> None:
     """Say how the run ended; exit with 1 when images failed."""
     show_notes(summary.notes)
+    if not quiet:
+        show_empty(summary)
     show_failures(summary.failed)
     if len(summary.failed) > SHOWN_FAILURES:
         say.aside(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}")
@@ -101,6 +104,16 @@ def show_notes(notes: Sequence[str]) -> None:
     """What a run says beside its results, a line each."""
     for note in notes:
         say.aside(f"note: {note}")
+
+
+def show_empty(summary: Summary) -> None:
+    """Why images are empty, by reason, where they are more than a tenth."""
+    total = sum(summary.counts.values())
+    if len(summary.empty) * 10 <= total:
+        return
+    for name, reason in list(summary.empty.items())[:SHOWN_EMPTY]:
+        say.aside(f"empty: {name}: {reason}")
+    say.aside(f"{len(summary.empty)} of {total} images are empty: run.json says why, image by image")
 
 
 def show_failures(failed: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from pipelines import rle
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text import TextConfig
 from pipelines.errors import ImageError, UsageError
-from pipelines.prompts import Prompter, build_prompter, prompt_images, prompt_report, prompt_settings
+from pipelines.prompts import Prompter, build_prompter, prompt_defaults, prompt_images, prompt_report, prompt_settings
 from pipelines.run import RunConfig, Summary, Watcher, run
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
@@ -44,7 +44,8 @@ def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
     def make_job(image_ids: Mapping[str, int]) -> DetectJob:
         return DetectJob(build_prompter(config.detector, image_ids, device=config.device, offline=offline))
 
-    return run(config.run, settings, make_job, device=config.device, watch=watch)
+    own = prompt_defaults(config.detector)
+    return run(config.run, settings, make_job, device=config.device, watch=watch, defaults=own)
 
 
 @dataclass(frozen=True)

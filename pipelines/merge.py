@@ -81,16 +81,16 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
         for name in settings["save"]:
             options = settings["output_options"].get(name, {})
             OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
-        counts, failed = tally(joined.records(ids))
+        counts, reasons = tally(joined.records(ids))
         info = {
             **info,
             "images": {"total": len(ids), **counts},
-            "failed": failed,
+            **reasons,
             "notes": [*notes_of_images(joined.records(ids)), *uneven, *_notes_of_parts(infos)],
         }
         write_json(output / "run.json", info)
         (output / STATE / MERGING).unlink()
-    return Summary(counts, failed, info)
+    return Summary(counts, reasons["failed"], info)
 
 
 def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:

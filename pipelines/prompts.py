@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.detectors import DetectorConfig, build_detector, find_weights
-from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights
+from pipelines.detectors import DetectorConfig, build_detector, find_weights, with_defaults
+from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights, with_text_defaults
 from pipelines.errors import DataError, ImageError
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
@@ -66,11 +66,13 @@ class _Kind:
     """What a kind of configuration stands for.
 
     build: (config, image ids, device, offline) -> Prompter. files: (config, offline) -> name in `run.json` -> digest of
-    each file that the configuration names.
+    each file that the configuration names. with_defaults: the configuration with the model's own values where it leaves
+    them to the model.
     """
 
     build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
     files: Callable[[Any, bool | None], dict[str, str]] = lambda config, offline: {}
+    with_defaults: Callable[[Any], Any] = lambda config: config
 
 
 def _box_file(config: BoxFileConfig, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
@@ -105,12 +107,14 @@ _KINDS: dict[type, _Kind] = {
     DetectorConfig: _Kind(
         lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
         lambda config, offline: {"detector_sha256": digest.fingerprint(find_weights(config.model, offline=offline))},
+        with_defaults,
     ),
     TextConfig: _Kind(
         lambda config, image_ids, device, offline: build_text_detector(config, device=device, offline=offline),
         lambda config, offline: {
             "detector_sha256": digest.fingerprint(find_text_weights(config.model, offline=offline))
         },
+        with_text_defaults,
     ),
     BoxFileConfig: _Kind(_box_file, _box_file_digest),
     GivenBoxes: _Kind(_given_boxes),
@@ -146,10 +150,18 @@ def prompt_report(prompter: Prompter) -> dict[str, Any]:
     return {key: value for key, name in _REPORTED.items() if (value := getattr(prompter, name, None))}
 
 
+def prompt_defaults(config: PromptConfig) -> dict[str, str]:
+    """Of values that `config` leaves to the model: `{"conf": "0.1, objects' own"}`."""
+    resolved = _KINDS[type(config)].with_defaults(config)
+    left = [field.name for field in fields(config) if getattr(config, field.name) != getattr(resolved, field.name)]
+    return {name: f"{getattr(resolved, name):g}, the own value of {resolved.model}" for name in left}
+
+
 def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:
     """What decides the prompts: the configuration, and the content of the files it names.
 
     Raises DataError and WeightsError for one that is missing.
     """
-    described = {"kind": type(config).__name__, **asdict(config)}
-    return {"prompts": described, **_KINDS[type(config)].files(config, offline)}
+    kind = _KINDS[type(config)]
+    described = {"kind": type(config).__name__, **asdict(kind.with_defaults(config))}
+    return {"prompts": described, **kind.files(config, offline)}

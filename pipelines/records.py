@@ -34,8 +34,8 @@ class InstanceRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Record:
-    """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed, else None; notes: what
-    the user should know of how it was read, and of how its boxes were come by; frame: see `Image`.
+    """One image's outcome. name: its unique key (a relative POSIX path); reason: why it failed or is empty, else None;
+    notes: what the user should know of how it was read, and of how its boxes were come by; frame: see `Image`.
 
     width and height are pixels in that frame, 0 when it could not be read. `empty` means that the image
     was searched and holds nothing, which is not the same as not having been processed.

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.errors import SetupError, UnknownNameError
 
@@ -40,18 +40,21 @@ class Row:
             ) from error
 
 
-class Registry(Mapping[str, Row]):
+R = TypeVar("R", bound=Row)
+
+
+class Registry(Mapping[str, R]):
     """An ordered table of rows, read-only, whose unknown names raise an error that lists the known ones."""
 
-    def __init__(self, kind: str, rows: Iterable[Row]) -> None:
+    def __init__(self, kind: str, rows: Iterable[R]) -> None:
         self.kind = kind
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, R] = {}
         for row in rows:
             if row.name in self._rows:
                 raise ValueError(f"two {kind} rows are named {row.name!r}")
             self._rows[row.name] = row
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> R:
         if name not in self._rows:
             raise UnknownNameError(self.kind, name, list(self._rows))
         return self._rows[name]

@@ -136,6 +136,12 @@ class Summary:
         notes: Sequence[str] = self.info["notes"]
         return notes
 
+    @property
+    def empty(self) -> Mapping[str, str]:
+        """name -> reason of the images that were searched in vain."""
+        empty: Mapping[str, str] = self.info["empty"]
+        return empty
+
 
 def run(
     config: RunConfig,
@@ -144,11 +150,13 @@ def run(
     *,
     device: str,
     watch: Watcher | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Summary:
     """Give all images to the job and write the outputs.
 
     settings: what decides the job's results; a resumed run must agree on it. make_job: from image ids (name -> id) to
-    the job; what can be wrong with its settings is found there, before the first image. Raises EvsamError for faults of
+    the job; what can be wrong with its settings is found there, before the first image. defaults: for `run.json`, whose
+    values hold where the user gave none. Raises EvsamError for faults of
     settings, weights or disk; an image that cannot be handled is recorded as failed and the run goes on.
     KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
     """
@@ -195,14 +203,15 @@ def run(
             with clock("write"):
                 for output in outputs:
                     output.finish(lambda: journal.records(mine))
-            counts, failed = tally(journal.records(mine))
+            counts, reasons = tally(journal.records(mine))
             notes = notes_of_images(journal.records(mine))
         report = dict(job.report())
-        info = {
+        info: dict[str, Any] = {
             "settings": settings,
+            "defaults": dict(defaults or {}),
             "sources": [shown_location(source) for source in config.sources],
             "images": {"total": len(part), **counts},
-            "failed": failed,
+            **reasons,
             "notes": [*notes, *uneven, *report.get("notes", ())],
             "categories": {category.id: category.name for category in job.categories},
             "report": report,
@@ -211,18 +220,18 @@ def run(
             "this_run": run_info.speed(len(part) - earlier, time.perf_counter() - start, clock.seconds),
         }
         write_json(config.output / "run.json", info)
-    return Summary(counts, failed, info)
+    return Summary(counts, reasons["failed"], info)
 
 
-def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, str]]:
-    """Images by status, and name -> reason of those that failed."""
+def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    """Images by status; by status again, name -> reason of those that failed or are empty."""
     counts = {status: 0 for status in get_args(Status)}
-    failed = {}
+    reasons: dict[str, dict[str, str]] = {"failed": {}, "empty": {}}
     for record in records:
         counts[record.status] += 1
-        if record.reason is not None:
-            failed[record.name] = record.reason
-    return counts, failed
+        if record.status in reasons:
+            reasons[record.status][record.name] = record.reason or ""
+    return counts, reasons
 
 
 def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
@@ -304,7 +313,9 @@ class _Loop:
                 rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
                 status: Status = "done" if rows else "empty"
                 notes = (*image.notes, *result.detections.notes)
-                record = Record(name, image_id, width, height, status, None, rows, notes, image.frame)
+                record = Record(
+                    name, image_id, width, height, status, result.detections.reason, rows, notes, image.frame
+                )
             except ImageError as error:
                 self._remove(name)
                 record = Record(name, image_id, width, height, "failed", str(error))

@@ -19,6 +19,7 @@ from pipelines.prompts import (
     PromptConfig,
     Prompter,
     build_prompter,
+    prompt_defaults,
     prompt_images,
     prompt_report,
     prompt_settings,
@@ -29,10 +30,7 @@ from pipelines.sam.masks import LowResMasks
 from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.stages import StageClock
-from pipelines.types import Category, Detections, Image, Instances, Masks, Points
-
-NOTHING = Instances(Detections.empty(), Masks((), np.zeros(0, np.float32), np.zeros(0, np.float32)))
-"""The result of an image that was searched and holds nothing."""
+from pipelines.types import Category, Detections, Image, Instances, Points
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
         sam = config.sam.build(offline=offline)
         return SegmentJob(sam, build_prompter(config.prompts, image_ids, device=device, offline=offline))
 
-    return run(config.run, settings, make_job, device=device, watch=watch)
+    own = prompt_defaults(config.prompts)
+    return run(config.run, settings, make_job, device=device, watch=watch, defaults=own)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class SegmentJob:
             if i in results:
                 yield results[i]
             elif isinstance(prompts, Detections):
-                yield Instances(prompts, NOTHING.masks)
+                yield Instances.empty(prompts)
             else:
                 assert isinstance(prompts, ImageError), "points are always asked for"
                 yield prompts
@@ -171,7 +170,9 @@ def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, cl
     if isinstance(prompts, Detections):
         return Instances(prompts, masks)
     if not rle.area(masks.rles[0]):
-        return NOTHING
+        return Instances.empty(
+            Detections.empty("the mask of the clicks covers no pixel: try --point elsewhere, or --box")
+        )
     box = to_xyxy([rle.bbox(masks.rles[0])], "xywh", width=image.width, height=image.height)
     return Instances(Detections(box, np.ones(1, np.float32), np.full(1, OBJECT.id, np.int64)), masks)
 

@@ -74,12 +74,16 @@ class Category:
 @dataclass(frozen=True)
 class Detections:
     """N boxes of one image. boxes: N x 4 float32 xyxy; scores: N float32; category_ids: N int64; notes: as an image's,
-    of how the boxes were come by."""
+    of how the boxes were come by.
+
+    reason: why there are none, where there are none: what was dropped by which rule, and the option that changes it.
+    """
 
     boxes: Float32
     scores: Float32
     category_ids: Int64
     notes: tuple[str, ...] = ()
+    reason: str | None = None
 
     def __post_init__(self) -> None:
         _check("boxes", self.boxes, np.float32, (None, 4))
@@ -90,8 +94,8 @@ class Detections:
         return len(self.boxes)
 
     @classmethod
-    def empty(cls) -> Detections:
-        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    def empty(cls, reason: str | None = None) -> Detections:
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), reason=reason)
 
 
 @dataclass(frozen=True)
@@ -164,3 +168,9 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    @classmethod
+    def empty(cls, detections: Detections) -> Instances:
+        """Of an image without boxes, of which `detections` says why."""
+        none = np.zeros(0, np.float32)
+        return cls(detections, Masks((), none, none))

@@ -24,9 +24,9 @@ from pipelines.sam import build_sam
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.memory import IMAGES
 from pipelines.sam.predictor import SamPredictor
-from pipelines.segment import NOTHING, SegmentJob
+from pipelines.segment import SegmentJob
 from pipelines.stages import StageClock
-from pipelines.types import Category, Image, Instances, Masks
+from pipelines.types import Category, Detections, Image, Instances, Masks
 
 STARTER = "evsam-starter"
 SIZES = ((480, 640), (97, 300), (300, 97), (33, 33), (720, 500))
@@ -165,14 +165,14 @@ class Lazy:
 
         def first() -> Instances:
             assert later.wait(1800)
-            return NOTHING
+            return Instances.empty(Detections.empty())
 
         def second() -> Instances:
             self.threads.add(threading.current_thread().name.split("_")[0])
             later.set()
             if self.fault is not None:
                 raise self.fault
-            return NOTHING
+            return Instances.empty(Detections.empty())
 
         yield from (first, ImageError(images[1]), second, ImageError(images[3]))
 

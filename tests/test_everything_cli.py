@@ -14,7 +14,9 @@ from runs import evsam, final_files
 
 from evsam_cli.everything import configure
 from pipelines import rle
+from pipelines.errors import UsageError
 from pipelines.everything.config import EdgesConfig, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.sam import SAMS, SamRow
 
 FEW = ("--points-per-side", "2", "--pred-iou-thresh", "0", "--stability-score-thresh", "0.2", "--device", "cpu")
 AMG_HEADER = (
@@ -180,13 +182,28 @@ def test_objects_and_edges_from_the_command_line(folder: Path, tmp_path: Path) -
     assert not np.asarray(Pil.open(tmp_path / "edges/edges/blank.png.png")).any()
 
 
-def test_values_come_from_the_options_then_the_preset_then_the_strategy() -> None:
-    assert configure("grid", "sam", {"points_per_side": None}) == GridConfig()
-    assert configure("edges", "sam", {}) == EdgesConfig()
-    assert configure("hierarchical", "efficientvit", {"pred_iou_thresh": 0.9}) == HierarchicalConfig(
+def test_values_come_from_the_options_then_the_preset_then_the_model_then_the_strategy() -> None:
+    plain = SAMS["efficientvit-sam-l0"]
+    own = SamRow("own", "a:b", "", strategy="objects", everything={"pred_iou_thresh": 0.3})
+    assert configure("grid", "sam", {"points_per_side": None}, own) == GridConfig()
+    assert configure("grid", None, {"points_per_side": 4}, own) == GridConfig(4, pred_iou_thresh=0.3)
+    assert configure("grid", None, {"pred_iou_thresh": 0.5}, own) == GridConfig(pred_iou_thresh=0.5)
+    assert configure("edges", "sam", {}, plain) == configure("edges", None, {}, own) == EdgesConfig()
+    assert configure("hierarchical", "efficientvit", {"pred_iou_thresh": 0.9}, own) == HierarchicalConfig(
         pred_iou_thresh=0.9, stability_score_thresh=0.85, min_mask_region_area=100
     )
-    assert configure("objects", "sam", {"model": "yolov8n"}) == ObjectsConfig("yolov8n")
+    assert configure("objects", "sam", {"model": "yolov8n"}, plain) == ObjectsConfig("yolov8n")
+
+
+def test_the_strategy_is_the_models_own_unless_a_value_is_given_that_only_the_grid_uses() -> None:
+    plain = SAMS["efficientvit-sam-l0"]
+    own = SamRow("own", "a:b", "", strategy="objects")
+    assert configure(None, None, {}, plain) == GridConfig()
+    assert configure(None, None, {"conf": 0.2}, own) == ObjectsConfig(conf=0.2)
+    assert configure(None, None, {"points_per_side": 4}, own) == GridConfig(4)
+    assert configure(None, "sam", {}, own) == GridConfig()
+    with pytest.raises(UsageError, match="--prompts grid has no use for --conf"):
+        configure(None, None, {"conf": 0.2, "points_per_side": 4}, own)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +214,8 @@ def test_values_come_from_the_options_then_the_preset_then_the_strategy() -> Non
         (("--flatten", "colour"), "area, score"),
         (("--prompts", "objects", "--points-per-side", "8"), "no use for --points-per-side"),
         (("--prompts", "objects", "--preset", "efficientvit"), "no use for --pred-iou-thresh"),
-        (("--conf", "0.5"), "no use for --conf"),
-        (("--detector", "yolov8n"), "no use for --detector"),
+        (("--sam", "efficientvit-sam-l0", "--conf", "0.5"), "no use for --conf"),
+        (("--prompts", "grid", "--detector", "yolov8n"), "no use for --detector"),
         (("--pred-iou-thresh", "88"), "from 0 to 1"),
         (("--save", "edges"), "--prompts edges"),
         (("--prompts", "objects", "--detector", "yolov8x"), "evsam weights pull yolov8x"),

@@ -14,7 +14,7 @@ from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import REFERENCE, cost_of
 from pipelines.benchmark.measured import Measured
 from pipelines.benchmark.subjects import Subject
-from pipelines.benchmark.table import LEGEND, NAMES, text_rows
+from pipelines.benchmark.table import NAMES, legend, text_rows
 from pipelines.benchmark.timing import Failed, Outcome, Times
 from pipelines.files import write_json, write_text, writing
 
@@ -41,7 +41,7 @@ class Report:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
         left_out = [f"Left out: {subject.name}: {reason}" for subject, reason in self.left_out.items()]
-        return [LEGEND, *([RANDOM] if self.config.random_weights else []), *left_out]
+        return [legend(self.rows()[0]), *([RANDOM] if self.config.random_weights else []), *left_out]
 
     def write(self, folder: Path) -> None:
         """`benchmark.json`, `benchmark.md` and plots. Raises SetupError when the folder cannot be written to."""

@@ -12,11 +12,22 @@ from pipelines.benchmark.timing import Failed, Outcome, Times
 
 NAMES = 3
 """Columns at the left that hold no numbers."""
-LEGEND = (
-    "Medians, with their range in brackets. EER: mean of parameters and of MACs, over those of SAM ViT-H. images/s: of "
-    "the encoder at the largest batch. x: how many times as fast as the first row, the median of the ratios round by "
-    "round. IoU: of the masks with those of the first row of the same SAM, mean and worst."
-)
+_EXPLAINED = {
+    "EER": "EER: mean of parameters and of MACs, over those of SAM ViT-H.",
+    ", ms": "Times: medians, with their range in brackets.",
+    ", s": "Times: medians, with their range in brackets.",
+    "images/s": "images/s: of the encoder at the largest batch.",
+    " x": "x: how many times as fast as the first row, the median of the ratios round by round.",
+    "IoU": "IoU: of the masks with those of the first row of the same SAM, mean and worst.",
+}
+"""What columns mean, by the end of their titles."""
+
+
+def legend(header: Sequence[str]) -> str:
+    """A sentence for each kind of column that is there."""
+    return " ".join(
+        dict.fromkeys(text for end, text in _EXPLAINED.items() if any(title.endswith(end) for title in header))
+    )
 
 
 def text_rows(measured: Sequence[Measured]) -> list[list[str]]:

@@ -6,7 +6,7 @@ Two detectors need no model and are made directly: `box_file.BoxFile` and `given
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,26 +28,34 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
+class DetectorRow(Row):
+    """A detector, with the values of `DetectorConfig` that suit it; unless told otherwise they are ultralytics'."""
+
+    conf: float = 0.25
+    iou: float = 0.7
+
+
+@dataclass(frozen=True)
 class DetectorConfig:
-    """What a model is asked for, in ultralytics' terms and with its defaults.
+    """What a model is asked for, in ultralytics' terms.
 
     model: a name of `DETECTORS`, or the path of a .pt or .onnx. conf: lowest score kept; iou: boxes of one class that
-    overlap more are one; max_det: most boxes per image; imgsz: longest side, in pixels, at which an image is searched,
-    None for the size that the model was trained at; classes: names or category ids to keep, () for all. Raises
-    UsageError for a value that cannot be right.
+    overlap more are one; None for either: the model's own, see `with_defaults`. max_det: most boxes per image; imgsz:
+    longest side, in pixels, at which an image is searched, None for the size that the model was trained at; classes:
+    names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
     """
 
     model: str = "objects"
-    conf: float = 0.25
-    iou: float = 0.7
+    conf: float | None = None
+    iou: float | None = None
     max_det: int = 300
     imgsz: int | None = None
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name):g}, but must be from 0 to 1")
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} is {value:g}, but must be from 0 to 1")
         for name, least in (("max_det", 1), ("imgsz", 32)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, but must be at least {least}")
@@ -58,22 +66,24 @@ _YOLO = "pipelines.detectors.yolo:Yolo"
 DETECTORS = Registry(
     "detector",
     [
-        Row(
+        DetectorRow(
             "objects",
             _YOLO,
             "bundled, small: boxes any object, names none, works offline",
             weights="objects-starter",
+            conf=0.1,
+            iou=0.5,
         ),
-        Row(
+        DetectorRow(
             "yolov8n",
             _YOLO,
             "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest",
             weights="yolov8n",
         ),
-        Row("yolov8s", _YOLO, "YOLOv8 small, COCO's 80 classes, 11.2 M parameters", weights="yolov8s"),
-        Row("yolov8m", _YOLO, "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters", weights="yolov8m"),
-        Row("yolov8l", _YOLO, "YOLOv8 large, COCO's 80 classes, 43.7 M parameters", weights="yolov8l"),
-        Row(
+        DetectorRow("yolov8s", _YOLO, "YOLOv8 small, COCO's 80 classes, 11.2 M parameters", weights="yolov8s"),
+        DetectorRow("yolov8m", _YOLO, "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters", weights="yolov8m"),
+        DetectorRow("yolov8l", _YOLO, "YOLOv8 large, COCO's 80 classes, 43.7 M parameters", weights="yolov8l"),
+        DetectorRow(
             "yolov8x",
             _YOLO,
             "YOLOv8 extra large, COCO's 80 classes, 68.2 M parameters, the best",
@@ -85,6 +95,18 @@ DETECTORS = Registry(
 _MODEL_FILES = (".pt", ".onnx")
 
 
+def detector_row(model: str) -> DetectorRow:
+    """The row of a detector's name; for a file of the user's, one of its own."""
+    return DETECTORS[model] if model in DETECTORS else DetectorRow(model, _YOLO, "a file of the user's")
+
+
+def with_defaults(config: DetectorConfig) -> DetectorConfig:
+    """The configuration with the model's own values for those that are None."""
+    row = detector_row(config.model)
+    missing = {name: getattr(row, name) for name in ("conf", "iou") if getattr(config, name) is None}
+    return replace(config, **missing)
+
+
 def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool | None = None) -> Detector:
     """A detector ready for images, with trained weights.
 
@@ -92,8 +114,8 @@ def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool
     device or class, WeightsError when the weights are missing, damaged or of another kind of model, and SetupError
     when a package is missing.
     """
-    row = DETECTORS[config.model] if config.model in DETECTORS else Row(config.model, _YOLO, "a file of the user's")
-    detector: Detector = row.load()(find_weights(config.model, offline=offline), config, device=device)
+    build = detector_row(config.model).load()
+    detector: Detector = build(find_weights(config.model, offline=offline), config, device=device)
     return detector
 
 

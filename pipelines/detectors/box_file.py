@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ class BoxFile:
         self._images = BoxImages(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
         self.image_ids, of_ids = self._images.known_by(image_ids)
         self.notes = [*self._images.notes, *of_ids]
+        self._min_score = min_score
         self.categories = table.categories
         self.counts = {"kept": 0, "dropped_outside_the_image": 0}
         unused = {"below_min_score": self._images.below_min_score, **self._images.lost}
@@ -71,8 +73,18 @@ class BoxFile:
             notes += ("boxes without area inside the image were dropped",)
         if 2 * int(_reaching_out(given, image).sum()) > len(given):
             notes += ("most boxes reach far out of the image and were cut: is --box-format right?",)
+        if not inside.any():
+            return replace(Detections.empty(self._reason(len(rows))), notes=notes)
         rows = rows[inside]
         return Detections(boxes[inside], table.scores[rows], table.category_ids[rows], notes)
+
+    def _reason(self, boxes: int) -> str:
+        """Why none of an image's boxes is left. boxes: how many the lowest score that is wanted has left."""
+        name = self._images.path.name
+        if boxes:
+            return f"no box of {name} for it covers anything of the image"
+        least = "" if self._min_score is None else f" that scores {self._min_score:g} or more: --min-score"
+        return f"{name} has no box for it{least}"
 
 
 def _reaching_out(boxes: Float32, image: Image) -> Bool:

@@ -20,7 +20,7 @@ import torchvision  # noqa: F401  ultralytics uses its suppression kernel, but o
 
 from pipelines.boxes import has_area
 from pipelines.categories import from_names, select
-from pipelines.detectors import DetectorConfig, quiet_ultralytics
+from pipelines.detectors import DetectorConfig, quiet_ultralytics, with_defaults
 from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
@@ -35,7 +35,7 @@ class Yolo:
 
     def __init__(self, weights: Path, config: DetectorConfig, *, device: str = "cpu") -> None:
         """weights: a .pt or .onnx file. Raises as `pipelines.detectors.build_detector` does."""
-        self._config = config
+        self._config = with_defaults(config)
         self._device = check_device(device)
         self._model, names = _load(weights.absolute(), self._device)
         self.categories = from_names(names)
@@ -57,17 +57,22 @@ class Yolo:
         for shape, indices in same_shape.items():
             for start in range(0, len(indices), self.batch):
                 together = indices[start : start + self.batch]
-                rows = self._forward(np.stack([letterboxed[index] for index in together]))
-                for index, row in zip(together, rows, strict=True):
-                    found[index] = self._detections(row, shape, images[index])
+                rows, reasons = self._forward(np.stack([letterboxed[index] for index in together]))
+                for index, row, reason in zip(together, rows, reasons, strict=True):
+                    found[index] = (
+                        self._detections(row, shape, images[index]) if reason is None else Detections.empty(reason)
+                    )
         return [found[index] for index in range(len(images))]
 
     @torch.inference_mode()
-    def _forward(self, pixels: UInt8) -> list[torch.Tensor]:
-        """B x H x W x 3 -> per image N x 6: xyxy in the letterbox, score, class index; best score first."""
+    def _forward(self, pixels: UInt8) -> tuple[list[torch.Tensor], list[str | None]]:
+        """B x H x W x 3 -> per image N x 6: xyxy in the letterbox, score, class index, best score first; and why there
+        are none, where there are none."""
         batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        output = self._model(batch)
+        candidates = output[0] if isinstance(output, list | tuple) else output
         rows: list[torch.Tensor] = ultralytics.non_max_suppression(
-            self._model(batch),
+            output,
             conf_thres=self._config.conf,
             iou_thres=self._config.iou,
             classes=self._classes,
@@ -75,12 +80,35 @@ class Yolo:
             max_time_img=float("inf"),  # its default leaves images of a batch out when a busy machine is slow
             end2end=self._model.end2end,
         )
-        return [row[row[:, 4].argsort(descending=True, stable=True)] for row in rows]
+        candidates = output[0] if isinstance(output, list | tuple) else output
+        reasons = [None if len(row) else self._why_none(raw) for row, raw in zip(rows, candidates, strict=True)]
+        return [row[row[:, 4].argsort(descending=True, stable=True)] for row in rows], reasons
+
+    def _why_none(self, candidates: torch.Tensor) -> str:
+        """candidates: (4 + classes) x A, or of an end-to-end model A x 6, for one image."""
+        chosen = torch.tensor(self._classes or range(len(self.categories)), device=candidates.device)
+        if self._model.end2end:
+            scores, count = candidates[:, 4], len(candidates)
+            own = scores[torch.isin(candidates[:, 5].long(), chosen)]
+        else:
+            scores, count = candidates[4:], candidates.shape[1]
+            own = scores[chosen]
+        conf, best, of_all = (
+            self._config.conf or 0.0,
+            *(float(each.max()) if each.numel() else 0.0 for each in (own, scores)),
+        )
+        if self._classes and of_all > conf:
+            return (
+                f"none of the chosen classes scored more than {conf:g}, others up to {of_all:.2g}: --classes or --conf"
+            )
+        return f"of {count:,} candidates none scored more than {conf:g}; the best had {best:.2g}: --conf"
 
     def _detections(self, rows: torch.Tensor, shape: tuple[int, ...], image: Image) -> Detections:
         boxes = ultralytics.scale_boxes(shape[:2], rows[:, :4].clone(), image.pixels.shape).cpu().numpy()
         scores, classes = rows[:, 4].cpu().numpy(), rows[:, 5].cpu().numpy().astype(np.int64)
         keep = has_area(boxes)
+        if not keep.any():
+            return Detections.empty(f"of {len(boxes)} boxes none covers anything of the image")
         return Detections(boxes[keep], scores[keep], self._category_ids[classes[keep]])
 
 

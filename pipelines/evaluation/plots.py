@@ -36,7 +36,8 @@ def line_chart(
     for index, (name, (xs, ys)) in enumerate(series.items()):
         points = " ".join(at(*point) for point in zip(xs, ys, strict=True))
         colour = f"var(--c{index % _SERIES})"
-        parts.append(f'<polyline points="{points}" style="stroke:{colour}"><title>{escape(name)}</title></polyline>')
+        style = f"stroke:{colour};stroke-dasharray:{_dashes(index)}"
+        parts.append(f'<polyline points="{points}" style="{style}"><title>{escape(name)}</title></polyline>')
     parts += [
         f'<text x="{left + plot_width / 2}" y="{height - 6}" text-anchor="middle">{escape(x)}</text>',
         f'<text transform="translate(12 {top + plot_height / 2}) rotate(-90)" text-anchor="middle">{escape(y)}</text>',
@@ -89,9 +90,15 @@ def _svg(width: int, height: float, parts: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {width} {height:g}" role="img">{"".join(parts)}</svg>'
 
 
+def _dashes(index: int) -> str:
+    """Of line `index`: the first is whole, each later one has longer gaps, through which those beneath it show."""
+    return "none" if not index else f"{max(14 - 2 * (index % _SERIES), 2)} {2 + 2 * (index % _SERIES)}"
+
+
 def _legend(names: Sequence[str]) -> str:
     entries = [
-        f'<span><i style="background:var(--c{index % _SERIES})"></i>{escape(name)}</span>'
+        f'<span><svg viewBox="0 0 28 8"><line x1="0" y1="4" x2="28" y2="4" '
+        f'style="stroke:var(--c{index % _SERIES});stroke-dasharray:{_dashes(index)}"/></svg>{escape(name)}</span>'
         for index, name in enumerate(names)
     ]
     return f'<div class="legend">{"".join(entries)}</div>'

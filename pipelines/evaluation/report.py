@@ -140,7 +140,7 @@ def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | No
         key=key,
         name=f"{score.prompt} + {score.sam}" if score.sam else score.prompt,
         headline=_headline(score),
-        charts=_charts(score, names),
+        charts=_charts(score, names, sum(map(len, truth.objects.values()))),
         worst=pictures(worst) if urls else [],
         best=pictures(best) if urls else [],
         speed=_speed(score.speed),
@@ -166,7 +166,8 @@ def _speed(speed: Mapping[str, float]) -> str:
     return f"Images per second: {speed['per_second']:g} ({stages}). Peak memory {speed['peak_memory_mib']:.0f} MiB."
 
 
-def _charts(score: CellScore, names: dict[int, str]) -> list[Chart]:
+def _charts(score: CellScore, names: dict[int, str], annotated: int) -> list[Chart]:
+    """annotated: how many objects the truth has, crowds and tiny ones included."""
     scored = score.scored
     charts = []
     if scored.curves is not None:
@@ -176,7 +177,8 @@ def _charts(score: CellScore, names: dict[int, str]) -> list[Chart]:
     ious = [one.iou for one in scored.objects]
     counts = np.histogram(ious, bins=_BINS, range=(0, 1))[0].tolist()
     what = "IoU of the best mask of the object's class" if scored.of_detections else "IoU"
-    charts.append(Chart("Objects by IoU", Markup(plots.histogram(counts, x=what)), f"{len(ious)} objects"))
+    note = f"{len(ious)} objects" if len(ious) == annotated else f"{len(ious)} of the {annotated} objects count here"
+    charts.append(Chart("Objects by IoU", Markup(plots.histogram(counts, x=what)), note))
     charts.append(_size_chart(score))
     if scored.mistakes:
         bars = [(one.kind, one.cost, f"{100 * one.cost:.1f}  ({one.count})") for one in scored.mistakes]

@@ -23,7 +23,7 @@ from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
-from pipelines.segment import NOTHING, too_large
+from pipelines.segment import too_large
 from pipelines.sources import Source
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.types import Detections, Image, Instances
@@ -255,7 +255,7 @@ class _Loop:
         encoded = False
         for prompter, found in prompts.items():
             if isinstance(found, ImageError) or not len(found):
-                nothing = found if isinstance(found, ImageError) else Instances(found, NOTHING.masks)
+                nothing = found if isinstance(found, ImageError) else Instances.empty(found)
                 results[prompter] = [nothing] * len(prompter.names)
                 continue
             try:

@@ -94,10 +94,11 @@ class EdgesConfig:
 class ObjectsConfig(DetectorConfig):
     """The boxes of a detector, whatever their class; see DetectorConfig. iou: boxes that overlap more are one.
 
-    conf is low: here a box too many costs a mask, a box too few an object.
+    conf is low whatever the model: here a box too many costs a mask, a box too few an object.
     """
 
     conf: float = 0.05
+    iou: float = 0.7
     max_det: int = 320
 
     strategy: ClassVar[str] = "objects"

@@ -18,13 +18,14 @@ from pipelines.errors import ImageError
 from pipelines.everything.config import EdgesConfig, GridConfig
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.filters import outer_pixels, suppress
+from pipelines.everything.funnel import Funnel
 from pipelines.everything.grid import passing
-from pipelines.everything.instances import is_blank, join, take
+from pipelines.everything.instances import BLANK, is_blank, join, take
 from pipelines.everything.job import SearchJob
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
-from pipelines.types import Float32, Image, Instances
+from pipelines.types import Detections, Float32, Image, Instances
 
 _LONGEST_SIDE = 32_766
 """What OpenCV can sample from."""
@@ -43,13 +44,15 @@ def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: Ed
     if max(image.height, image.width) > _LONGEST_SIDE:
         raise ImageError(f"edges are found in images of at most {_LONGEST_SIDE:,} pixels a side: scale it down")
     if is_blank(image):
-        return replace(join([]), edges=np.zeros((image.height, image.width), np.uint8))
+        return replace(
+            join([]), detections=Detections.empty(BLANK), edges=np.zeros((image.height, image.width), np.uint8)
+        )
     whole = Crop(0, 0, image.width, image.height, 0)
     unfiltered = GridConfig(pred_iou_thresh=0, stability_score_thresh=0, points_per_batch=config.points_per_batch)
     with clock("encode"):
         sam.set_image(image.pixels)
     with clock("decode"), sam.telling(clock.counter([(image.name, config.points_per_side**2)])):
-        chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered))
+        chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered, Funnel()))
     with clock("edges"):
         found = join([part for part, _ in chunks])
         kept = suppress(outer_pixels(found), found.masks.predicted_iou, config.box_nms_thresh, sam.device)

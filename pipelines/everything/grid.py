@@ -8,6 +8,7 @@ Reference: arXiv 2304.02643, appendix B, and segment_anything/automatic_mask_gen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -19,15 +20,17 @@ from torch import Tensor
 from pipelines.everything.config import GridConfig
 from pipelines.everything.crops import Crop, clicks, crops, points_per_side
 from pipelines.everything.filters import cut_off, outer_pixels, suppress
-from pipelines.everything.instances import instances_of, is_blank, join, replace_masks, take
+from pipelines.everything.funnel import Funnel
+from pipelines.everything.instances import BLANK, instances_of, is_blank, join, replace_masks, take
 from pipelines.everything.job import SearchJob
 from pipelines.everything.regions import without_small_regions
 from pipelines.sam.predictor import Candidates, SamPredictor
 from pipelines.stages import StageClock
-from pipelines.types import Float32, Image, Instances, Int64
+from pipelines.types import Detections, Float32, Image, Instances, Int64
 
-Ask = Callable[[SamPredictor, Crop, Image, Any], Instances]
-"""(sam, crop, image, config) -> the masks in one crop, which the predictor has been given, in the image's frame."""
+Ask = Callable[[SamPredictor, Crop, Image, Any, Funnel], Instances]
+"""(sam, crop, image, config, funnel) -> the masks in one crop, which the predictor has been given, in the image's
+frame. The funnel is told what the filters do."""
 
 
 def grid(sam: SamPredictor, config: GridConfig, *, device: str, offline: bool | None) -> SearchJob:
@@ -41,19 +44,21 @@ def search(sam: SamPredictor, image: Image, clock: StageClock, *, config: GridCo
     An image of one colour holds nothing.
     """
     if is_blank(image):
-        return join([])
-    parts = []
+        return replace(join([]), detections=Detections.empty(BLANK))
+    parts, funnel = [], Funnel()
     places = crops(image.height, image.width, config)
     count = clock.counter([(image.name, sum(points_per_side(crop, config) ** 2 for crop in places))])
     for crop in places:
         with clock("encode"):
             sam.set_image(np.ascontiguousarray(image.pixels[crop.y0 : crop.y1, crop.x0 : crop.x1]))
         with clock("decode"), sam.telling(count):
-            part = ask(sam, crop, image, config)
+            part = ask(sam, crop, image, config, funnel)
             kept = suppress(outer_pixels(part), part.masks.predicted_iou, config.box_nms_thresh, sam.device)
             parts.append(take(part, kept))
     with clock("filter"):
         found = join(parts)
+        if not len(found):
+            return replace(found, detections=Detections.empty(funnel.why_none(config)))
         if len(parts) > 1:
             found = take(
                 found, suppress(outer_pixels(found), 1 / _crop_areas(found), config.crop_nms_thresh, sam.device)
@@ -63,23 +68,32 @@ def search(sam: SamPredictor, image: Image, clock: StageClock, *, config: GridCo
     return found
 
 
-def ask_grid(sam: SamPredictor, crop: Crop, image: Image, config: GridConfig) -> Instances:
+def ask_grid(sam: SamPredictor, crop: Crop, image: Image, config: GridConfig, funnel: Funnel) -> Instances:
     """The masks of a grid of clicks in one crop."""
-    return ask_clicks(sam, clicks(crop, points_per_side(crop, config)), crop, image, config)
+    return ask_clicks(sam, clicks(crop, points_per_side(crop, config)), crop, image, config, funnel)
 
 
-def ask_clicks(sam: SamPredictor, points: Float32, crop: Crop, image: Image, config: GridConfig) -> Instances:
+def ask_clicks(
+    sam: SamPredictor, points: Float32, crop: Crop, image: Image, config: GridConfig, funnel: Funnel
+) -> Instances:
     """The masks of clicks, N x 2 pixels of the crop, that pass the filters."""
-    return join([part for part, _ in passing(sam, points, crop, image, config)])
+    return join([part for part, _ in passing(sam, points, crop, image, config, funnel)])
 
 
 def passing(
-    sam: SamPredictor, points: Float32, crop: Crop, image: Image, config: GridConfig
+    sam: SamPredictor, points: Float32, crop: Crop, image: Image, config: GridConfig, funnel: Funnel
 ) -> Iterator[tuple[Instances, Tensor]]:
     """As `ask_clicks`, some clicks at a time, with the low-res logits of the masks: M x 256 x 256."""
     min_iou = config.pred_iou_thresh or -inf
     for candidates in sam.candidates(points, min_iou=min_iou, at_once=config.points_per_batch):
         part, kept = _stable(sam, candidates, points, crop, image, config)
+        funnel.masks += candidates.decoded
+        funnel.likely += len(candidates.prompts)
+        funnel.best_iou = max(funnel.best_iou, candidates.best_iou)
+        funnel.stable += len(kept)
+        if len(candidates.prompts) and not funnel.stable:
+            bounds = sam.upscaler.stability_bound(candidates.low_res, config.stability_score_offset)
+            funnel.best_stability = max(funnel.best_stability, float(bounds.max(initial=0)))
         whole = np.flatnonzero(~cut_off(outer_pixels(part), crop, image.height, image.width))
         yield take(part, whole), candidates.low_res[kept[whole]]
 

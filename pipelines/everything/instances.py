@@ -55,6 +55,10 @@ def join(parts: Sequence[Instances]) -> Instances:
     )
 
 
+BLANK = "the image has one colour alone"
+"""Why an image that `is_blank` has no masks."""
+
+
 def is_blank(image: Image) -> bool:
     """Whether an image has one colour alone."""
     return bool((image.pixels == image.pixels[0, 0]).all())

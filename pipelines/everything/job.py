@@ -12,7 +12,7 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher, run
-from pipelines.sam import SamConfig
+from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
@@ -44,7 +44,17 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
         job: Job[Any] = build(sam, config.prompts, device=device, offline=offline)
         return job
 
-    return run(config.run, _settings(config), make_job, device=device, watch=watch)
+    return run(config.run, _settings(config), make_job, device=device, watch=watch, defaults=_defaults(config))
+
+
+def _defaults(config: EverythingConfig) -> dict[str, str]:
+    """Of the values that are the SAM's own, for `run.json`."""
+    own = SAMS[config.sam.name].everything.items()
+    return {
+        name: f"{value:g}, the own value of {config.sam.name}"
+        for name, value in own
+        if getattr(config.prompts, name, None) == value
+    }
 
 
 def _settings(config: EverythingConfig) -> dict[str, Any]:

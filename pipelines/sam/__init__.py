@@ -8,8 +8,9 @@ masks, predicted_iou, low_res_masks = sam.predict(boxes=[[60, 40, 420, 300]])
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipelines.registry import Registry, Row
@@ -20,26 +21,46 @@ if TYPE_CHECKING:
     from pipelines.sam.predictor import SamPredictor
 
 
-def _efficientvit(name: str, config: str, input_size: int, summary: str) -> Row:
-    return Row(
+@dataclass(frozen=True)
+class SamRow(Row):
+    """A SAM, and what `evsam everything` does with it where the user says nothing.
+
+    strategy: a name of `pipelines.everything.STRATEGIES`. everything: values of `GridConfig`, for those strategies that
+    have such a field; what is missing here is as in segment-anything.
+    """
+
+    strategy: str = "grid"
+    everything: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def _efficientvit(name: str, config: str, input_size: int, summary: str, **everything: Any) -> SamRow:
+    return SamRow(
         name,
         "pipelines.sam.model:Architecture",
         summary,
         weights=name,
         options={"config": config, "input_size": input_size},
+        **everything,
     )
 
 
 SAMS = Registry(
     "SAM",
     [
-        _efficientvit("evsam-starter", "b1", 512, "bundled, small, trained on few photos: works offline, rough masks"),
+        _efficientvit(
+            "evsam-starter",
+            "b1",
+            512,
+            "bundled, small, trained on few photos: works offline, rough masks",
+            strategy="objects",
+            everything=MappingProxyType({"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5}),
+        ),
         _efficientvit("efficientvit-sam-l0", "l0", 512, "34.8 M parameters, the fastest official model"),
         _efficientvit("efficientvit-sam-l1", "l1", 512, "47.7 M parameters"),
         _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
         _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
-        Row(
+        SamRow(
             "sam-vit-h",
             "pipelines.sam.encoders.vit:Architecture",
             "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with",

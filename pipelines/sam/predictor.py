@@ -41,12 +41,15 @@ class Prediction(NamedTuple):
 
 class Candidates(NamedTuple):
     """M masks of single clicks. prompts: M int64, each one's click; predicted_iou: M float32; low_res: M x 256 x 256
-    float32 logits, on the predictor's device.
+    float32 logits, on the predictor's device. decoded: of how many masks these were chosen; best_iou: the best
+    predicted IoU of all of them.
     """
 
     prompts: Int64
     predicted_iou: Float32
     low_res: Tensor
+    decoded: int
+    best_iou: float
 
 
 @dataclass(frozen=True)
@@ -201,26 +204,27 @@ class SamPredictor:
     def candidates(self, points: ArrayLike, *, min_iou: float, at_once: int) -> Iterator[Candidates]:
         """The masks, of the three that each click (points N x 2 pixels) gives, whose predicted IoU is above `min_iou`.
 
-        Clicks are decoded `at_once` or fewer at a time. Those without such a mask are never upscaled.
+        Clicks are decoded `at_once` or fewer at a time; each time gives one Candidates, perhaps without masks. Clicks
+        without such a mask are never upscaled.
         """
         clicks = np.asarray(points, np.float32).reshape(-1, 1, 2)
 
-        def likely(decoded: Decoded) -> tuple[int, Candidates | None]:
-            good = decoded.iou[:, 1:] > min_iou
+        def likely(decoded: Decoded) -> Candidates:
+            iou = decoded.iou[:, 1:]
+            good = iou > min_iou
             prompts = good.any(1).nonzero()[:, 0]
-            if not len(prompts):
-                return len(good), None
-            which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
-            low_res = decoded.take(prompts).masks(which)[good[prompts]]
+            low_res = torch.zeros(0, LOW, LOW, device=self.device)
+            if len(prompts):
+                which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
+                low_res = decoded.take(prompts).masks(which)[good[prompts]]
             owners = good.nonzero()[:, 0].cpu().numpy()
-            return len(good), Candidates(owners, decoded.iou[:, 1:][good].cpu().numpy(), low_res)
+            return Candidates(owners, iou[good].cpu().numpy(), low_res, iou.numel(), float(iou.max()))
 
         start = 0
         prompts = self._prompts(self._encoded.frames[0], points=clicks, labels=np.ones(clicks.shape[:2]))
-        for count, found in self._decode(self._encoded, prompts, likely, at_once):
-            if found is not None:
-                yield found._replace(prompts=found.prompts + start)
-            start += count
+        for found in self._decode(self._encoded, prompts, likely, at_once):
+            yield found._replace(prompts=found.prompts + start)
+            start += found.decoded // 3
 
     @property
     def upscaler(self) -> Upscaler:

@@ -7,7 +7,7 @@ and `detector` decides which boxes stay and what each is called.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,21 +24,30 @@ PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
+class TextRow(Row):
+    """A text detector, with the thresholds of `TextConfig` that suit it; unless told otherwise Grounding DINO's own."""
+
+    box_threshold: float = 0.35
+    text_threshold: float = 0.25
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """What is looked for, and the rules by which a box stays.
 
-    phrases: see `phrases.parse_phrases`. model: a name of `TEXT_DETECTORS`. box_threshold: the score that a box must
-    exceed for one of the phrases, unless that has its own; text_threshold: the one that a phrase must exceed to claim
-    a box. per_phrase: look for each phrase in a pass of its own, so that they do not influence each other. nms: of
-    boxes that overlap by more than iou, only the best stays: of all (agnostic), of each category (aware), or off.
-    max_box_area: a box over a larger share of the image is dropped when it contains another. max_det: most boxes per
-    image. precision: one of PRECISIONS. Raises UsageError for a value that cannot be right.
+    phrases: see `phrases.parse_phrases`. model: a name of `TEXT_DETECTORS`. box_threshold: the score that a box
+    must exceed for one of the phrases, unless that has its own; text_threshold: the one that a phrase must exceed
+    to claim a box; None for either: the model's own, see `with_text_defaults`. per_phrase: look for each phrase in
+    a pass of its own, so that they do not influence each other. nms: of boxes that overlap by more than iou, only
+    the best stays: of all (agnostic), of each category (aware), or off. max_box_area: a box over a larger share of
+    the image is dropped when it contains another. max_det: most boxes per image. precision: one of PRECISIONS.
+    Raises UsageError for a value that cannot be right.
     """
 
     phrases: tuple[Phrase, ...]
     model: str = "grounding-dino-swint"
-    box_threshold: float = 0.35
-    text_threshold: float = 0.25
+    box_threshold: float | None = None
+    text_threshold: float | None = None
     per_phrase: bool = False
     nms: str = "agnostic"
     iou: float = 0.7
@@ -48,8 +57,8 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         for name in ("box_threshold", "text_threshold", "iou", "max_box_area"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name):g}, but must be from 0 to 1")
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} is {value:g}, but must be from 0 to 1")
         if self.max_det < 1:
             raise UsageError(f"max_det is {self.max_det}, but must be at least 1")
         if self.nms not in NMS:
@@ -89,8 +98,8 @@ class TextModel(Protocol):
         """The passes over each image. Images of different sizes are padded to one, and the padding masked."""
 
 
-def _official(name: str, config: str, summary: str) -> Row:
-    return Row(
+def _official(name: str, config: str, summary: str) -> TextRow:
+    return TextRow(
         name,
         "pipelines.detectors.text.official:OfficialGroundingDino",
         summary,
@@ -100,8 +109,8 @@ def _official(name: str, config: str, summary: str) -> Row:
     )
 
 
-def _hugging_face(name: str, architecture: str, summary: str) -> Row:
-    return Row(
+def _hugging_face(name: str, architecture: str, summary: str) -> TextRow:
+    return TextRow(
         name,
         "pipelines.detectors.text.hugging_face:HuggingFaceGroundingDino",
         summary,
@@ -111,8 +120,12 @@ def _hugging_face(name: str, architecture: str, summary: str) -> Row:
     )
 
 
+def _owlv2(name: str, summary: str) -> TextRow:
+    model = "pipelines.detectors.text.owlv2:Owlv2"
+    return TextRow(name, model, summary, weights=name, extra="text", box_threshold=0.1, text_threshold=0.1)
+
+
 _GDINO, _MM = "GroundingDinoForObjectDetection", "MMGroundingDinoForObjectDetection"
-_OWLV2 = "pipelines.detectors.text.owlv2:Owlv2"
 
 TEXT_DETECTORS = Registry(
     "text detector",
@@ -127,10 +140,17 @@ TEXT_DETECTORS = Registry(
         _hugging_face("grounding-dino-base", _GDINO, "grounding-dino-swinb as transformers has it"),
         _hugging_face("mm-grounding-dino-tiny", _MM, "MM-Grounding-DINO, Swin-T, trained on more"),
         _hugging_face("mm-grounding-dino-large", _MM, "MM-Grounding-DINO, Swin-L"),
-        Row("owlv2-base", _OWLV2, "OWLv2 B/16; its scores are low: try --box-threshold 0.1", "owlv2-base", "text"),
-        Row("owlv2-large", _OWLV2, "OWLv2 L/14; its scores are low: try --box-threshold 0.1", "owlv2-large", "text"),
+        _owlv2("owlv2-base", "OWLv2 B/16, whose scores are lower"),
+        _owlv2("owlv2-large", "OWLv2 L/14, whose scores are lower"),
     ],
 )
+
+
+def with_text_defaults(config: TextConfig) -> TextConfig:
+    """The configuration with the model's own thresholds for those that are None."""
+    row = TEXT_DETECTORS[config.model]
+    names = ("box_threshold", "text_threshold")
+    return replace(config, **{name: getattr(row, name) for name in names if getattr(config, name) is None})
 
 
 def find_text_weights(model: str, *, offline: bool | None = None) -> Path:

@@ -14,7 +14,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from pipelines.boxes import clip, has_area, to_xyxy
-from pipelines.detectors.text import Pass, TextConfig, TextModel
+from pipelines.detectors.text import Pass, TextConfig, TextModel, with_text_defaults
 from pipelines.errors import ImageError
 from pipelines.sam.memory import out_of_memory
 from pipelines.types import Bool, Category, Detections, Float32, Image, Int64
@@ -30,10 +30,12 @@ class TextDetector:
 
     def __init__(self, model: TextModel, config: TextConfig) -> None:
         """Raises UsageError for a phrase that the model cannot read."""
+        config = with_text_defaults(config)
         phrases = config.phrases
         model.read([phrase.text for phrase in phrases], alone=config.per_phrase)
         self._model = model
         self._config = config
+        self._text_threshold = config.text_threshold or 0.0
         self._category_ids = np.array([phrase.category.id for phrase in phrases], np.int64)
         self._thresholds = np.array(
             [config.box_threshold if phrase.threshold is None else phrase.threshold for phrase in phrases], np.float32
@@ -79,14 +81,28 @@ class TextDetector:
         found = self._keep(found, np.arange(len(found)) < self._config.max_det, "dropped_over_max_det")
         self.counts["images"] += 1
         self.counts["kept"] += len(found)
-        return found
+        return found if len(found) else Detections.empty(self._why_none(passes, len(shares)))
+
+    def _why_none(self, passes: Sequence[Pass], named: int) -> str:
+        """Why no box of an image stays. named: boxes that were given a phrase."""
+        if named:
+            return f"all {named} boxes found cover nothing of the image"
+        count = sum(len(found.boxes) for found in passes)
+        over = [found.scores[(found.scores > self._thresholds[found.phrases]).any(axis=1)] for found in passes]
+        if any(map(len, over)):
+            best = max(float(scores.max()) for scores in over if scores.size)
+            least = f"{self._text_threshold:g}"
+            return f"no phrase of a box scored more than {least}; the best had {best:.2g}: --text-threshold"
+        best = max((float(found.scores.max()) for found in passes if found.scores.size), default=0.0)
+        least = f"{min(self._thresholds):g}"
+        return f"of {count:,} candidates none scored more than {least}; the best had {best:.2g}: --box-threshold"
 
     def _name(self, found: Pass) -> tuple[Float32, Float32, Int64]:
         """The boxes over a threshold, and of each its score and its phrase."""
         thresholds = self._thresholds[found.phrases]
         over = (found.scores > thresholds).any(axis=1)
         boxes, scores = found.boxes[over], found.scores[over]
-        claims = scores > self._config.text_threshold
+        claims = scores > self._text_threshold
         eligible = np.where(claims & (scores > thresholds), scores, -1)
         best = eligible.argmax(axis=1)
         given = eligible.max(axis=1) >= 0
