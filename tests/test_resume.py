@@ -36,11 +36,10 @@ def stop_and_resume(folder: Path, out: Path, stops: int, count: int, how: signal
 
 
 def run_whole(folder: Path, out: Path, *options: str) -> None:
-    """To its end in a process of its own, as the stopped ones: other threads round the last bits otherwise."""
-    done = run_apart("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", *options)
-    assert done.returncode == 1, done.stderr
+    evsam("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", *options, code=1)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("count", "stops", "how"),
     [
