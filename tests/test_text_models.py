@@ -143,23 +143,28 @@ class TestAgreement:
         assert [passed.phrases.tolist() for passed in found[0]] == ([[0], [1], [2]] if alone else [[0, 1, 2]])
         assert difference(found, expected) < TOLERANCE
 
+    @pytest.mark.parametrize(("name", "architecture"), [("hub", GDINO), ("mm", "MMGroundingDinoForObjectDetection")])
     def test_the_library_called_as_its_manual_says(
-        self, folders: dict[str, Path], models: tuple[GroundingDino, GroundingDino]
+        self, folders: dict[str, Path], name: str, architecture: str
     ) -> None:
         """Encoding text and images once changes nothing: transformers' own processor and model give the same."""
-        from transformers import BertTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessor
+        import transformers
 
-        folder, image = folders["hub"], IMAGES[0]
-        processor = GroundingDinoImageProcessor(size={"shortest_edge": SIDES["short"], "longest_edge": SIDES["long"]})
+        folder, image = folders[name], IMAGES[0]
+        processor = transformers.GroundingDinoImageProcessor(
+            size={"shortest_edge": SIDES["short"], "longest_edge": SIDES["long"]}
+        )
         inputs = processor(image.pixels, return_tensors="pt")
         canvas = place([image], torch.device("cpu"), **SIDES)
         assert inputs.pixel_values.shape == canvas.pixels.shape
         assert (inputs.pixel_values - canvas.pixels).abs().mean() < 0.05  # it scales by another filter
-        text = BertTokenizer.from_pretrained(str(folder))("red car . cat . hard hat .", return_tensors="pt")
-        library = GroundingDinoForObjectDetection.from_pretrained(folder).eval()
+        text = transformers.BertTokenizer.from_pretrained(str(folder))(
+            "red car . cat . hard hat .", return_tensors="pt"
+        )
+        library = getattr(transformers, architecture).from_pretrained(folder).eval()
         with torch.inference_mode():
             expected = library(**{**inputs, "pixel_values": canvas.pixels}, **text)
-        ours = models[1]
+        ours = hub(folder, architecture=architecture)
         (caption,) = ours._vocabulary.captions(PHRASES)
         assert list(caption.token_ids) == text.input_ids[0].tolist()
         logits, boxes = ours.predict(canvas, caption.token_ids)
