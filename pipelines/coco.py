@@ -30,7 +30,6 @@ _SHOWN = 60
 """Letters of a value that a message shows."""
 _NAMED = 3
 """Entries that a note names."""
-_LISTS = ("images", "annotations", "categories")
 _LEAST = 6
 """Numbers of a polygon that covers something."""
 
@@ -73,14 +72,16 @@ def needed(entry: dict[str, Any], field: str) -> Any:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, or a float that is one and has all its digits."""
-    return type(value) is int or (type(value) is float and value.is_integer() and abs(value) < _EXACT)
+    """Whether it is a whole number of 64 bits, or a float that is one and has all its digits."""
+    if type(value) is int:
+        return -_MOST <= value <= _MOST
+    return type(value) is float and value.is_integer() and abs(value) < _EXACT
 
 
 def whole_number(entry: dict[str, Any], field: str, *, least: int = 0) -> int:
     """A field that must be a whole number from `least` to 2^63 - 1."""
     value = needed(entry, field)
-    if is_whole(value) and least <= value <= _MOST:
+    if is_whole(value) and value >= least:
         return int(value)
     if type(value) is float and _EXACT <= abs(value) < math.inf:
         raise DataError(f"'{field}' is {told(value)}, a float of 2^53 or more, which has lost digits: write it whole")
@@ -150,12 +151,12 @@ def ids(entry: dict[str, Any], field: str) -> tuple[int, ...]:
     return tuple(whole_number({field: value}, field) for value in values)
 
 
-def lists(document: Any) -> dict[str, list[Any]]:
-    """The three lists of COCO's ground truth."""
-    for name in _LISTS:
+def lists(document: Any, needed: Sequence[str] = ("images", "annotations", "categories")) -> dict[str, list[Any]]:
+    """The lists of COCO's ground truth by name, those that are needed."""
+    for name in needed:
         if not isinstance(document, dict) or not isinstance(document.get(name), list):
             raise DataError(f"COCO ground truth has a list {name!r}, this has none (a results file is itself a list)")
-    return {name: document[name] for name in _LISTS}
+    return {name: document[name] for name in needed}
 
 
 def check_distinct(entries: str, field: str, values: Sequence[Any]) -> None:
@@ -177,11 +178,17 @@ def image_name(entry: dict[str, Any]) -> str | None:
     return None
 
 
-def inner_name(entry: dict[str, Any]) -> str:
-    """`image_name` as a relative POSIX path, which must be there and stay in the folder of the images."""
+def needed_name(entry: dict[str, Any]) -> str:
+    """`image_name`, which must be there."""
     name = image_name(entry)
     if not name:
         raise DataError("it has neither a 'file_name' nor a 'coco_url'")
+    return name
+
+
+def inner_name(entry: dict[str, Any]) -> str:
+    """`needed_name` as a relative POSIX path, which must stay in the folder of the images."""
+    name = needed_name(entry)
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise DataError(f"it is named {told(name)}, which leaves the folder of the images")
@@ -194,6 +201,11 @@ def image_size(entry: dict[str, Any]) -> tuple[int, int]:
     if width * height >= _MOST_PIXELS:
         raise DataError(f"it is said to be {width} x {height}: its masks would have too many pixels")
     return width, height
+
+
+def stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
+    """`image_size`, None where the entry does not say: a side is missing, null or 0."""
+    return image_size(entry) if entry.get("width") and entry.get("height") else None
 
 
 def category(entry: dict[str, Any], *, least: int = 0) -> Category:
@@ -218,7 +230,8 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
 
 def flat_polygons(segmentation: Any) -> int:
     """How many of its polygons cover nothing, because they have fewer than three corners."""
-    return sum(len(polygon) < _LEAST for polygon in segmentation) if isinstance(segmentation, list) else 0
+    of_list = segmentation if isinstance(segmentation, list) else []
+    return sum(isinstance(polygon, list) and len(polygon) < _LEAST for polygon in of_list)
 
 
 def note_of_flat(flat: Mapping[int, int], noun: str, file: str) -> list[str]:

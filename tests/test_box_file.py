@@ -87,9 +87,9 @@ class TestMeaning:
         table = read_box_table(write(tmp_path, truth))
         assert [image.id for image in table.images] == [low, low + 1, high]
         assert table.image_indices.tolist() == [2, 0] and table.category_ids.tolist() == [low, low + 2]
-        table = read_box_table(write(tmp_path, [result(high, category_id=low), result(high - 1, category_id=-(2**63))]))
+        table = read_box_table(write(tmp_path, [result(high, category_id=low), result(high - 1, category_id=-(2**62))]))
         assert [image.id for image in table.images] == [high, high - 1]
-        assert table.category_ids.tolist() == [low, -(2**63)]
+        assert table.category_ids.tolist() == [low, -(2**62)]
         table = read_box_table(write(tmp_path, f"image,x,y,w,h,category\na.jpg,1,2,3,4,{high}\n"))
         assert table.category_ids.tolist() == [high]
 

@@ -323,6 +323,7 @@ BAD_RESULTS: dict[str, str | dict] = {
     "entry 0: 'image_id' is true, not a whole number": {"image_id": True},
     "entry 0: 'category_id' is 1.152921504606847e+18, a float of 2^53 or more": {"category_id": 2.0**60},
     "entry 0: 'category_id' is 18446744073709551616, not a whole number": {"category_id": 2**64},
+    "entry 0: 'image_id' is 3, which is not": '[{"image_id": 3}, {"image_id": 36893488147419103232}]',
     "entry 0: it is 7, not an object": "[7]",
 }
 

@@ -17,7 +17,8 @@ from pipelines import rle
 from pipelines.errors import DataError
 from pipelines.training.config import DataConfig
 from pipelines.training.distill import photo_paths
-from pipelines.training.sources import Region, open_source, read_labels
+from pipelines.training.regions import Region, read_labels
+from pipelines.training.sources import open_source
 
 
 @pytest.fixture(scope="module")
@@ -109,54 +110,100 @@ def test_polygons_and_crowds(photos: Path, tmp_path: Path) -> None:
     assert len(sample.masks) == 1, "a crowd is no object"
 
 
-def spoil(document: dict[str, Any], what: str) -> Any:
-    if what == "list":
-        return []
-    if what == "escape":
-        document["images"][0]["file_name"] = "../../secret.png"
-    if what == "lost photo":
-        document["annotations"][0]["image_id"] = 99
-    if what == "no masks":
-        del document["annotations"][0]["segmentation"]
-    if what == "gone":
-        document["images"][0]["file_name"] = "gone.png"
-    return document
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("list", "does not hold COCO annotations"),
-        ("escape", "outside of"),
-        ("lost photo", "annotations of photo 99"),
-        ("no masks", "does not hold COCO annotations"),
-        ("gone", "gone.png.* is in none of"),
-    ],
-)
-def test_bad_annotation_files_are_named(photos: Path, tmp_path: Path, what: str, message: str) -> None:
-    shutil.copytree(photos, tmp_path / "a", dirs_exist_ok=True)
-    (tmp_path / "secret.png").write_bytes(b"")
+def spoil(photos: Path, folder: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy of the data set whose annotations are changed."""
+    shutil.copytree(photos, folder / "a", dirs_exist_ok=True)
     document = json.loads((photos / "annotations.json").read_text())
-    (tmp_path / "a" / "annotations.json").write_text(json.dumps(spoil(document, what)))
-    with pytest.raises(DataError, match=message):
-        open_source(tmp_path / "a")[0].pixels()
+    changed = change(document)
+    (folder / "a" / "annotations.json").write_text(json.dumps([] if changed == [] else document))
+    return folder / "a"
 
 
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        [[0, 0, 1e9, 0, 0, 1e9]],
-        [[0, 0, float("nan"), 0, 5, 5]],
-        [["a"] * 6],
-        {"size": [96, 128], "counts": [5, -7]},
-        {"size": [96, 128], "counts": "~~"},
-        {"size": [96, 128]},
-        3,
-    ],
-)
-def test_damaged_masks_are_refused(segmentation: Any) -> None:
-    with pytest.raises(DataError, match="mask"):
-        Region(segmentation).decode(96, 128)
+BAD_FILES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "annotations.json: COCO ground truth has a list 'images'": lambda d: [],
+    "outside of": lambda d: d["images"][0].update(file_name="../../secret.png"),
+    "gone.png.* is in none of": lambda d: d["images"][0].update(file_name="gone.png"),
+    "json: annotation 0: 'image_id' is 99, which is not in its list 'images'": lambda d: d["annotations"][0].update(
+        image_id=99
+    ),
+    "json: annotation 0: 'image_id' is \"1\", not a whole number": lambda d: d["annotations"][0].update(image_id="1"),
+    "json: annotation 1: 'category_id' is true, not a whole number": lambda d: d["annotations"][1].update(
+        category_id=True
+    ),
+    "json: annotation 1: 'iscrowd' is \"no\", neither 0 nor 1": lambda d: d["annotations"][1].update(iscrowd="no"),
+    "json: image 1: 'id' is 1.5, not a whole number": lambda d: d["images"][1].update(id=1.5),
+    "json: image 1: 'width' is -4, not a whole number": lambda d: d["images"][1].update(width=-4),
+    "json: image 1: 'file_name' is 3, not text": lambda d: d["images"][1].update(file_name=3),
+    "json: image 1: it has neither a 'file_name' nor": lambda d: d["images"][1].pop("file_name"),
+    "json: two of its images have the same id": lambda d: d["images"].append(d["images"][0]),
+    "json: category 0: 'name' is null, not text": lambda d: d.update(categories=[{"id": 1, "name": None}]),
+    "json holds no mask": lambda d: d.update(annotations=[{**one, "segmentation": []} for one in d["annotations"]]),
+}
+
+
+@pytest.mark.parametrize("message", BAD_FILES)
+def test_bad_annotation_files_are_named(photos: Path, tmp_path: Path, message: str) -> None:
+    (tmp_path / "secret.png").write_bytes(b"")
+    path = spoil(photos, tmp_path, BAD_FILES[message])
+    with pytest.raises(DataError, match=message.replace("json holds", "a holds")):
+        open_source(path)[0].pixels()
+
+
+def test_ids_may_be_large_or_whole_floats(photos: Path, tmp_path: Path) -> None:
+    large = {**{number: 2**53 + number for number in range(100)}, 1: 2**63 - 1}
+
+    def change(document: dict[str, Any]) -> None:
+        for row in document["images"]:
+            row["id"] = large[row["id"]]
+        for row in document["annotations"]:
+            row.update(image_id=large[row["image_id"]], category_id=float(row.get("category_id", 1)), iscrowd=0.0)
+
+    path = spoil(photos, tmp_path, change)
+    np.testing.assert_array_equal(masks_of(path), masks_of(photos))
+    assert open_source(path)[0].regions[0].category_id == 1
+
+
+def test_what_covers_nothing_is_left_out_and_told(photos: Path, tmp_path: Path) -> None:
+    square = [10, 10, 60, 10, 60, 40, 10, 40]
+
+    def change(document: dict[str, Any]) -> None:
+        one, two, three, *_ = document["annotations"]
+        one["segmentation"], two["segmentation"] = [[1, 1, 5, 5], square], []
+        del three["segmentation"]
+
+    source = open_source(spoil(photos, tmp_path, change))
+    assert source[0].regions[0].decode(96, 128).sum() == 50 * 30
+    assert sum(len(source[i].regions) for i in range(len(source))) == 8 * 2 - 2
+    assert list(source.notes) == [
+        "left out of annotations.json: a polygon, which covers nothing with fewer than three corners (annotation 0)",
+        "left out of annotations.json: what has no mask (2 annotations, such as 1, 2)",
+    ]
+
+
+BAD_MASKS: dict[str, Any] = {
+    "a corner at NaN, not a finite number": [[0, 0, float("nan"), 0, 5, 5]],
+    "a corner at 1e+300, too large": [[0, 0, 1e300, 0, 5, 5]],
+    'a corner at "a", not a number': [["a"] * 6],
+    "'counts' of 'segmentation' is [5, -7]": {"size": [96, 128], "counts": [5, -7]},
+    "run lengths do not fill": {"size": [96, 128], "counts": "~~"},
+    "it has no 'counts'": {"size": [96, 128]},
+    "'segmentation' is of size [128, 96], but its image is 96 x 128": {"size": [128, 96], "counts": ""},
+    "'segmentation' is 3": 3,
+}
+
+
+@pytest.mark.parametrize("message", BAD_MASKS)
+def test_damaged_masks_are_refused_by_file_and_annotation(photos: Path, tmp_path: Path, message: str) -> None:
+    path = spoil(photos, tmp_path, lambda d: d["annotations"][1].update(segmentation=BAD_MASKS[message]))
+    photo = open_source(path)[0]
+    with pytest.raises(DataError, match=r"annotations\.json: annotation 1: ") as caught:
+        photo.mask(photo.regions[1], 96, 128)
+    assert message in str(caught.value)
+
+
+def test_corners_far_outside_are_drawn_as_far_as_the_photo_goes() -> None:
+    mask = Region([[-1e9, -1e9, 1e9, -1e9, 1e9, 20.5, -1e9, 20.5]]).decode(96, 128)
+    assert mask[:20].all() and not mask[22:].any()
 
 
 def test_masks_are_not_lost_for_a_spoilt_text(photos: Path, tmp_path: Path) -> None:
@@ -173,7 +220,7 @@ def test_bad_masks_photos_and_folders_are_named(photos: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match="no data set"):
         open_source(tmp_path)
     region = open_source(photos)[0].regions[0]
-    with pytest.raises(DataError, match="its photo 640 x 480"):
+    with pytest.raises(DataError, match="its image is 480 x 640"):
         region.decode(480, 640)
     as_object_pngs(photos, tmp_path)
     Pil.new("RGB", (128, 96)).save(tmp_path / "masks" / "00" / "0.png")

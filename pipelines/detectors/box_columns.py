@@ -44,7 +44,7 @@ class BoxTable:
     categories: tuple[Category, ...]
 
 
-LEAST = -(2**63)
+LEAST = 1 - 2**63
 """Ids may be negative, as -1 for no class."""
 _NUMBERS = frozenset((int, float))
 
@@ -72,7 +72,9 @@ class Columns:
 
     def take(self, entry: dict[str, Any], score: Any) -> None:
         """An entry of a results list or an annotation; its score. Raises DataError."""
-        image, category_id, box = entry["image_id"], entry.get("category_id"), entry["bbox"]
+        image: Any = entry["image_id"]
+        category_id: Any = entry.get("category_id")
+        box: Any = entry["bbox"]
         if not _is_plain(image, category_id, box, score):
             image = coco.text(entry, "image_id") if isinstance(image, str) else read_id(entry, "image_id")
             if image == "":

@@ -111,8 +111,7 @@ def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequenc
 
 
 def _file_image(entry: dict[str, Any]) -> FileImage:
-    stated = all(entry.get(side) not in (None, 0) for side in ("width", "height"))
-    return FileImage(coco.image_name(entry), read_id(entry, "id"), coco.image_size(entry) if stated else None)
+    return FileImage(coco.image_name(entry), read_id(entry, "id"), coco.stated_size(entry))
 
 
 def _check_names(images: Sequence[FileImage]) -> None:

@@ -21,7 +21,8 @@ from pipelines.errors import DataError
 from pipelines.training.augment import change_colour, cut_out, draw_view, paste
 from pipelines.training.config import DataConfig, FinetuneConfig, LoopConfig, StageConfig
 from pipelines.training.prompts import bounding_boxes, draw_points, jitter_boxes
-from pipelines.training.sources import Photo, Region, Source, open_source
+from pipelines.training.regions import Photo, Region
+from pipelines.training.sources import Source, open_source
 from pipelines.types import Bool, Float32, UInt8
 
 _LEAST_AREA = 6 * 255  # of a low-res mask; what is smaller cannot be learnt from

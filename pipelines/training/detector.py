@@ -24,7 +24,8 @@ from pipelines.errors import DataError, UsageError
 from pipelines.files import replacing, write_text
 from pipelines.notes import counted_notes
 from pipelines.training.config import DataConfig, DetectorConfig
-from pipelines.training.sources import Photo, Source, open_source
+from pipelines.training.regions import Photo
+from pipelines.training.sources import Source, open_source
 from pipelines.types import Image
 from weights import store
 

@@ -26,7 +26,8 @@ from pipelines.training.config import DataConfig, DistillConfig
 from pipelines.training.data import Keys, batches
 from pipelines.training.embeddings import cache_embeddings
 from pipelines.training.finetune import starting_model
-from pipelines.training.sources import Photo, find_source
+from pipelines.training.regions import Photo
+from pipelines.training.sources import find_source
 
 
 def run(
