@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -18,10 +24,13 @@ from torch.onnx._internal.exporter import _onnx_program
 
 from pipelines.errors import SetupError, UsageError, WeightsError
 from pipelines.export import int8
+from pipelines.export.folder import MANIFEST
 from pipelines.export.format import Format
+from pipelines.export.network import GraphNetwork
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
 from pipelines.sam.network import Source
+from weights import digest
 
 pytestmark = pytest.mark.own_process
 
@@ -63,6 +72,157 @@ def test_an_output_that_cannot_be_written_to_gets_one_line(taken: str, tmp_path:
     out, err = evsam("export", STARTER, "-o", tmp_path / taken, "--device", "cpu", code=2)
     (line,) = [line for line in err.splitlines() if line.startswith("evsam: ")]
     assert f"cannot write to {tmp_path / taken}: " in line and not out and "Traceback" not in err
+
+
+def copied(exported: Path, folder: Path, changes: dict[str, Any] | None = None) -> Path:
+    """The export with other things in its export.json."""
+    shutil.copytree(exported, folder)
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, **(changes or {})}))
+    return folder
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+CONTENTS = ["", "[]", "null", "3", '"text"', "{}", "{", DEEP, '{"files": ' + "9" * 5_000 + "}", "NaN", "\ufeff{}"]
+CHANGES = [
+    *({name: value} for name in ("files", "versions", "machine") for value in ([], "text", None, 3, {"a": 1})),
+    {"files": {"a": []}},
+    *({name: value} for name in ("model", "format", "precision", "weights") for value in ([], 3, None, {})),
+    *({"input_size": value} for value in ("512", None, 512.0, True, [], 10**30, -512, 0, 256)),
+    {"more": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", range(len(CONTENTS) + len(CHANGES) + 3))
+def test_an_export_json_of_another_shape(what: int, exported: Path, photographs: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    if what < len(CHANGES):
+        copied(exported, folder, CHANGES[what])
+    else:
+        copied(exported, folder)
+        contents = [
+            *(text.encode() for text in CONTENTS),
+            b"\xff\xfe",
+            '{"model": "größer"}'.encode("latin-1"),
+            b"\0" * 9,
+        ]
+        (folder / MANIFEST).write_bytes(contents[what - len(CHANGES)])
+    for command in (
+        ("segment", photographs[0], "--backend", "onnx", "--weights", folder, "--box", "1,1,9,9"),
+        ("benchmark", folder, "--no-memory"),
+    ):
+        _, err = evsam(*command, "-o", tmp_path / "out", "--device", "cpu", code=2)
+        line = err.splitlines()[-1]
+        assert line.startswith("evsam: ") and len(line) < 700 and str(folder) in line, err
+
+
+def test_files_of_an_export_lie_in_it(exported: Path, tmp_path: Path) -> None:
+    """Also the ones that an ONNX file keeps its weights in, which must be among those that were checked."""
+    name, sha256 = "decoder.onnx", digest.sha256(exported / "decoder.onnx")
+    folder = copied(exported, tmp_path / "link")
+    (folder / name).unlink()
+    (folder / name).symlink_to(exported / name)
+    with pytest.raises(WeightsError, match=r"decoder\.onnx is missing, damaged or not the one"):
+        load(folder)
+
+    files = json.loads((exported / MANIFEST).read_text())["files"]
+    for number, other in enumerate(
+        ("../decoder.onnx", str(exported / name), "..\\decoder.onnx", "", "x/../decoder.onnx")
+    ):
+        shutil.copy(exported / name, tmp_path / name)
+        folder = copied(exported, tmp_path / f"{number}", {"files": {**files, other: sha256}})
+        with pytest.raises(WeightsError, match="is missing, damaged or not the one that was checked"):
+            load(folder)
+
+    model = onnx.load(exported / name)
+    onnx.save_model(model, tmp_path / "x.onnx", save_as_external_data=True, location="w.data", size_threshold=100_000)
+    folder = copied(exported, tmp_path / "beside")
+    for path in (tmp_path / "x.onnx").rename(folder / name), (tmp_path / "w.data").rename(folder / "w.data"):
+        files[path.name] = digest.sha256(path)
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, "files": files}))
+    load(folder)
+    (folder / MANIFEST).write_text(json.dumps({**content, "files": {**files, "w.data": "0" * 64}}))
+    with pytest.raises(WeightsError, match=r"w\.data is missing, damaged"):
+        load(folder)
+    del files["w.data"]
+    (folder / MANIFEST).write_text(json.dumps({**content, "files": files}))
+    with pytest.raises(WeightsError, match=r"w\.data is missing, damaged or not the one that was checked"):
+        load(folder)
+
+
+def load(folder: Path) -> GraphNetwork:
+    return Onnx().load(folder, STARTER, device=CPU, precision="fp32")
+
+
+def test_an_openvino_file_comes_with_its_weights(tmp_path: Path, exported: Path, quick: None) -> None:
+    OpenVino().export(Source(STARTER), tmp_path / "whole")
+    files = json.loads((tmp_path / "whole" / MANIFEST).read_text())["files"]
+    del files["encoder.bin"]
+    folder = copied(tmp_path / "whole", tmp_path / "less", {"files": files})
+    with pytest.raises(WeightsError, match=r"encoder\.bin is missing, damaged or not the one that was checked"):
+        OpenVino().load(folder, STARTER, device=CPU, precision="fp32")
+
+
+@contextmanager
+def nearly_full() -> Iterator[None]:
+    """A limit on the size of files fails as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def left(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_disk_that_fills_up_leaves_nothing(
+    backend: str, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("EVSAM_HOME", str(home))
+    segment = ("segment", photographs[0], "-o", tmp_path / "run", "--box", "9,9,99,99", "--backend", backend)
+    commands = {tmp_path / "out": ("export", STARTER, "-o", tmp_path / "out", "--format", backend), home: segment}
+    for folder, command in commands.items():
+        with nearly_full():
+            _, err = evsam(*command, "--device", "cpu", code=2)
+        (line,) = [line for line in err.splitlines() if line.startswith("evsam: ")]
+        assert f"cannot write to {folder}" in line and not left(folder) and "Traceback" not in err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says neither what failed nor why."""
+    convert = OpenVino.convert
+
+    def with_little_room(*arguments: object, **options: object) -> None:
+        with nearly_full():
+            convert(*arguments, **options)
+
+    monkeypatch.setattr(OpenVino, "convert", with_little_room)
+    with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: OpenVINO cannot write .* on a full disk"):
+        OpenVino().export(Source(STARTER), tmp_path)
+    assert not left(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_full_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, content: object) -> None:
+        if path.name == MANIFEST:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_text("{}")
+
+    monkeypatch.setattr("pipelines.export.folder.write_json", refuse)
+    with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: No space left on device"):
+        Onnx().export(Source(STARTER), tmp_path)
+    assert not left(tmp_path)
 
 
 @pytest.mark.parametrize("backend", [Onnx(), OpenVino()], ids=lambda backend: backend.name)

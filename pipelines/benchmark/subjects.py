@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipelines.benchmark.config import BenchmarkConfig
+from pipelines.errors import SetupError
 from pipelines.export import folder
 from pipelines.sam import SAMS, build_sam
 
@@ -72,12 +73,16 @@ def subjects_of(config: BenchmarkConfig, drawn: Mapping[str, Path]) -> list[Subj
 @contextmanager
 def random_weights(sams: Sequence[str]) -> Iterator[dict[str, Path]]:
     """A checkpoint of random numbers, the same each time, for each SAM by name; deleted on leaving."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with TemporaryDirectory(prefix="evsam-benchmark-") as scratch:
         paths = {name: Path(scratch) / f"{name}.safetensors" for name in sams}
         for name, path in paths.items():
-            save_file(_random_state(name), path)
+            try:
+                save_file(_random_state(name), path)
+            except SafetensorError as error:
+                raise SetupError(f"cannot write to {scratch}: {error}") from error
         yield paths
 
 

@@ -24,6 +24,7 @@ from pipelines.detectors import DetectorConfig, quiet_ultralytics, with_defaults
 from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
+from pipelines.onnx_files import files_beside, quiet_onnxruntime
 from pipelines.types import Detections, Image, UInt8
 
 ultralytics: Any = quiet_ultralytics  # untyped
@@ -117,6 +118,9 @@ def _load(path: Path, device: torch.device) -> tuple[Any, list[str]]:
     is_onnx = path.suffix.lower() == ".onnx"
     if is_onnx and importlib.util.find_spec("onnxruntime") is None:
         raise SetupError(f"{path.name} needs the package onnxruntime: install it with `pip install onnxruntime`")
+    if is_onnx:
+        files_beside(path)
+        quiet_onnxruntime()
     try:
         model = ultralytics.AutoBackend(
             str(path) if is_onnx else read_checkpoint(path), device=device, verbose=False

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UsageError, WeightsError
-from pipelines.files import make_folder, write_json, writing
+from pipelines.files import make_folder, read_json, reading, write_json, writing
+from pipelines.onnx_files import contained
+from pipelines.printable import brief
 from weights import digest
 
 MANIFEST, REPORT = "export.json", "parity.json"
@@ -42,8 +47,27 @@ def clear(folder: Path, files: Sequence[str]) -> None:
     """Make the folder, and remove an earlier export from it. Raises SetupError when it cannot be written to."""
     make_folder(folder)
     with writing(folder):
-        for name in (MANIFEST, REPORT, *files):
-            (folder / name).unlink(missing_ok=True)
+        _remove(folder, files)
+
+
+@contextmanager
+def making(folder: Path, files: Sequence[str]) -> Iterator[Path]:
+    """A folder in `folder` for what is not finished. Where the block fails, nothing of an export stays behind.
+
+    Raises SetupError when `folder` cannot be written to, as happens when the disk is full.
+    """
+    try:
+        with writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
+            yield Path(name)
+    except BaseException:
+        with suppress(OSError):
+            _remove(folder, files)
+        raise
+
+
+def _remove(folder: Path, files: Sequence[str]) -> None:
+    for name in (MANIFEST, REPORT, *files):
+        (folder / name).unlink(missing_ok=True)
 
 
 def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
@@ -56,21 +80,41 @@ def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
 
 
 def read(folder: Path) -> Made:
-    """What the folder holds. Raises UsageError when it is no export."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        del content["files"]
-        return Made(**content)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {MANIFEST} that fits") from error
+    """What the folder holds. Raises UsageError when it is no export, DataError when its export.json is damaged."""
+    return _read(folder)[0]
 
 
 def verify(folder: Path, needed: Sequence[str]) -> None:
-    """Raises WeightsError unless all its files, the needed ones among them, are as they were when they were checked."""
-    digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    """Raises WeightsError unless all its files, the needed ones among them, are as they were when they were checked,
+    and lie in it; DataError when its export.json is damaged."""
+    _, digests = _read(folder)
     for name in dict.fromkeys([*needed, *digests]):
-        path = folder / name
-        if not path.is_file() or digest.sha256(path) != digests.get(name):
+        if not contained(folder, name) or digest.sha256(folder / name) != digests.get(name):
             raise WeightsError(
-                f"{path} is missing, damaged or not the one that was checked: delete {folder} and export it again"
+                f"{folder / name} is missing, damaged or not the one that was checked: delete {folder} and export it "
+                "again"
             )
+
+
+def _read(folder: Path) -> tuple[Made, Mapping[str, str]]:
+    """Its `export.json`, and the sha256 of each file that it names."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {MANIFEST}")
+    what = "what `evsam export` writes"
+    content = read_json(path, what)
+    with reading(path, what):
+        if not isinstance(content, dict):
+            raise ValueError(f"{brief(content)} in place of an object")
+        for name, kind in typing.get_type_hints(Made).items() | {("files", Mapping[str, str])}:
+            _check(name, content[name], kind)
+        digests = content.pop("files")
+        return Made(**content), digests
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    """Raises ValueError when a field's value is not of the kind that Made says: text, a whole number, texts by name."""
+    table = typing.get_origin(kind) is not None
+    fits = type(value) is (dict if table else kind)
+    if not fits or (table and not all(isinstance(each, str) for each in value.values())):
+        raise ValueError(f"{name} is {brief(value)}")

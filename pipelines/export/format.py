@@ -23,7 +23,9 @@ from pipelines.export import gate
 from pipelines.export.graphs import DECODER, ENCODER, graph_form, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
 from pipelines.files import write_json
+from pipelines.onnx_files import contained
 from pipelines.sam.frame import preprocess
+from pipelines.sam.model import Sam
 from pipelines.sam.network import Source
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
@@ -60,6 +62,10 @@ class Format(ABC):
     @abstractmethod
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         """Load a file of this format."""
+
+    def beside(self, path: Path) -> list[str]:
+        """The other files that a file of this format is opened with. Raises WeightsError for one that is not here."""
+        return []
 
     def check(self, device: torch.device) -> None:
         """Raises UsageError or SetupError when this back end cannot run on `device`, before anything is done."""
@@ -110,22 +116,23 @@ class Format(ABC):
         pixels = [preprocess(photo, made.input_size) for photo in calibration or ()]
         reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
-            scratch = Path(name)
-            int8_share = self._write(source, scratch, precision, where, pixels)
+        model = graph_form(source.load(), self.graph_precision(precision))
+        with folders.making(folder, self.files) as scratch:
+            int8_share = self._write(model, scratch, precision, where, pixels)
             candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
             shown = gate.photographs() if photos is None else photos
             parity = gate.compare(reference, candidate, shown, stability)
             parity = replace(parity, int8_share=int8_share)
             write_json(folder / folders.REPORT, {**parity.record(), **asdict(made)})
-            if parity.faults:
-                remedy = REMEDIES.get(precision, "")
-                raise SetupError(
-                    f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
-                    f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}{remedy}"
-                )
             del candidate
-            folders.keep(folder, scratch, self.files, made)
+            if not parity.faults:
+                folders.keep(folder, scratch, self.files, made)
+        if parity.faults:
+            remedy = REMEDIES.get(precision, "")
+            raise SetupError(
+                f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
+                f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}{remedy}"
+            )
         return parity
 
     def load(self, folder: Path, name: str, *, device: torch.device, precision: str) -> GraphNetwork:
@@ -139,7 +146,10 @@ class Format(ABC):
             raise SetupError(
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
-        folders.verify(folder, self._to_open)
+        if made.input_size != (size := _input_size(Source(name))):
+            raise UsageError(f"{folder / folders.MANIFEST} says that {name} sees {made.input_size} pixels, not {size}")
+        found = [folder / name for name in self._to_open if contained(folder, name)]
+        folders.verify(folder, [*self._to_open, *(name for path in found for name in self.beside(path))])
         return self._open(folder, made.input_size, precision, device)
 
     @property
@@ -161,11 +171,9 @@ class Format(ABC):
         return where
 
     def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
-        with torch.device("meta"):
-            input_size = source.build().input_size
         versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}
         return folders.Made(
-            source.name, input_size, source.sha256(), self.name, precision, versions, self.machine(device)
+            source.name, _input_size(source), source.sha256(), self.name, precision, versions, self.machine(device)
         )
 
     def graph_precision(self, precision: str) -> str:
@@ -173,11 +181,10 @@ class Format(ABC):
         return "fp16" if precision == "fp16" else "fp32"
 
     def _write(
-        self, source: Source, folder: Path, precision: str, device: torch.device, calibration: Sequence[Tensor]
+        self, model: Sam, folder: Path, precision: str, device: torch.device, calibration: Sequence[Tensor]
     ) -> float:
         """Write the files; returns the share of the encoder's multiplications that are in int8."""
         int8_share = 0.0
-        model = graph_form(source.load(), self.graph_precision(precision))
         with tempfile.TemporaryDirectory(dir=folder) as name:
             graphs = Path(name)
             write_graphs(model, graphs)
@@ -195,6 +202,11 @@ class Format(ABC):
     def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
         encoder, decoder = (self.open(folder / name, precision=precision, device=device) for name in self._to_open)
         return GraphNetwork(encoder, decoder, input_size, device, self.most_prompts)
+
+
+def _input_size(source: Source) -> int:
+    with torch.device("meta"):
+        return source.build().input_size
 
 
 def _version(package: str) -> str:

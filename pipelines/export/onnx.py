@@ -7,15 +7,20 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 from torch import Tensor
 
-from pipelines.errors import SetupError, UsageError
+from pipelines.errors import SetupError, UsageError, WeightsError
 from pipelines.export.format import Format
 from pipelines.export.network import Graph
+from pipelines.onnx_files import files_beside, quiet_onnxruntime
+from pipelines.sam.memory import out_of_memory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """By device type. The second comes with the package onnxruntime-gpu."""
+FAULTS = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+"""What ONNX Runtime raises."""
+quiet_onnxruntime()
 
 
 class Onnx(Format):
@@ -35,12 +40,20 @@ class Onnx(Format):
         for path in graph.parent.glob(f"{graph.name}*"):
             shutil.move(path, target.with_name(path.name))
 
+    def beside(self, path: Path) -> list[str]:
+        return files_beside(path)
+
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         settings = {"device_id": device.index or 0, "use_tf32": 0} if device.type == "cuda" else {}
         provider = PROVIDERS[device.type]
-        session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+        except FAULTS as error:
+            if out_of_memory(error):
+                raise RuntimeError(str(error)) from error
+            raise WeightsError(f"ONNX Runtime cannot load {path}: {error}") from error
         if provider not in session.get_providers():
             raise SetupError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load its {provider} on {device}, as happens without "
@@ -52,7 +65,9 @@ class Onnx(Format):
             arrays = {name: value.cpu().numpy() for name, value in zip(names, inputs, strict=True)}
             try:
                 outputs = session.run(None, arrays)
-            except (EPFail, Fail, RuntimeException) as error:
+            except state.InvalidArgument as error:
+                raise WeightsError(f"{path} is not the {path.stem} of a SAM as evsam exports it: {error}") from error
+            except FAULTS as error:
                 raise RuntimeError(str(error)) from error
             return [torch.from_numpy(output).to(device) for output in outputs]
 

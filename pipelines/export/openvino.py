@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import openvino
 import torch
 from torch import Tensor
 
+from pipelines.errors import WeightsError
 from pipelines.export.format import Format
 from pipelines.export.graphs import ENCODER
 from pipelines.export.network import Graph
+from pipelines.sam.memory import out_of_memory
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What an encoder is computed in, where its file leaves it open. The decoder stays in float32: in bf16 its attention
@@ -27,7 +30,14 @@ class OpenVino(Format):
     packages = ("openvino", "onnxruntime")
 
     def convert(self, graph: Path, target: Path, *, precision: str, device: torch.device) -> None:
-        openvino.save_model(openvino.Core().read_model(graph), target, compress_to_fp16=False)
+        model = openvino.Core().read_model(graph)
+        try:
+            openvino.save_model(model, target, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(errno.EIO, f"OpenVINO cannot write its files ({error}), as happens on a full disk") from error
+
+    def beside(self, path: Path) -> list[str]:
+        return [path.with_suffix(self.suffixes[1]).name]
 
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         settings = {
@@ -39,7 +49,12 @@ class OpenVino(Format):
         def load() -> openvino.InferRequest:
             return openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
 
-        request = load()
+        try:
+            request = load()
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            raise WeightsError(f"OpenVINO cannot load {path}: {error}") from error
 
         def run(*inputs: Tensor) -> list[Tensor]:
             nonlocal request
