@@ -52,7 +52,7 @@ def _disk_fault(error: OSError) -> str | None:
     if name is not None:
         return f"cannot use {name}: {error.strerror}"
     if error.errno in (errno.EIO, errno.EROFS):
-        return f"a disk fails: {error.strerror}"
+        return f"a disk cannot be used: {error.strerror}"
     return None
 
 

@@ -105,7 +105,7 @@ def finetune(
     if freeze is not None:
         changes["freeze"] = options.split([freeze])
     config = machine.applied(read_recipe(FinetuneConfig, recipe, changes))
-    best = _load("finetune")(config, output, resume=resume)
+    best = _run("finetune", config, output, resume=resume)
     figures = "".join(f"  {name} {value:.4g}" for name, value in best.items())
     _say(f"{output / ('best' if best else 'last')}.safetensors{figures}")
 
@@ -135,7 +135,7 @@ def distill(
     """
     changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
     config = machine.applied(read_recipe(DistillConfig, recipe, changes))
-    _load("distill")(config, output, resume=resume, cache=cache)
+    _run("distill", config, output, resume=resume, cache=cache)
     _say(f"{output / 'last.safetensors'}")
 
 
@@ -164,7 +164,7 @@ def detector(
     changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
     given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
-    say.result(_load("detector")(read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
+    say.result(_run("detector", read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
 
 
 @app.command("recipe")
@@ -206,15 +206,19 @@ def _data(text: str) -> DataConfig:
         return DataConfig(text)
 
 
-def _load(verb: str) -> Any:
-    """`pipelines.training.<verb>.run`; a missing package of the extra is one clear line."""
+def _run(verb: str, config: Any, output: Path, **options: Any) -> Any:
+    """`pipelines.training.<verb>.run`. A missing package of the extra, or a disk that is full, is one clear line."""
     import importlib
 
+    from pipelines.files import filling
+
     try:
-        return importlib.import_module(f"pipelines.training.{verb}").run
+        run = importlib.import_module(f"pipelines.training.{verb}").run
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("pipelines"):
             raise
         raise SetupError(
             f"training needs the package {error.name!r}: install it with `pip install 'evsam[train]'`"
         ) from error
+    with filling(output):
+        return run(config, output, **options)

@@ -119,6 +119,18 @@ def writing(folder: object, then: str = "") -> Iterator[None]:
         raise SetupError(f"cannot write to {_short(str(folder))}: {reason}{then}") from error
 
 
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """The same of a disk that is full or fails alone, for work that does more than to write to the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        with writing(folder):
+            raise
+
+
 def _short(path: str) -> str:
     return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH // 2]}...{path[-_LONGEST_PATH // 2 :]}"
 

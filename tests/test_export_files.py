@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_at_the_end(tmp_path: Path, monkeypatch: pytest.Monk
         path.write_text("{}")
 
     monkeypatch.setattr("pipelines.export.folder.write_json", refuse)
-    with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: No space left on device"):
+    with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: the disk is full"):
         Onnx().export(Source(STARTER), tmp_path)
     assert not left(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from pycocotools import mask as coco_mask
 from torchvision.ops import sigmoid_focal_loss
 from training_photos import training_set, write_photos
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, EvsamError, SetupError
 from pipelines.sam.frame import MEAN, STD, preprocess
 from pipelines.training.augment import cut_out, draw_view, paste
 from pipelines.training.config import LoopConfig, StageConfig
@@ -232,6 +233,26 @@ def test_interrupted_embeddings_are_completed(tmp_path: Path) -> None:
     assert [float(e[0, 0, 0]) for e in embeddings] == list(range(40))
     with pytest.raises(Exception, match="another teacher"):
         cache_embeddings("other", embed, names, tmp_path / "cache")
+
+
+def test_embeddings_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written through a map of a file, which would end the process."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    names = [tmp_path / f"{i}.jpg" for i in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)
+        with pytest.raises(SetupError, match=r"cannot write to .*cache: the disk is full"):
+            cache_embeddings("teacher", lambda index: np.ones(SHAPE, np.float32), names, tmp_path / "cache")
+    asked: list[int] = []
+    cache_embeddings("teacher", lambda index: asked.append(index) or np.zeros(SHAPE), names, tmp_path / "cache")
+    assert asked == [0, 1, 2]
+    for damage in ("[" * 100_000, "[]", "{"):
+        (tmp_path / "cache/about.json").write_text(damage)
+        with pytest.raises(EvsamError, match=r"cache"):
+            cache_embeddings("teacher", lambda index: np.zeros(SHAPE), names, tmp_path / "cache")
 
 
 def test_near_loss_counts_small_and_large_objects_alike() -> None:

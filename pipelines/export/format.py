@@ -24,6 +24,7 @@ from pipelines.export.graphs import DECODER, ENCODER, graph_form, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
 from pipelines.files import write_json
 from pipelines.onnx_files import contained
+from pipelines.printable import brief
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.network import Source
@@ -147,9 +148,11 @@ class Format(ABC):
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
         if made.input_size != (size := _input_size(Source(name))):
-            raise UsageError(f"{folder / folders.MANIFEST} says that {name} sees {made.input_size} pixels, not {size}")
-        found = [folder / name for name in self._to_open if contained(folder, name)]
-        folders.verify(folder, [*self._to_open, *(name for path in found for name in self.beside(path))])
+            raise UsageError(
+                f"{folder / folders.MANIFEST} says that {name} sees {brief(made.input_size)} pixels, not {size}"
+            )
+        parts = [folder / name for name in self._to_open if contained(folder, name)]
+        folders.verify(folder, [*self._to_open, *(name for path in parts for name in self.beside(path))])
         return self._open(folder, made.input_size, precision, device)
 
     @property

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from pipelines.errors import UsageError
-from pipelines.files import write_text
+from pipelines.files import filling, read_json, reading, write_text
 from pipelines.types import Float32
 
 SHAPE = (256, 64, 64)
@@ -27,27 +29,59 @@ def cache_embeddings(teacher: str, embed: Callable[[int], Float32], photos: Sequ
     """
     about = {"teacher": teacher, "photos": len(photos), "names": _digest(photos)}
     file, done_file, about_file = (folder / name for name in ("embeddings.npy", "done.npy", "about.json"))
-    if about_file.is_file():
-        if json.loads(about_file.read_text(encoding="utf-8")) != about:
+    with filling(folder):
+        if not about_file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            np.lib.format.open_memmap(file, "w+", np.float16, (len(photos), *SHAPE)).flush()
+            np.lib.format.open_memmap(done_file, "w+", np.bool_, (len(photos),)).flush()
+            write_text(about_file, json.dumps(about))
+        elif read_json(about_file, "what is said of embeddings") != about:
             raise UsageError(f"{folder} holds embeddings of another teacher or of other photos: name another folder")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(file, "w+", np.float16, (len(photos), *SHAPE)).flush()
-        np.lib.format.open_memmap(done_file, "w+", np.bool_, (len(photos),)).flush()
-        write_text(about_file, json.dumps(about))
-    embeddings, done = np.load(file, mmap_mode="r+"), np.load(done_file, mmap_mode="r+")
-    missing = np.flatnonzero(~done)
-    pending: list[int] = []
-    console = Console(stderr=True)
-    for index in track(missing.tolist(), "teacher", console=console, disable=not console.is_terminal):
-        embeddings[index] = embed(index)
-        pending.append(index)
-        if len(pending) == _FLUSH_EVERY or index == missing[-1]:
-            embeddings.flush()  # first the embeddings, then the marks that say they are there
-            done[pending] = True
-            done.flush()
-            pending.clear()
+        with _Rows(file) as embeddings, _Rows(done_file) as done:
+            missing = np.flatnonzero(~done.values)
+            pending: list[int] = []
+            for index in _shown(missing.tolist()):
+                embeddings.write(index, embed(index))
+                pending.append(index)
+                if len(pending) == _FLUSH_EVERY or index == missing[-1]:
+                    embeddings.flush()  # first the embeddings, then the marks that say they are there
+                    for one in pending:
+                        done.write(one, np.True_)
+                    done.flush()
+                    pending.clear()
     return file
+
+
+class _Rows:
+    """A file of NumPy's, row by row. Written as any file is: to a map of one, a full disk is the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        with reading(path, "an array that a teacher's embeddings are kept in"):
+            self.values: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+        self._file = path.open("r+b")
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, index: int, value: Any) -> None:
+        row = np.asarray(value, self.values.dtype).tobytes()
+        self._file.seek(self.values.offset + index * len(row))
+        self._file.write(row)
+
+    def flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _shown(indices: Sequence[int]) -> Iterable[int]:
+    """The photos left, with a bar on a terminal."""
+    console = Console(stderr=True)
+    bar = Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        yield from bar.track(indices, description="teacher")
 
 
 def _digest(photos: Sequence[Path]) -> str:

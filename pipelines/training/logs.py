@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from pipelines.files import write_text
+from pipelines.files import reading, write_text
 from pipelines.notes import counted_images
+from pipelines.printable import printable
 
 
 class TrainingLog:
@@ -41,6 +42,8 @@ class TrainingLog:
             TextColumn("{task.fields[note]}"),
             console=self._console,
             disable=not self._console.is_terminal,
+            redirect_stdout=False,  # a command line looks after what others print
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task(name, total=last, completed=first, note="")
 
@@ -69,7 +72,8 @@ class TrainingLog:
         told.clear()
 
     def _say(self, note: str, names: Sequence[str]) -> None:
-        self._console.print(f"note: {note} ({counted_images(names)})", soft_wrap=True, highlight=False, markup=False)
+        line = printable(f"note: {note} ({counted_images(names)})")
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def add(self, values: dict[str, float]) -> None:
         """Keep one step's losses for the next mean."""
@@ -99,7 +103,10 @@ class TrainingLog:
 
 def _cut(path: Path, steps: int) -> None:
     """Drop the lines of an interrupted run that lie behind its checkpoint, or that were half written."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= steps]
+    if not path.exists():
+        return
+    with reading(path, "the metrics of a training run"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= steps]
     if len(kept) < len(lines):
         write_text(path, "".join(kept))
