@@ -24,10 +24,12 @@ def draw_labels(
     """Draw on `canvas` (H x W x 3) a label for each of N xyxy boxes, those first in `order` first.
 
     colours: the grounds of the texts. scale: of the text, 1 for a picture of 640 x 640. A box too small or too crowded
-    for its label has none.
+    for its label has none; where all labels together would bury the picture, no box has one.
     """
     fonts = [_font(max(_LEAST_SIZE, round(size * scale))) for size in _SIZES]
     room = _MOST_COVERED * canvas.shape[0] * canvas.shape[1]
+    if sum(width * height for width, height in (_size(text, fonts[-1]) for text in texts)) > room:
+        return
     placed = np.zeros((0, 4), np.int64)
     for i in order:
         wide = _size(texts[i], fonts[0])[0] <= boxes[i, 2] - boxes[i, 0]

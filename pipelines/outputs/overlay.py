@@ -67,6 +67,8 @@ def draw(image: Image, instances: Instances, categories: Mapping[int, Category])
         x1, y1, x2, y2 = boxes[i].tolist()
         if x1 < x2 and y1 < y2:  # else the box lies outside the image
             cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colours[i], line)
+    if len(categories) == 1:  # a label that is the same everywhere says nothing
+        return canvas
     names = [categories[category].name for category in detections.category_ids.tolist()]
     texts = [_text(name, score) for name, score in zip(names, detections.scores.tolist(), strict=True)]
     draw_labels(canvas, boxes, texts, colours, order, scale)
