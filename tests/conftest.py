@@ -1,4 +1,4 @@
-"""What the tests share: no network, a cache of their own, and the photographs that ultralytics ships."""
+"""What the tests share: no network, one thread, a cache of their own, and the photographs that ultralytics ships."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import own_process
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from loopback_hub import Hub, running
 from PIL import Image as Pil
@@ -20,6 +21,8 @@ from weights_shelf import BODY, Shelf
 from weights import download, manifest
 
 os.environ["EVSAM_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several wait for each other where another program keeps a core busy
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -101,8 +104,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As processes of the tests have: other numbers of threads round the last bits otherwise."""
-    import torch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
