@@ -59,12 +59,13 @@ def walk(root: Path, output: Path | None, pattern: Pattern = ("**",)) -> Iterato
 def find_files(folder: Path, names: Sequence[str]) -> Matching:
     """The files below `folder` that names of files below it mean: name -> path below `folder`.
 
-    Where all are there as they are written, nothing else is looked at. Raises UsageError when the folder cannot be
-    searched.
+    Where all are there as they are written, nothing else is looked at. In a folder that is none, there are none. Raises
+    UsageError when the folder cannot be searched.
     """
     if all(os.path.isfile(folder / name) for name in names):  # noqa: PTH113  a third of the time of Path's
         return Matching({name: name for name in names}, {})
-    return match(names, (path.relative_to(folder).as_posix() for path in walk(folder, None)))
+    files = walk(folder, None) if folder.is_dir() else ()
+    return match(names, (path.relative_to(folder).as_posix() for path in files))
 
 
 def _readings(pattern: Pattern) -> frozenset[Pattern]:

@@ -12,9 +12,9 @@ from evaluation_cases import annotated_photographs, score
 from PIL import Image as Pil
 from runs import evsam
 
+from pipelines import frames
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
-from pipelines.evaluation import runner
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
@@ -56,7 +56,7 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         counts[sam.name] += 1
         encode(sam, rgb)
 
-    monkeypatch.setattr(runner, "load", counted_load)
+    monkeypatch.setattr(frames, "load", counted_load)
     monkeypatch.setattr(SamPredictor, "set_image", counted_encode)
     yield counts
 

@@ -148,15 +148,15 @@ def _run(
         return []
     if photos is None:
         raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
+    prompters = [
+        build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
+        for prompting in config.prompts
+    ]
     if photos.missing:
         raise DataError(
             f"{len(photos.missing)} of the {len(truth.images)} images of {truth.path.name} are not in {config.images}, "
             f"such as {photos.missing[0]}: is it the right folder?"
         )
-    prompters = [
-        build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
-        for prompting in config.prompts
-    ]
     settings = {
         "annotations_sha256": sha256_of(config.annotations),
         "limit": config.limit,
