@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evsam_cli import say
+from evsam_cli.running import show_notes
 
 
 def compare(
@@ -29,6 +30,7 @@ def compare(
     from pipelines.evaluation.compare import compare_runs
 
     result = compare_runs(first, second, draws=draws, confidence=confidence, seed=seed)
+    show_notes(result.notes)
     if as_json:
         say.document(asdict(result), indent=1)
         return

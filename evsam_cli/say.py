@@ -15,8 +15,11 @@ from pipelines.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TextColumn
+    from rich.table import Table
     from rich.text import Text
 
+PAGE = 120
+"""Characters across, where a terminal is not wider."""
 Cell = str | tuple[str, str]
 """Of a table: text, or text and Rich's style of it."""
 
@@ -51,11 +54,32 @@ def traceback() -> None:
 def table(
     rows: Iterable[Sequence[Cell]], *, header: Sequence[str] = (), names: int = sys.maxsize, wide: bool = False
 ) -> None:
-    """A table that was asked for. names: columns at the left that hold no numbers; wide: as wide as it is."""
+    """A table that was asked for. names: columns at the left that hold no numbers; wide: no cell is wrapped, and what
+    is wider than a page becomes several tables, each with the names."""
     from rich.console import Console
+
+    console = Console(width=max(Console().width, PAGE)) if wide else Console()
+    lines = list(rows)
+    columns = range(len(header or (lines or [()])[0]))
+    for page in _pages([header, *lines], names, console.width) if wide else [columns]:
+        console.print(_table([[line[i] for i in page] for line in lines], [header[i] for i in page if header], names))
+
+
+def _pages(lines: Sequence[Sequence[Cell]], names: int, width: int) -> list[list[int]]:
+    """The columns of each table: the names, and as many of the others as fit beside them."""
+    widths = [max(len(_text(cell)) for cell in column) + 2 for column in zip(*filter(None, lines), strict=True)]
+    first = list(range(min(names, len(widths))))
+    pages = [list(first)]
+    for column in range(len(first), len(widths)):
+        if len(pages[-1]) > len(first) and sum(widths[i] for i in [*pages[-1], column]) > width:
+            pages.append(list(first))
+        pages[-1].append(column)
+    return pages
+
+
+def _table(rows: Iterable[Sequence[Cell]], header: Sequence[str], names: int) -> Table:
     from rich.table import Table
 
-    console = Console()
     shown = Table(show_header=bool(header), box=None, pad_edge=not header)
     for title in header:
         shown.add_column(_text(title))
@@ -64,10 +88,7 @@ def table(
     for place, column in enumerate(shown.columns):
         column.no_wrap = place == 0
         column.justify = "left" if place < names else "right"
-    if wide:
-        needed = console.measure(shown, options=console.options.update(width=1000)).maximum
-        console = Console(width=max(console.width, needed))
-    console.print(shown)
+    return shown
 
 
 def progress(*columns: ProgressColumn, per_second: float = 10) -> Progress:

@@ -155,7 +155,8 @@ def scored_runs(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_the_command(scored_runs: dict[str, Path], tmp_path: Path) -> None:
-    out, _ = evsam("compare", scored_runs["noisy"], scored_runs["perfect"] / "perfect", "--draws", 100)
+    out, err = evsam("compare", scored_runs["noisy"], scored_runs["perfect"] / "perfect", "--draws", 100)
+    assert "the interval rests on" in err and "images alone" in err
     assert "segm AP" in out and "A: noisy" in out and "B: perfect" in out and "95 % interval" in out
     out, _ = evsam("compare", scored_runs["noisy"], scored_runs["noisy"], "--draws", 2)
     assert out.count(f"{Path('noisy', 'noisy')}") == 2  # one name: told by the folders

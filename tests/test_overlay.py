@@ -142,7 +142,9 @@ def test_anything_can_be_drawn(name: str, size: tuple[int, int], box: list[float
     mask[::2] = False
     instances = make_instances([mask])
     detections = Detections(np.array([box], np.float32), instances.detections.scores, np.ones(1, np.int64))
-    picture = draw(photo("x", *size), Instances(detections, instances.masks), {1: Category(1, name), 2: Category(2, name)})
+    picture = draw(
+        photo("x", *size), Instances(detections, instances.masks), {1: Category(1, name), 2: Category(2, name)}
+    )
     assert picture.shape == (*size, 3)
 
 

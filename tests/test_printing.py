@@ -226,3 +226,13 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
         assert done.returncode == 0 and done.stdout.isascii() and not done.stderr
     done = run("weights", "path", "größer", env=env)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_table_wider_than_a_page_becomes_several_each_with_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = [f"value {i}" for i in range(30)]
+    say.table([["a row", *numbers]], header=("name", *numbers), names=1, wide=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= say.PAGE
+    assert [line.split()[0] for line in lines[::2]] == ["name"] * (len(lines) // 2)
+    shown = " ".join(line.removeprefix("a row") for line in lines[1::2])
+    assert shown.split() == " ".join(numbers).split()

@@ -13,20 +13,33 @@ from pipelines.evaluation.bootstrap import Difference, differences
 from pipelines.evaluation.details import load_details
 from pipelines.evaluation.evaluate import DETAILS, SCORES
 
+FEW_IMAGES = 30
+"""Percentile intervals of fewer are known to leave out the truth too often."""
+
 
 @dataclass(frozen=True)
 class Comparison:
     """first, second: names of the runs, or their folders if both have one name.
 
-    draws, seed, confidence: of the bootstrap.
+    images: how many both were scored on; draws, seed, confidence: of the bootstrap.
     """
 
     first: str
     second: str
     differences: Sequence[Difference]
+    images: int
     draws: int
     seed: int
     confidence: float
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the interval must know."""
+        if self.images >= FEW_IMAGES:
+            return []
+        return [
+            f"the interval rests on {self.images} images alone: with fewer than {FEW_IMAGES} it is often too narrow"
+        ]
 
 
 def compare_runs(
@@ -51,7 +64,7 @@ def compare_runs(
     found = differences(details[0], details[1], draws=draws, seed=seed, confidence=confidence)
     names = [score["name"] for score in scores]
     names = [str(folder) for folder in folders] if names[0] == names[1] else names
-    return Comparison(names[0], names[1], found, draws, seed, confidence)
+    return Comparison(names[0], names[1], found, len(details[0].image_ids), draws, seed, confidence)
 
 
 def _rules(stamp: Mapping[str, Any]) -> dict[str, str]:
