@@ -195,6 +195,27 @@ class TestMatching:
         found = BoxFile(path, None, {"x/cat.jpg": 1, "b.7.png": 2})([image("x/cat.jpg"), image("b.7.png")])
         assert [len(boxes) for boxes in found] == [1, 1]
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            lambda name: {"image_id": 0, "file_name": name},
+            lambda name: {"image_id": None, "file_name": name},
+            lambda name: {"image_id": name, "file_name": f"deep/{name}"},
+            lambda name: {"image_id": name},
+        ],
+    )
+    def test_names_tell_images_apart_whose_ids_do_not(self, tmp_path, fields):
+        rows = [(10, "a.jpg"), (20, "b.jpg"), (30, "a.jpg")]
+        path = write(tmp_path, [result(bbox=(x, 0, 5, 5)) | fields(name) for x, name in rows])
+        source = BoxFile(path, None, {"a.jpg": 1, "b.jpg": 2})
+        found = source([image("a.jpg"), image("b.jpg")])
+        assert [boxes.boxes[:, 0].tolist() for boxes in found] == [[10, 30], [20]]
+        assert len(set(source.image_ids.values())) == 2
+
+    def test_names_without_ids(self, tmp_path):
+        named = {key: value for key, value in result(file_name="a.jpg").items() if key != "image_id"}
+        assert len(boxes_of(write(tmp_path, [named]))[1]) == 1
+
     def test_ground_truth_by_id_when_no_name_is_known(self, tmp_path):
         images = [{"id": 5, "file_name": "five.jpg"}, {"id": 6, "file_name": "six.jpg"}]
         path = write(tmp_path, ground_truth([annotation(6)], images))

@@ -70,24 +70,26 @@ class Columns:
         self.image_numbers.append(self.images.setdefault(image, len(self.images)))
         self.category_ids.append(category_id)
 
-    def take(self, entry: dict[str, Any], score: Any) -> None:
-        """An entry of a results list or an annotation; its score. Raises DataError."""
-        image: Any = entry["image_id"]
+    def take(self, entry: dict[str, Any], score: Any, *, named: bool) -> None:
+        """An entry of a results list or an annotation; its score. named: its file_name is the image's, with its id or
+        without; where one id comes with several names, each is an image. Raises DataError."""
+        name = coco.text(entry, "file_name") if named and coco.has(entry, "file_name") else None
+        image: Any = name if name and entry.get("image_id") is None else entry.get("image_id")
         category_id: Any = entry.get("category_id")
         box: Any = entry["bbox"]
         if not _is_plain(image, category_id, box, score):
-            image = coco.text(entry, "image_id") if isinstance(image, str) else read_id(entry, "image_id")
+            image = image if isinstance(image, str) else read_id(entry, "image_id")
             if image == "":
                 raise DataError("'image_id' is \"\", neither an image's id nor its name")
             box = coco.four_numbers(entry)
             score = coco.number({"score": score}, "score")
             category_id = read_id(entry, "category_id")
+        if name and self.names.setdefault(image, name) != name:
+            image = name
         self.add(image, box, score, category_id)
-        if entry.get("file_name") is not None:
-            self.names[image] = coco.text(entry, "file_name")
         if entry.get("category_name") is not None:
             self.labels[category_id] = coco.text(entry, "category_name")
-        if frame := frames.stated(entry):
+        if "frame" in entry and (frame := frames.stated(entry)):
             self.frames[image] = frame
 
     def table(

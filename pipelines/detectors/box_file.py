@@ -21,9 +21,8 @@ class BoxFile:
     """The boxes a file has for each image of a run.
 
     counts: what became of the boxes of all images so far; those of which nothing lies inside their image are dropped.
-    of_file: how many boxes of the file
-    are used nowhere in the run, by why. notes: sentences for the user, see `pipelines.notes`. image_ids: name -> id,
-    the file's own where it has one.
+    of_file: how many boxes of the file are used nowhere in the run, by why. notes: sentences for the user, see
+    `pipelines.notes`. image_ids: name -> id, the file's own where it has one.
     """
 
     batch = 1

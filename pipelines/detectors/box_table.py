@@ -46,13 +46,15 @@ _TAKEN = object()
 
 def _load_json(file: TextIO, columns: Columns, noun: str, *, has_scores: bool) -> Any:
     """Parse a file and leave `_TAKEN` in the place of each object that is a box, whose values go to `columns`."""
+    fields = ("image_id", "file_name") if has_scores else ("image_id",)
 
     def take(entry: dict[str, Any]) -> object:
-        if "bbox" not in entry or "image_id" not in entry:
+        if "bbox" not in entry or entry.keys().isdisjoint(fields):
             return entry
         index = len(columns.scores)
         try:
-            columns.take(entry, coco.needed(entry, "score") if has_scores else 1.0)
+            score = coco.needed(entry, "score") if has_scores else 1.0
+            columns.take(entry, score, named=has_scores)
         except DataError as error:
             raise DataError(f"{noun} {index}: {error}") from error
         return _TAKEN
@@ -72,10 +74,13 @@ def _read_results(file: TextIO, box_format: str | None, categories: Sequence[Cat
     columns = Columns()
     _check_taken(_load_json(file, columns, "entry", has_scores=True), columns, "entry")
     images = [
-        FileImage(name=key) if isinstance(key, str) else FileImage(name=columns.names.get(key), id=key)
+        FileImage(
+            columns.names.get(key, key if isinstance(key, str) else None),
+            None if isinstance(key, str) else key,
+            frame=columns.frames.get(key),
+        )
         for key in columns.images
     ]
-    images = [replace(image, frame=columns.frames.get(key)) for key, image in zip(columns.images, images, strict=True)]
     _check_names(images)
     if categories is None and columns.labels and set(columns.category_ids) <= columns.labels.keys():
         categories = [Category(id, label) for id, label in sorted(columns.labels.items())]
