@@ -266,7 +266,10 @@ def _check_polygon(polygon: Any) -> None:
 
 
 def _read_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:
-    size, counts = needed(segmentation, "size"), needed(segmentation, "counts")
+    for field in ("size", "counts"):
+        if field not in segmentation:
+            raise DataError(f"'segmentation' has no '{field}'")
+    size, counts = segmentation["size"], segmentation["counts"]
     if size != [height, width]:
         raise DataError(f"'segmentation' is of size {told(size)}, but its image is {height} x {width} (height x width)")
     if isinstance(counts, str):

@@ -96,3 +96,4 @@ def test_category_names_take_the_best_pairs(data: Path) -> None:
     assert found.category_ids.tolist() == [6, 4, 6] and found.scores.tolist() == pytest.approx([0.6, 0.5, 0.4])
     assert found.boxes[1].tolist() == [80, 45, 240, 135] == found.boxes[2].tolist()
     assert phrase_of("car_(automobile)") == "car (automobile)"
+    assert phrase_of("caf\xe9_\ud800\udce9") == "caf\xe9 ??"

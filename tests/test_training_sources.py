@@ -186,7 +186,7 @@ BAD_MASKS: dict[str, Any] = {
     'a corner at "a", not a number': [["a"] * 6],
     "'counts' of 'segmentation' is [5, -7]": {"size": [96, 128], "counts": [5, -7]},
     "run lengths do not fill": {"size": [96, 128], "counts": "~~"},
-    "it has no 'counts'": {"size": [96, 128]},
+    "'segmentation' has no 'counts'": {"size": [96, 128]},
     "'segmentation' is of size [128, 96], but its image is 96 x 128": {"size": [128, 96], "counts": ""},
     "'segmentation' is 3": 3,
 }

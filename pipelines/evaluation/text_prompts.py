@@ -72,5 +72,5 @@ def build_category_detector(
 
 
 def phrase_of(name: str) -> str:
-    """A category's name as words: `car_(automobile)` -> `car (automobile)`."""
-    return " ".join(name.replace("_", " ").split())
+    """A category's name as words: `car_(automobile)` -> `car (automobile)`; what is no text becomes a question mark."""
+    return " ".join(name.encode("utf-8", "replace").decode().replace("_", " ").split())
