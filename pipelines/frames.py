@@ -1,15 +1,18 @@
 """In which frame a file counts the pixels of a photo that EXIF turns: as they are stored, or upright.
 
 evsam counts upright and says so in what it writes: `"frame": "upright"` beside an image's name, wherever the two
-differ. A file may say it once for all of its images, under "info". Of files that say nothing, the sizes they state tell
-as much as they can; the rest is assumed, and noted.
+differ; PNG masks say it in their text. A file may say it once for all of its images, under "info". Of files that say
+nothing, the sizes they state tell as much as they can; the rest is assumed, and noted.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
+from zlib import crc32
 
 import numpy as np
 
@@ -29,6 +32,25 @@ def stated(entry: Any, document: Any = None) -> Frame | None:
             frame: Frame = said["frame"]
             return frame
     return None
+
+
+_HEADER = 33
+"""Bytes of a PNG's signature and of its first chunk; what it says of its frame comes next."""
+
+
+def png_saying(frame: Frame | None, png: bytes) -> bytes:
+    """A PNG file that also says in which frame its pixels are, in its text; as it is where there is but one frame."""
+    if frame is None:
+        return png
+    text = b"tEXtframe\0" + frame.encode("ascii")
+    return png[:_HEADER] + struct.pack(">I", len(text) - 4) + text + struct.pack(">I", crc32(text)) + png[_HEADER:]
+
+
+def said_by_png(path: Path) -> Frame | None:
+    """What `png_saying` put into a file, None where it says nothing. Raises OSError."""
+    with path.open("rb") as file:
+        text = file.read(_HEADER + 30)[_HEADER + 4 :]
+    return next((frame for frame in _OTHER if text.startswith(b"tEXtframe\0" + frame.encode("ascii"))), None)
 
 
 def load_annotated(source: Source, frame: Frame | None, size: tuple[int, int] | None, file: str) -> Image:

@@ -187,6 +187,24 @@ def test_masks_of_png_files(tmp_path: Path, upright: bool) -> None:
     assert len(image.notes) == upright
 
 
+@pytest.mark.parametrize("kind", ["ids", "objects"])
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_png_masks_of_segment_say_their_frame(tmp_path: Path, kind: str, orientation: int) -> None:
+    (tmp_path / "images").mkdir()
+    photo = write_photo(tmp_path / "images" / "photo.png", orientation)
+    box = upright_box(photo)
+    (tmp_path / "boxes.csv").write_text(f"image,x1,y1,x2,y2\nphoto.png,{','.join(map(str, box))}\n")
+    options = ("--boxes", tmp_path / "boxes.csv", "--save", kind, "--device", "cpu", "--quiet")
+    evsam("segment", tmp_path / "images", "-o", tmp_path / "out", *options)
+    (tmp_path / "out" / kind).rename(tmp_path / "masks")
+    source = open_source(tmp_path)
+    image = source[0].image()
+    assert bright(image.pixels) == box and not image.notes
+    (path,) = (path for path in tmp_path.glob("masks/**/*.png") if path.is_file())
+    with PIL.Image.open(path) as picture:
+        assert picture.text == ({} if orientation == 1 else {"frame": "upright"})
+
+
 def test_a_photo_of_neither_size(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "photo.png", 6)
     data = data_set(tmp_path / "truth.json", photo, list(BOX), width=65, height=48)

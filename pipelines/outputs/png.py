@@ -42,7 +42,7 @@ class InstanceIds(Output):
         for i in large_first(instances.masks.rles):
             mask, x0, y0 = decode_region(instances.masks.rles[i])
             ids[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = i + 1
-        write_picture(self.destination, self.destination.path("ids", f"{image.name}.png"), ids)
+        write_picture(self.destination, self.destination.path("ids", f"{image.name}.png"), ids, frame=image.frame)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Objects(Output):
             mask, x0, y0 = decode_region(rle)
             pixels = np.zeros((image.height, image.width), np.uint8)
             pixels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = 255
-            write_picture(self.destination, path, pixels)
+            write_picture(self.destination, path, pixels, frame=image.frame)
 
 
 @dataclass(frozen=True)

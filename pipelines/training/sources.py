@@ -11,7 +11,7 @@ import numpy as np
 from pipelines import coco
 from pipelines.errors import DataError
 from pipelines.files import read_json
-from pipelines.frames import stated
+from pipelines.frames import said_by_png, stated
 from pipelines.names import match, pair
 from pipelines.training.coco_source import CocoSource, inside
 from pipelines.training.regions import Photo, Region, read_labels
@@ -88,13 +88,16 @@ class PngSource:
 
     def __getitem__(self, index: int) -> Photo:
         photo, masks = self._photos[index]
-        if masks.is_dir():
-            return Photo(photo, tuple(Region((part, 0)) for part in sorted(masks.glob("*.png"))), file=self.name)
+        parts = sorted(masks.glob("*.png")) if masks.is_dir() else [masks]
         try:
-            values = [int(value) for value in np.unique(read_labels(masks)) if value]
+            frame = said_by_png(parts[0]) if parts else None
+            if masks.is_dir():
+                regions = [Region((part, 0)) for part in parts]
+            else:
+                regions = [Region((masks, int(value))) for value in np.unique(read_labels(masks)) if value]
         except OSError as error:
             raise DataError(f"{photo}: its masks cannot be read: {error}") from error
-        return Photo(photo, tuple(Region((masks, value)) for value in values), file=self.name)
+        return Photo(photo, tuple(regions), frame=frame, file=self.name)
 
 
 def open_source(path: Path, photos: Path | None = None) -> Source:
