@@ -6,11 +6,11 @@ Results go to standard output, all else to standard error. See also `evsam_cli.s
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from pipelines.files import nulls, to_json
 from pipelines.printable import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def results(text: str) -> None:
 
 
 def document(content: Any, indent: int | None = None) -> None:
-    """JSON, in ASCII."""
-    _print(sys.stdout, json.dumps(content, indent=indent) + "\n")
+    """JSON, in ASCII; figures without a value are null."""
+    _print(sys.stdout, to_json(nulls(content), ascii_only=True, indent=indent) + "\n")
 
 
 def aside(text: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import tomllib
 import uuid
@@ -142,15 +143,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as JSON that a person can read."""
-    write_text(path, to_json(content, indent=1) + "\n")
+    """Replace `path` by `content` as JSON that a person can read; numbers that are not finite become null."""
+    write_text(path, to_json(nulls(content), indent=1) + "\n")
 
 
-def to_json(content: Any, **layout: Any) -> str:
-    """JSON whose letters stay as they are, unless one is a byte of a file name that is no text."""
-    text = json.dumps(content, ensure_ascii=False, **layout)
+def to_json(content: Any, *, ascii_only: bool = False, **layout: Any) -> str:
+    """JSON whose letters stay as they are, unless one is a byte of a file name that is no text; or in ASCII.
+
+    Raises ValueError for a number that is not finite: no JSON has one.
+    """
+    text = json.dumps(content, ensure_ascii=ascii_only, allow_nan=False, **layout)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(content, **layout)
+        return json.dumps(content, allow_nan=False, **layout)
     return text
+
+
+def nulls(content: Any) -> Any:
+    """Figures with None for each number that is not finite: it has no value."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: nulls(value) for key, value in content.items()}
+    return [nulls(value) for value in content] if isinstance(content, list | tuple) else content

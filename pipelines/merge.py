@@ -20,7 +20,8 @@ from pipelines.journal import Journal, begin, earlier_settings, holding
 from pipelines.names import is_safe
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, image_files
-from pipelines.run import Summary, tally
+from pipelines.records import tally
+from pipelines.run import Summary
 from pipelines.sources import Source, shown_location
 from pipelines.state import (
     MERGING,

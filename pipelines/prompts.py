@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.attempts import together_or_alone
 from pipelines.detectors import DetectorConfig, build_detector, find_weights, with_defaults
 from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights, with_text_defaults
 from pipelines.errors import DataError, ImageError
@@ -133,13 +134,12 @@ def prompt_images(
     prompter: Prompter, images: Sequence[Image], clock: StageClock
 ) -> Sequence[Detections | Points | ImageError]:
     """Prompts for each image. When the prompter refuses them together, each is asked for alone."""
-    if not images:
-        return []
-    try:
+
+    def ask(images: Sequence[Image]) -> Sequence[Detections | Points]:
         with clock("detect"):
             return prompter(images)
-    except ImageError as error:
-        return [error] if len(images) == 1 else [prompt_images(prompter, [image], clock)[0] for image in images]
+
+    return together_or_alone(ask, images, lambda image: image, " while looking for boxes")
 
 
 _REPORTED = {"boxes": "counts", "box_file": "of_file", "notes": "notes"}

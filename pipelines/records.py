@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, get_args
 
@@ -119,3 +120,14 @@ def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRe
             row["point"] = [round(float(value), 3) for value in point]
             row["crop_box"] = [round(float(value), 3) for value in crop]
     return rows
+
+
+def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    """Images by status; by status again, name -> reason of those that failed or are empty."""
+    counts = {status: 0 for status in get_args(Status)}
+    reasons: dict[str, dict[str, str]] = {"failed": {}, "empty": {}}
+    for record in records:
+        counts[record.status] += 1
+        if record.status in reasons:
+            reasons[record.status][record.name] = record.reason or ""
+    return counts, reasons

@@ -18,16 +18,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 from pipelines import rle, run_info
+from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import write_json, writing
 from pipelines.images import MAX_PIXELS, load
 from pipelines.journal import Journal, begin, holding, plan
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of
-from pipelines.records import Record, Status, instance_records
+from pipelines.records import Record, Status, instance_records, tally
 from pipelines.sources import Source, image_ids, is_url, resolve, shard, shown_location
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.state import add_machines, saved, scratch_folder
@@ -223,17 +224,6 @@ def run(
     return Summary(counts, reasons["failed"], info)
 
 
-def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
-    """Images by status; by status again, name -> reason of those that failed or are empty."""
-    counts = {status: 0 for status in get_args(Status)}
-    reasons: dict[str, dict[str, str]] = {"failed": {}, "empty": {}}
-    for record in records:
-        counts[record.status] += 1
-        if record.status in reasons:
-            reasons[record.status][record.name] = record.reason or ""
-    return counts, reasons
-
-
 def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
     offline = store.is_offline() if config.offline is None else config.offline
     urls = [source.location for source in sources if is_url(source.location)]
@@ -297,32 +287,33 @@ class _Loop:
             return _Loaded(source, error)
 
     def _write(self, loaded: _Loaded, result: Result | Future[Result]) -> None:
-        name, image_id = loaded.source.name, self.ids[loaded.source.name]
-        image = loaded.image
-        width, height = (image.width, image.height) if isinstance(image, Image) else (0, 0)
         if isinstance(result, Future):
             result = result.result()
         with self.clock("write"):
-            self._remove(name)
-            try:
-                if isinstance(result, ImageError):
-                    raise result
-                assert isinstance(image, Image)
-                for output in self.outputs:
-                    output.write(image, result)
-                rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
-                status: Status = "done" if rows else "empty"
-                notes = (*image.notes, *result.detections.notes)
-                record = Record(
-                    name, image_id, width, height, status, result.detections.reason, rows, notes, image.frame
-                )
-            except ImageError as error:
-                self._remove(name)
-                record = Record(name, image_id, width, height, "failed", str(error))
+            record = self._put_down(loaded.source.name, loaded.image, result)
             self.journal.add(record)
         self.watch.recorded(record)
 
+    def _put_down(self, name: str, image: Image | ImageError, result: Result) -> Record:
+        """Write an image's files, and take away those of an earlier try: one that failed has none."""
+        self._remove(name)
+        if isinstance(image, ImageError):
+            return Record(name, self.ids[name], 0, 0, "failed", str(image))
+        try:
+            if isinstance(result, ImageError):
+                raise result
+            for output in self.outputs:
+                output.write(image, result)
+            rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
+        except FAULTS as error:
+            self._remove(name)
+            return Record(name, self.ids[name], image.width, image.height, "failed", str(failure(image, error)))
+        status: Status = "done" if rows else "empty"
+        notes = (*image.notes, *result.detections.notes)
+        return Record(
+            name, self.ids[name], image.width, image.height, status, result.detections.reason, rows, notes, image.frame
+        )
+
     def _remove(self, name: str) -> None:
-        """So that an image has the files of its last try alone, and one that failed has none."""
         for output in self.outputs:
             output.remove(name)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipelines import rle
+from pipelines.attempts import FAULTS, failure, together_or_alone
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig
@@ -27,7 +28,6 @@ from pipelines.prompts import (
 from pipelines.run import Finish, Result, RunConfig, Summary, Watcher, run
 from pipelines.sam import SamConfig
 from pipelines.sam.masks import LowResMasks
-from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Points
@@ -93,8 +93,8 @@ class SegmentJob:
     def prepare(self, image: Image) -> Ready:
         try:
             return Ready(image, self.sam.prepare(image.pixels))
-        except (RuntimeError, MemoryError) as error:
-            raise too_large(image, error) from error
+        except FAULTS as error:
+            raise failure(image, error) from error
 
     def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
         found: list[Detections | Points | ImageError] = []
@@ -125,34 +125,27 @@ def segment_images(
     sam: SamPredictor, images: Sequence[Ready], prompts: Sequence[Detections | Points], clock: StageClock
 ) -> Sequence[Finish | ImageError]:
     """What gives each image's instances. When they do not fit into memory together, each is tried alone."""
-    if not images:
-        return []
-    try:
-        return _segment_together(sam, images, prompts, clock)
-    except (RuntimeError, MemoryError) as error:
-        failure = too_large(images[0].image, error)
-    if len(images) == 1:
-        return [failure]
-    return [segment_images(sam, [ready], [each], clock)[0] for ready, each in zip(images, prompts, strict=True)]
+    work = partial(_segment_together, sam, clock)
+    return together_or_alone(work, list(zip(images, prompts, strict=True)), lambda asked: asked[0].image)
 
 
 def _segment_together(
-    sam: SamPredictor, images: Sequence[Ready], prompts: Sequence[Detections | Points], clock: StageClock
+    sam: SamPredictor, clock: StageClock, images: Sequence[tuple[Ready, Detections | Points]]
 ) -> Sequence[Finish]:
     asked: list[dict[str, ArrayLike]] = [
         {"boxes": each.boxes}
         if isinstance(each, Detections)
         else {"points": each.points[None], "labels": each.labels[None]}
-        for each in prompts
+        for _, each in images
     ]
     with clock("encode"):
-        encoded = sam.encode([ready.prepared for ready in images])
-    count = clock.counter([(r.image.name, _prompts(each)) for r, each in zip(images, prompts, strict=True)])
+        encoded = sam.encode([ready.prepared for ready, _ in images])
+    count = clock.counter([(r.image.name, _prompts(each)) for r, each in images])
     with clock("decode"), sam.telling(count):
         masks = sam.segment_batch(encoded, asked)
     return [
         partial(_finish, ready.image, each, low_res, clock)
-        for ready, each, low_res in zip(images, prompts, masks, strict=True)
+        for (ready, each), low_res in zip(images, masks, strict=True)
     ]
 
 
@@ -165,8 +158,8 @@ def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, cl
     try:
         with clock("upscale"):
             masks = low_res.upscale()
-    except (RuntimeError, MemoryError) as error:
-        return too_large(image, error)
+    except FAULTS as error:
+        return failure(image, error)
     if isinstance(prompts, Detections):
         return Instances(prompts, masks)
     if not rle.area(masks.rles[0]):
@@ -175,10 +168,3 @@ def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, cl
         )
     box = to_xyxy([rle.bbox(masks.rles[0])], "xywh", width=image.width, height=image.height)
     return Instances(Detections(box, np.ones(1, np.float32), np.full(1, OBJECT.id, np.int64)), masks)
-
-
-def too_large(image: Image, error: Exception) -> ImageError:
-    """Why the image failed. Raises `error` when it is not that memory ran out."""
-    if not out_of_memory(error):
-        raise error
-    return ImageError(f"out of memory at {image.width} x {image.height} pixels")

@@ -1,4 +1,5 @@
-"""What travels between the stages. Every value is frozen, and its shapes are checked once, here.
+"""What travels between the stages. Every value is frozen, and checked once, here: its shapes, which our own code must
+get right (ValueError), and that a network's numbers are finite (ImageError).
 
 Boxes are xyxy float32 in pixels of the original image, x to the right and y down; a box covers
 x1 <= x < x2, y1 <= y < y2.
@@ -11,6 +12,8 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.errors import ImageError
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -34,6 +37,16 @@ def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None,
 
 Frame = Literal["stored", "upright"]
 """How the pixels of a photo that EXIF turns are counted."""
+
+
+def check_finite(what: str, finite: bool) -> None:
+    """Raise ImageError when not all of what a network has answered are numbers that can be used."""
+    if not finite:
+        raise ImageError(f"{what} is not a finite number: are the weights whole, and is the precision high enough?")
+
+
+def _check_finite(name: str, array: Float32) -> None:
+    check_finite(f"one of the {name}", bool(np.isfinite(array).all()))
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,8 @@ class Detections:
     def __post_init__(self) -> None:
         _check("boxes", self.boxes, np.float32, (None, 4))
         _check("scores", self.scores, np.float32, (len(self.boxes),))
+        _check_finite("boxes found", self.boxes)
+        _check_finite("scores of the boxes", self.scores)
         _check("category_ids", self.category_ids, np.int64, (len(self.boxes),))
 
     def __len__(self) -> int:
@@ -121,6 +136,8 @@ class Masks:
     def __post_init__(self) -> None:
         _check("predicted_iou", self.predicted_iou, np.float32, (len(self.rles),))
         _check("stability_score", self.stability_score, np.float32, (len(self.rles),))
+        _check_finite("predicted IoUs", self.predicted_iou)
+        _check_finite("stability scores", self.stability_score)
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -139,6 +156,8 @@ class Asked:
     def __post_init__(self) -> None:
         _check("points", self.points, np.float32, (None, 2))
         _check("crop_boxes", self.crop_boxes, np.float32, (len(self.points), 4))
+        _check_finite("clicks", self.points)
+        _check_finite("crops", self.crop_boxes)
 
     def __len__(self) -> int:
         return len(self.points)

@@ -169,5 +169,5 @@ class TestOnnx:
 
     def test_damaged_file(self, tmp_path):
         (tmp_path / "model.onnx").write_bytes(b"no model")
-        with pytest.raises(WeightsError, match="does not work as a detection model"):
+        with pytest.raises(WeightsError, match="is not an ONNX file"):
             detector(tmp_path / "model.onnx")

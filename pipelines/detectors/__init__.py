@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pipelines.types import Category, Detections, Image
 
 
+_MOST = 1_000_000
+"""Pixels or boxes: beyond it libraries do not fail in order."""
+
+
 class Detector(Protocol):
     """Boxes for images. `categories` are all classes it can name; `batch` is how many images it likes at once."""
 
@@ -57,8 +61,8 @@ class DetectorConfig:
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name} is {value:g}, but must be from 0 to 1")
         for name, least in (("max_det", 1), ("imgsz", 32)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise UsageError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+            if (value := getattr(self, name)) is not None and not least <= value <= _MOST:
+                raise UsageError(f"{name} is {value}, but must be at least {least} and at most {_MOST:,}")
 
 
 _YOLO = "pipelines.detectors.yolo:Yolo"

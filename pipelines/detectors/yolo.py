@@ -25,7 +25,7 @@ from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.onnx_files import files_beside, quiet_onnxruntime
-from pipelines.types import Detections, Image, UInt8
+from pipelines.types import Detections, Image, UInt8, check_finite
 
 ultralytics: Any = quiet_ultralytics  # untyped
 _GPU_BATCH = 16
@@ -49,7 +49,10 @@ class Yolo:
         self._letterbox = ultralytics.LetterBox(size, auto=flexible, stride=self._model.stride)
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """One Detections per image; boxes are clipped to it, and those left without area are dropped."""
+        """One Detections per image; boxes are clipped to it, and those left without area are dropped.
+
+        Raises ImageError.
+        """
         letterboxed: list[UInt8] = [self._letterbox(image=image.pixels) for image in images]
         same_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, pixels in enumerate(letterboxed):
@@ -68,10 +71,14 @@ class Yolo:
     @torch.inference_mode()
     def _forward(self, pixels: UInt8) -> tuple[list[torch.Tensor], list[str | None]]:
         """B x H x W x 3 -> per image N x 6: xyxy in the letterbox, score, class index, best score first; and why there
-        are none, where there are none."""
+        are none, where there are none.
+
+        Raises ImageError for an answer that holds other than finite numbers.
+        """
         batch = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         output = self._model(batch)
         candidates = output[0] if isinstance(output, list | tuple) else output
+        check_finite("a box or a score", bool(torch.isfinite(candidates).all()))  # suppression drops those in silence
         rows: list[torch.Tensor] = ultralytics.non_max_suppression(
             output,
             conf_thres=self._config.conf,

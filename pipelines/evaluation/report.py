@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
 from pipelines.evaluation.runner import STAGES
 from pipelines.evaluation.score import CellScore
-from pipelines.files import write_text
+from pipelines.files import nulls, to_json, write_text
 
 SHOWN = 20
 """Worst objects shown of each cell, and best."""
@@ -145,7 +144,7 @@ def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | No
         best=pictures(best) if urls else [],
         speed=_speed(score.speed),
         failed=sorted(score.stamp["failed_images"].items()),
-        stamp=json.dumps(score.stamp, indent=1, ensure_ascii=False),
+        stamp=to_json(nulls(score.stamp), indent=1),
     )
 
 

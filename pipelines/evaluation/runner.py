@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines import rle, run_info
+from pipelines.attempts import FAULTS, failure, together_or_alone
 from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.photos import Photos
@@ -23,7 +25,6 @@ from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
 from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
-from pipelines.segment import too_large
 from pipelines.sources import Source
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.types import Detections, Image, Instances
@@ -217,19 +218,15 @@ class _Loop:
     ) -> dict[tuple[Prompter, str], Detections | ImageError]:
         """What each prompter finds in each image; when it refuses several together, each is tried alone."""
         results: dict[tuple[Prompter, str], Detections | ImageError] = {}
-        objects = [self.truth.objects[self.ids[image.name]] for image in images]
-        for prompter in prompters if images else ():
-            try:
-                with self.clock(_detect(prompter)):
-                    for image, found in zip(images, prompter.find(images, objects), strict=True):
-                        results[prompter, image.name] = found
-            except ImageError as error:
-                if len(images) == 1:
-                    results[prompter, images[0].name] = error
-                else:
-                    for image in images:
-                        results |= self._find([image], [prompter])
+        for prompter in prompters:
+            ask = partial(self._ask, prompter)
+            found = together_or_alone(ask, images, lambda image: image, " while looking for boxes")
+            results |= {(prompter, image.name): each for image, each in zip(images, found, strict=True)}
         return results
+
+    def _ask(self, prompter: Prompter, images: Sequence[Image]) -> Sequence[Detections]:
+        with self.clock(_detect(prompter)):
+            return prompter.find(images, [self.truth.objects[self.ids[image.name]] for image in images])
 
     def _segment(
         self, source: Source, image: Image | ImageError, found: Mapping[tuple[Prompter, str], Detections | ImageError]
@@ -265,8 +262,8 @@ class _Loop:
                     encoded = True
                 with self.clock(_decode(prompter, model)):
                     results[prompter] = prompter.segment(model.sam, found, objects)
-            except (RuntimeError, MemoryError) as error:
-                results[prompter] = [too_large(image, error)] * len(prompter.names)
+            except FAULTS as error:
+                results[prompter] = [failure(image, error)] * len(prompter.names)
         return results
 
     def _write(

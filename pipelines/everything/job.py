@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipelines.attempts import FAULTS, failure
 from pipelines.categories import OBJECT
 from pipelines.detectors import find_weights
 from pipelines.errors import ImageError, UsageError
@@ -13,7 +14,6 @@ from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher, run
 from pipelines.sam import SAMS, SamConfig
-from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Image, Instances
@@ -91,10 +91,5 @@ class SearchJob:
     def _search(self, image: Image, clock: StageClock) -> Instances | ImageError:
         try:
             return self.search(self.sam, image, clock)
-        except ImageError as error:
-            return error
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            size = f"{image.width} x {image.height}"
-            return ImageError(f"out of memory at {size} pixels: fewer --points-per-batch need less")
+        except FAULTS as error:
+            return failure(image, error, ": fewer --points-per-batch need less")

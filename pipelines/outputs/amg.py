@@ -8,7 +8,6 @@ for by a click have no point.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import rle
-from pipelines.files import replacing
+from pipelines.files import replacing, to_json
 from pipelines.outputs import Destination, Output
 from pipelines.outputs.picture import write_picture
 from pipelines.records import InstanceRecord, Record, instance_records
@@ -109,4 +108,4 @@ def _annotations(rows: Sequence[InstanceRecord], width: int, height: int) -> Ite
 
 def _write_json(destination: Destination, parts: tuple[str, ...], content: Any) -> None:
     with replacing(destination.path(*parts), destination.scratch) as temporary:
-        temporary.write_text(json.dumps(content) + "\n", encoding="ascii")
+        temporary.write_text(to_json(content, ascii_only=True) + "\n", encoding="ascii")

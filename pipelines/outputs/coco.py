@@ -6,14 +6,13 @@ Masks are compressed RLE: polygons would lose the holes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from pipelines import rle
-from pipelines.files import replacing
+from pipelines.files import replacing, to_json
 from pipelines.outputs import Destination, Output
 from pipelines.records import InstanceRecord, Record
 
@@ -160,4 +159,4 @@ def write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:
 
 def compact_json(value: Any) -> str:
     """One line of ASCII."""
-    return json.dumps(value, separators=(",", ":"))
+    return to_json(value, ascii_only=True, separators=(",", ":"))

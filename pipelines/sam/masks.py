@@ -26,7 +26,7 @@ from pipelines.sam.frame import Frame, resized
 from pipelines.sam.memory import Chunks, Item
 from pipelines.sam.prompt_encoder import FRAME
 from pipelines.sam.runs import compressed
-from pipelines.types import Bool, Float32, Int64, Masks, Rle
+from pipelines.types import Bool, Float32, Int64, Masks, Rle, check_finite
 
 LOW = 256
 """Side of the low-res masks."""
@@ -118,10 +118,15 @@ class LowResMasks:
 
     @torch.inference_mode()
     def upscale(self) -> Masks:
-        """The masks in the image's own size. In another thread it runs beside the network's next work."""
+        """The masks in the image's own size. In another thread it runs beside the network's next work.
+
+        Raises ImageError when the network's answer holds other than finite numbers.
+        """
         with _after(self.ready, self.low_res.device):
+            finite = torch.isfinite(self.low_res).all()
             upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
             rles, stabilities = upscaler.segment(self.low_res)
+            check_finite("a mask", bool(finite))
             last = Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), stabilities)
         parts = [*self.earlier, last]
         return Masks(

@@ -24,7 +24,7 @@ from pipelines.sam.memory import IMAGES, PROMPTS, Chunks
 from pipelines.sam.model import Sam
 from pipelines.sam.network import Decoded, EncodedImages, Network, Prompts
 from pipelines.sam.torch_network import TorchNetwork
-from pipelines.types import Bool, Float32, Int64, Masks, UInt8
+from pipelines.types import Bool, Float32, Int64, Masks, UInt8, check_finite
 
 R = TypeVar("R")
 PIECE, GPU_PIECE = 256, 1024
@@ -205,18 +205,21 @@ class SamPredictor:
         """The masks, of the three that each click (points N x 2 pixels) gives, whose predicted IoU is above `min_iou`.
 
         Clicks are decoded `at_once` or fewer at a time; each time gives one Candidates, perhaps without masks. Clicks
-        without such a mask are never upscaled.
+        without such a mask are never upscaled. Raises ImageError when the network's answer holds other than finite
+        numbers.
         """
         clicks = np.asarray(points, np.float32).reshape(-1, 1, 2)
 
         def likely(decoded: Decoded) -> Candidates:
             iou = decoded.iou[:, 1:]
+            check_finite("a predicted IoU", bool(torch.isfinite(iou).all()))
             good = iou > min_iou
             prompts = good.any(1).nonzero()[:, 0]
             low_res = torch.zeros(0, LOW, LOW, device=self.device)
             if len(prompts):
                 which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
                 low_res = decoded.take(prompts).masks(which)[good[prompts]]
+                check_finite("a mask", bool(torch.isfinite(low_res).all()))
             owners = good.nonzero()[:, 0].cpu().numpy()
             return Candidates(owners, iou[good].cpu().numpy(), low_res, iou.numel(), float(iou.max()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pipelines.errors import UsageError
-from pipelines.files import filling, read_json, reading, write_text
+from pipelines.files import filling, read_json, reading, to_json, write_text
 from pipelines.types import Float32
 
 SHAPE = (256, 64, 64)
@@ -34,7 +33,7 @@ def cache_embeddings(teacher: str, embed: Callable[[int], Float32], photos: Sequ
             folder.mkdir(parents=True, exist_ok=True)
             np.lib.format.open_memmap(file, "w+", np.float16, (len(photos), *SHAPE)).flush()
             np.lib.format.open_memmap(done_file, "w+", np.bool_, (len(photos),)).flush()
-            write_text(about_file, json.dumps(about))
+            write_text(about_file, to_json(about))
         elif read_json(about_file, "what is said of embeddings") != about:
             raise UsageError(f"{folder} holds embeddings of another teacher or of other photos: name another folder")
         with _Rows(file) as embeddings, _Rows(done_file) as done:

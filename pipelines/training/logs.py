@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from pipelines.files import reading, write_text
+from pipelines.files import nulls, reading, to_json, write_text
 from pipelines.notes import counted_images
 from pipelines.printable import printable
 
@@ -90,7 +90,8 @@ class TrainingLog:
         if not self._enabled:
             return
         seconds = round(time.monotonic() - self._begun, 1)
-        self._file.write(json.dumps({"step": step, "kind": kind, "seconds": seconds, **values}) + "\n")
+        line = {"step": step, "kind": kind, "seconds": seconds, **nulls(values)}
+        self._file.write(to_json(line, ascii_only=True) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)

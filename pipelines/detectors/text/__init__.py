@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from pipelines.errors import UsageError
 from pipelines.registry import Registry, Row
+from pipelines.types import check_finite
 
 if TYPE_CHECKING:
     from pipelines.detectors.text.detector import TextDetector
@@ -78,6 +81,10 @@ class Pass:
     boxes: Float32
     scores: Float32
     phrases: Int64
+
+    def __post_init__(self) -> None:
+        """Raises ImageError for what is no number, which a threshold would let drop in silence."""
+        check_finite("a box or a score", bool(np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()))
 
 
 class TextModel(Protocol):
