@@ -21,6 +21,7 @@ from pipelines.types import Category, Rle
 
 FARTHEST = 1e15
 """Numbers are below this: every pixel of a larger one is uncertain, and its square no longer of use."""
+_NUMBERS = frozenset((int, float))
 _MOST = 2**63 - 1
 _EXACT = 2**53
 """From here on a float skips whole numbers."""
@@ -98,16 +99,28 @@ def known_id(entry: dict[str, Any], field: str, known: Container[int], where: st
 
 def number(entry: dict[str, Any], field: str) -> float:
     """A field that must be a finite number."""
-    return _number(needed(entry, field), f"'{field}' is")
-
-
-def _number(value: Any, what: str) -> float:
-    if type(value) not in (int, float):
-        raise DataError(f"{what} {told(value)}, not a number")
-    if not -FARTHEST < value < FARTHEST:
-        why = "not a finite number" if type(value) is float and not math.isfinite(value) else "too large a number"
-        raise DataError(f"{what} {told(value)}, {why}")
+    value = needed(entry, field)
+    if not are_numbers((value,)):
+        _check_each((value,), f"'{field}' is")
     return float(value)
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all are finite numbers and their sum, whatever their signs, is not too large: what most files hold."""
+    try:
+        return _NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < FARTHEST
+    except OverflowError:  # an integer that no float holds
+        return False
+
+
+def _check_each(values: Sequence[Any], what: str) -> None:
+    """Raise DataError for the first that is not a finite number, or too large. what: how its message starts."""
+    for value in values:
+        if type(value) not in _NUMBERS:
+            raise DataError(f"{what} {told(value)}, not a number")
+        if not are_numbers((value,)):
+            finite = type(value) is int or math.isfinite(value)
+            raise DataError(f"{what} {told(value)}, {'too large a number' if finite else 'not a finite number'}")
 
 
 def box(entry: dict[str, Any], field: str = "bbox") -> tuple[float, float, float, float]:
@@ -123,7 +136,9 @@ def four_numbers(entry: dict[str, Any], field: str = "bbox") -> tuple[float, flo
     value = needed(entry, field)
     if not isinstance(value, list) or len(value) != 4:
         raise DataError(f"'{field}' is {told(value)}, not a list of four numbers")
-    a, b, c, d = (_number(each, f"'{field}' is {told(value)}, which holds") for each in value)
+    if not are_numbers(value):
+        _check_each(value, f"'{field}' is {told(value)}, which holds")
+    a, b, c, d = map(float, value)
     return a, b, c, d
 
 
@@ -256,13 +271,8 @@ def _check_polygon(polygon: Any) -> None:
     """Numbers x and y in turn, finite and not too large."""
     if not isinstance(polygon, list) or len(polygon) % 2:
         raise DataError(f"'segmentation' holds {told(polygon)}, not a polygon: a list of numbers x, y, x, y, ...")
-    try:
-        if {int, float}.issuperset(map(type, polygon)) and sum(map(abs, polygon)) < FARTHEST:
-            return
-    except OverflowError:  # an integer that no float holds
-        pass
-    for value in polygon:
-        _number(value, "'segmentation' has a polygon with a corner at")
+    if not are_numbers(polygon):
+        _check_each(polygon, "'segmentation' has a polygon with a corner at")
 
 
 def _read_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:

@@ -1,5 +1,7 @@
 """Run-length encoding: every function against pycocotools or plain numpy, on arbitrary masks."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -9,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from pipelines import rle
 from pipelines.errors import DataError
+from pipelines.types import Rle
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools's
 
@@ -86,3 +89,22 @@ def test_any_text_is_read_or_refused(counts: str) -> None:
         return
     assert mask.shape == (3, 5)
     assert np.array_equal(mask, coco_mask.decode({"size": [3, 5], "counts": counts}))
+
+
+def refuses(function: Callable[[Rle], object], counts: str) -> bool:
+    try:
+        function({"size": [9, 7], "counts": counts})
+    except DataError:
+        return True
+    return False
+
+
+@given(st.text("0123456789:;<=>?@ABNOPQabno~\ud800é", max_size=12) | masks.map(lambda mask: rle.encode(mask)["counts"]))
+@example("")
+@example("o" * 20 + "0")
+@example(rle.from_runs([9 * 7], 9, 7)["counts"])
+@example(rle.from_runs([20, 0, 43], 9, 7)["counts"])  # sound, though no encoder writes it so
+@example(rle.from_runs([20, 3, 40, 0], 9, 7)["counts"])
+@example(rle.from_runs([20, 3], 9, 7)["counts"])
+def test_a_check_refuses_what_cannot_be_read(counts: str) -> None:
+    assert refuses(rle.check, counts) == refuses(rle.runs, counts)

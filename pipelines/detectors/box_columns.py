@@ -46,7 +46,6 @@ class BoxTable:
 
 LEAST = 1 - 2**63
 """Ids may be negative, as -1 for no class."""
-_NUMBERS = frozenset((int, float))
 
 
 class Columns:
@@ -122,19 +121,14 @@ class Columns:
 
 def _is_plain(image: Any, category_id: Any, box: Any, score: Any) -> bool:
     """Whether all is of the type that it should be, and none too large: what most files hold."""
-    try:
-        return (
-            (abs(image) < 2**63 if type(image) is int else type(image) is str and image != "")
-            and type(category_id) is int
-            and abs(category_id) < 2**63
-            and type(box) is list
-            and len(box) == 4
-            and type(score) in _NUMBERS
-            and _NUMBERS.issuperset(map(type, box))
-            and abs(box[0]) + abs(box[1]) + abs(box[2]) + abs(box[3]) + abs(score) < coco.FARTHEST
-        )
-    except OverflowError:  # an integer that no float holds
-        return False
+    return (
+        (abs(image) < 2**63 if type(image) is int else type(image) is str and image != "")
+        and type(category_id) is int
+        and abs(category_id) < 2**63
+        and type(box) is list
+        and len(box) == 4
+        and coco.are_numbers((*box, score))
+    )
 
 
 def read_id(entry: dict[str, Any], field: str) -> int:
