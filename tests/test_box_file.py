@@ -154,6 +154,20 @@ class TestMeaning:
         _, found = boxes_of(write(tmp_path, [result(bbox=numbers.tolist())]), box_format=layout)
         np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]])
 
+    def test_boxes_that_are_counted_otherwise_are_told(self, tmp_path):
+        shares = write(tmp_path, [result(bbox=(0.1, 0.2, 0.3, 0.4))])
+        source, _ = boxes_of(shares)
+        assert source.notes == [
+            "no number of boxes is above 1: of shares of the image, say --box-format xywh-normalised"
+        ]
+        assert boxes_of(shares, box_format="xywh-normalised")[0].notes == []
+        _, found = boxes_of(write(tmp_path, [result(bbox=(40, 30, 90, 70)), result(bbox=(1, 1, 5, 5))] * 2))
+        assert found.notes == ()
+        _, found = boxes_of(write(tmp_path, [result(bbox=(40, 30, 90, 70)), result(bbox=(50, 30, 80, 70))]))
+        assert found.notes == ("most boxes reach far out of the image and were cut: is --box-format right?",)
+        _, found = boxes_of(write(tmp_path, [result(), result(bbox=(200, 0, 5, 5))]))
+        assert found.notes == ("boxes without area inside the image were dropped",)
+
     def test_boxes_are_clipped_and_those_outside_counted(self, tmp_path):
         inside, across, outside, flat = (10, 20, 30, 40), (-10, 70, 30, 40), (100, 0, 5, 5), (3, 3, 0, 5)
         source, found = boxes_of(write(tmp_path, [result(bbox=box) for box in (inside, across, outside, flat)]))

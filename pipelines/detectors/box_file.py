@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.boxes import clip, has_area
+from pipelines.detectors.box_columns import BoxTable
 from pipelines.detectors.box_images import BoxImages
 from pipelines.detectors.box_table import read_box_table
 from pipelines.names import stem
@@ -47,7 +48,7 @@ class BoxFile:
         numbered = all(stem(name).lstrip("0") == str(id).lstrip("0") for name, id in image_ids.items())
         self._images = BoxImages(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
         self.image_ids, of_ids = self._images.known_by(image_ids)
-        self.notes = [*self._images.notes, *of_ids]
+        self.notes = [*self._images.notes, *of_ids, *_shares(path, table)]
         self._min_score = min_score
         self.categories = table.categories
         self.counts = {"kept": 0, "dropped_outside_the_image": 0}
@@ -84,6 +85,15 @@ class BoxFile:
             return f"no box of {name} for it covers anything of the image"
         least = "" if self._min_score is None else f" that scores {self._min_score:g} or more: --min-score"
         return f"{name} has no box for it{least}"
+
+
+def _shares(path: Path, table: BoxTable) -> list[str]:
+    """A note on boxes that are read as pixels, all of which would lie in the first one."""
+    if table.box_format.endswith("-normalised") or not 0 < table.boxes.max(initial=0) <= 1:
+        return []
+    return [
+        f"no number of {path.name} is above 1: of shares of the image, say --box-format {table.box_format}-normalised"
+    ]
 
 
 def _reaching_out(boxes: Float32, image: Image) -> Bool:
