@@ -63,7 +63,8 @@ def benchmark(
         int, options.option(HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", min=0)
     ] = 4,
     photo: Annotated[
-        Path | None, options.option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.")
+        Path | None,
+        options.option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.", parser=options.path),
     ] = None,
     rounds: Annotated[
         int | None,

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import say
+from evsam_cli import options, say
 from evsam_cli.running import show_notes
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False, parser=options.path)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False, parser=options.path)],
     draws: Annotated[int, typer.Option("--draws", help="How often the images are drawn anew.", min=1)] = 1000,
     confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.95,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,

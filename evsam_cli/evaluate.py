@@ -117,7 +117,9 @@ app.command("lvis")(
 @app.command()
 @grouped
 def sginw(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False, parser=options.path)
+    ],
     output: options.Output,
     *,
     detector: scoring.Detectors = ["grounding-dino-swinb"],  # noqa: B006
@@ -169,17 +171,25 @@ def sginw(
 @app.command()
 def bsds(
     truth: Annotated[
-        Path, typer.Argument(metavar="TRUTH", help="Folder of .mat files: groundTruth/test.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="TRUTH", help="Folder of .mat files: groundTruth/test.", show_default=False, parser=options.path
+        ),
     ],
     edges: Annotated[
-        Path | None, typer.Option("--edges", metavar="FOLDER", help="Edge maps, by the names of the .mat files.")
+        Path | None,
+        typer.Option(
+            "--edges", metavar="FOLDER", help="Edge maps, by the names of the .mat files.", parser=options.path
+        ),
     ] = None,
     human: Annotated[bool, typer.Option("--human", help="Score the annotators against one another instead.")] = False,
     tolerance: Annotated[
         float, typer.Option("--tolerance", help="How far matched pixels may be apart, over the diagonal.")
     ] = 0.0075,
     workers: Annotated[int, typer.Option("--workers", help="Processes that match in parallel.", min=1)] = 1,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.", parser=options.path)
+    ] = None,
 ) -> None:
     """Score edge maps on BSDS500: ODS, OIS and AP, 99 thresholds, all annotators.
 
@@ -200,15 +210,24 @@ def bsds(
 @grouped
 def saliency(
     masks: Annotated[
-        Path, typer.Argument(metavar="MASKS", help="Folder of masks, white on black.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MASKS", help="Folder of masks, white on black.", show_default=False, parser=options.path
+        ),
     ],
     *,
-    maps: Annotated[Path | None, typer.Option("--maps", metavar="FOLDER", help="Maps to be scored.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option("--maps", metavar="FOLDER", help="Maps to be scored.", parser=options.path)
+    ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", metavar="FOLDER", help="Or: images, prompted with the masks' boxes."),
+        typer.Option(
+            "--images", metavar="FOLDER", help="Or: images, prompted with the masks' boxes.", parser=options.path
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", parser=options.path)
+    ] = None,
     sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
     models: options.ModelOptions,
     resume: options.Resume = False,

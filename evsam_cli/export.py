@@ -22,7 +22,10 @@ def export(
         str, typer.Option("--precision", help="fp32, bf16, fp16 or int8, as the format has it.")
     ] = "fp32",
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.")
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.", parser=options.path
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="Where the files will run: auto, cpu, cuda, cuda:1.")
@@ -34,6 +37,7 @@ def export(
             metavar="FOLDER",
             help="Photos for the check, at most 64 of them. Default: two of ultralytics. int8 needs them: it is fitted "
             "to every other one and checked on the rest.",
+            parser=options.path,
         ),
     ] = None,
     stability_score_thresh: Annotated[

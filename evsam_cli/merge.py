@@ -13,7 +13,10 @@ from evsam_cli.running import report
 
 def merge(
     parts: Annotated[
-        list[Path], typer.Argument(metavar="PART...", help="Output folders of the shards.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="PART...", help="Output folders of the shards.", show_default=False, parser=options.path
+        ),
     ],
     output: options.Output,
     overwrite: options.Overwrite = False,

@@ -39,6 +39,13 @@ def numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
         raise UsageError(f"{flag} takes whole numbers with commas between them, not {given!r}") from None
 
 
+def path(text: str) -> Path:
+    """The path that an argument names. An empty text, such as a shell variable that is not set, is none."""
+    if not text:
+        raise typer.BadParameter("it is empty: was a shell variable not set?")
+    return Path(text)
+
+
 def option(panel: str, *names: str, help: str, **settings: Any) -> Any:
     """A `typer.Option` in one of the help page's panels."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
@@ -55,7 +62,9 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=path)
+]
 
 Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", min=0, max=1)]
 MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", min=1)]
@@ -106,6 +115,7 @@ class ModelOptions:
             "--weights",
             metavar="PATH",
             help="A .pt or .safetensors checkpoint for --sam, or an exported folder.",
+            parser=path,
         ),
     ] = None
     device: Device = "auto"

@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 _RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
 _PROMPTS, _SCORING = "Boxes", "Scoring"
 
-Annotations = Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False)]
+Annotations = Annotated[
+    Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False, parser=options.path)
+]
 Images = Annotated[
     Path | None,
-    typer.Option("--images", metavar="FOLDER", help="Folder that the file names of the annotations are below."),
+    typer.Option(
+        "--images",
+        metavar="FOLDER",
+        help="Folder that the file names of the annotations are below.",
+        parser=options.path,
+    ),
 ]
 GtBoxes = Annotated[bool, options.option(_PROMPTS, "--gt-boxes", help="The boxes of the annotated objects.")]
 Clicks = Annotated[
@@ -45,11 +52,23 @@ Detectors = Annotated[
 ]
 BoxFiles = Annotated[
     list[Path] | None,
-    options.option(_PROMPTS, "--boxes", metavar="FILE", help="All boxes of a file, as the published sources; repeat."),
+    options.option(
+        _PROMPTS,
+        "--boxes",
+        metavar="FILE",
+        help="All boxes of a file, as the published sources; repeat.",
+        parser=options.path,
+    ),
 ]
 Results = Annotated[
     list[Path] | None,
-    options.option(_PROMPTS, "--results", metavar="FILE", help="No model: score this COCO results file; repeat."),
+    options.option(
+        _PROMPTS,
+        "--results",
+        metavar="FILE",
+        help="No model: score this COCO results file; repeat.",
+        parser=options.path,
+    ),
 ]
 Sams = Annotated[
     list[str],

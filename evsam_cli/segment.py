@@ -26,6 +26,7 @@ class GivenOptions:
             "--boxes",
             metavar="FILE",
             help="Boxes from a file, not a detector: COCO results, COCO ground truth or CSV.",
+            parser=options.path,
         ),
     ] = None
     box_format: Annotated[

@@ -36,7 +36,10 @@ def _names(kind: str) -> str:
     return f"Settings: a TOML file, or {', '.join(recipes(KINDS[kind]))}."
 
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False)]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False, parser=options.path),
+]
 Data = Annotated[
     list[str] | None,
     options.option("Data", "--data", metavar="PATH[=WEIGHT]", help="A data set, and how often to draw from it."),
@@ -124,7 +127,9 @@ def distill(
     weights: StartWeights = None,
     cache: Annotated[
         Path | None,
-        options.option("Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo."),
+        options.option(
+            "Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo.", parser=options.path
+        ),
     ] = None,
     machine: MachineOptions,
     resume: Resume = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evsam_cli import say
+from evsam_cli import options, say
 from pipelines.errors import UsageError, WeightsError
 from weights import manifest, store
 
@@ -119,7 +119,9 @@ def verify(
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A weights file, named as at its source.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A weights file, named as at its source.", parser=options.path)
+    ],
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="What it is, if named otherwise.")] = None,
 ) -> None:
     """Copy a file you have into the cache, in place of a download.

@@ -195,6 +195,16 @@ def test_what_cannot_be_compared(scored_runs: dict[str, Path], tmp_path: Path) -
     path.write_text("{")
     with pytest.raises(DataError, match="not a score"):
         compare_runs(noisy, perfect)
+    for damaged in (
+        "[" * 100_000,
+        "[]",
+        '"text"',
+        '{"name": "x", "stamp": []}',
+        '{"name": "x", "stamp": {"data_set": 7}}',
+    ):
+        path.write_text(damaged)
+        with pytest.raises(DataError, match="not a score"):
+            compare_runs(noisy, perfect)
     truth = crafted(images=12)
     fewer, _ = detection_details(tmp_path, {**truth, "images": truth["images"][:-1]}, [])
     path.write_text(json.dumps(good))

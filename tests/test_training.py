@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from training_photos import LOOP, short, tiny_sam, training_set, write_photos
 
-from pipelines.errors import UsageError
+from pipelines.errors import EvsamError, UsageError
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.model import load
 from pipelines.sam.predictor import SamPredictor
@@ -197,9 +197,13 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
 def test_recipes_are_valid_and_name_their_faults(kind: type, tmp_path: Path) -> None:
     for name in recipes(kind):
         assert read_recipe(kind, name).model
-    for text, fault in (("model = 3", "expected str"), ("speed = 1", "unknown setting speed"), ("x = ", "not TOML")):
+    for text, fault in (
+        ("model = 3", "expected str"),
+        ("speed = 1", "unknown setting speed"),
+        ("x = ", "is not a recipe"),
+    ):
         (tmp_path / "mine.toml").write_text(text)
-        with pytest.raises(UsageError, match=fault):
+        with pytest.raises(EvsamError, match=fault):
             read_recipe(kind, str(tmp_path / "mine.toml"))
     with pytest.raises(UsageError, match="no recipe"):
         read_recipe(kind, "l7")

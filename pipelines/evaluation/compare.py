@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DataError, UsageError
+from pipelines.errors import UsageError
 from pipelines.evaluation.bootstrap import Difference, differences
 from pipelines.evaluation.details import load_details
 from pipelines.evaluation.evaluate import DETAILS, SCORES
+from pipelines.files import read_json, reading
 
 FEW_IMAGES = 30
 """Percentile intervals of fewer are known to leave out the truth too often."""
@@ -89,9 +89,8 @@ def _cell(folder: Path) -> Path:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        document: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+    what = "a score of `evsam evaluate`"
+    document: Mapping[str, Any] = read_json(path, what)
+    with reading(path, what):
         _ = document["name"], _rules(document["stamp"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a score of `evsam evaluate`: {error!r}") from error
     return document

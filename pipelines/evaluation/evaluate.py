@@ -5,7 +5,6 @@ truth -> cells (prompts x SAMs) or results files -> scores -> OUT/<cell>/scores.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
-from pipelines.files import make_folder, write_json, writing
+from pipelines.files import make_folder, read_json, reading, write_json, writing
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
@@ -257,10 +256,11 @@ def _stamp(
 def _earlier_speed(folder: Path) -> dict[str, float]:
     """The speed in a score of an earlier run: one that had nothing left to do has none of its own."""
     try:
-        speed: dict[str, float] = json.loads((folder / SCORES).read_text("utf-8"))["speed"]
-    except (OSError, ValueError, KeyError):
+        with reading(folder / SCORES, "a score of `evsam evaluate`"):
+            speed = read_json(folder / SCORES, "a score of `evsam evaluate`")["speed"]
+            return {str(stage): float(rate) for stage, rate in speed.items()}
+    except DataError:
         return {}
-    return speed
 
 
 def _write(folder: Path, truth: GroundTruth, score: CellScore, protocol: Protocol) -> None:

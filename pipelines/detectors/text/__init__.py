@@ -11,11 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from pipelines.errors import UsageError
 from pipelines.registry import Registry, Row
-from pipelines.types import check_finite
 
 if TYPE_CHECKING:
     from pipelines.detectors.text.detector import TextDetector
@@ -84,6 +81,10 @@ class Pass:
 
     def __post_init__(self) -> None:
         """Raises ImageError for what is no number, which a threshold would let drop in silence."""
+        import numpy as np  # here, so that to list the detectors imports nothing heavy
+
+        from pipelines.types import check_finite
+
         check_finite("a box or a score", bool(np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()))
 
 
