@@ -105,8 +105,9 @@ class TestNaming:
         assert detect([]) == detect([(LEFT, {0: 0.1})]) == ([], {})
         assert detect([(LEFT, {0: 1.0})], box_threshold=1.0) == ([], {})
 
-    def test_what_is_no_number_is_no_box(self) -> None:
-        assert detect([(LEFT, {0: float("nan"), 1: 0.1})]) == ([], {})
+    def test_what_is_no_number_fails_the_image(self) -> None:
+        with pytest.raises(ImageError, match="not a finite number"):
+            detect([(LEFT, {0: float("nan"), 1: 0.1})])
 
 
 class TestOverlap:
