@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import csv
+import html
+import io
 import json
 import os
 import pty
@@ -18,6 +21,7 @@ from runs import environment, evsam
 
 import evsam_cli
 from evsam_cli import say
+from pipelines.benchmark.report import _in_table
 from pipelines.printable import printable, printable_lines
 
 NASTY = {
@@ -93,6 +97,28 @@ def test_names_of_a_truth_and_of_results(name: str, tmp_path: Path) -> None:
     results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask}]))
     out, _ = evsam(*command, "--results", results, "--no-report")
     assert out.replace("\n", "").isprintable() and printable(name) in out
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\u202egpj", "=1+1", "a|b\\", "<b>&", "@x"])
+def test_names_in_written_tables_and_pages(name: str, tmp_path: Path) -> None:
+    truth = write_truth(tmp_path / "truth.json", name)
+    results = tmp_path / f"{name}.json"
+    mask = compressed(rectangle(0, 0, 9, 9))
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask}]))
+    out = tmp_path / "out"
+    evsam("evaluate", "coco", truth, "-o", out, "--results", results)
+    page, tex, table = ((out / file).read_text() for file in ("report.html", "matrix.tex", "matrix.csv"))
+    assert all(text.replace("\n", "").isprintable() for text in (page, tex, table))
+    assert html.escape(printable(name)) in page and "<b>&" not in page
+    (row,) = list(csv.reader(io.StringIO(table)))[1:]
+    assert row[0] == (f"'{name}" if name[0] in "=@" else printable(name)) and table.count("\n") == 2
+    assert tex.count("\n") == 8
+    if name == "a|b\\":
+        assert r"a|b\textbackslash{} & " in tex
+
+
+def test_names_in_a_benchmark_s_table() -> None:
+    assert _in_table("a|b\n") == r"a\|b\n"
 
 
 def write_truth(path: Path, name: str) -> Path:

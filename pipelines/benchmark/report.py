@@ -17,6 +17,7 @@ from pipelines.benchmark.subjects import Subject
 from pipelines.benchmark.table import NAMES, legend, text_rows
 from pipelines.benchmark.timing import Failed, Outcome, Times
 from pipelines.files import write_json, write_text, writing
+from pipelines.printable import printable
 
 RANDOM = (
     "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
@@ -93,8 +94,12 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in run_info.versions().items())
         header, *rows = self.rows()
         ruler = ["---"] * NAMES + ["---:"] * (len(header) - NAMES)
-        table = "\n".join(f"| {' | '.join(row)} |" for row in [header, ruler, *rows])
-        return "\n\n".join([f"{self.date[:10]}, {where}; {versions}.", table, *self.notes]) + "\n"
+        table = "\n".join(f"| {' | '.join(map(_in_table, row))} |" for row in [header, ruler, *rows])
+        return "\n\n".join([f"{self.date[:10]}, {where}; {versions}.", table, *map(printable, self.notes)]) + "\n"
+
+
+def _in_table(text: str) -> str:
+    return printable(text).replace("|", "\\|")
 
 
 def _outcomes(

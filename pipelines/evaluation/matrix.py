@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.evaluation.score import CellScore
 from pipelines.files import write_json, write_text
+from pipelines.printable import printable
 
 COLUMNS = {
     "mIoU": ("all", "large", "medium", "small"),
@@ -62,15 +64,25 @@ def text_rows(scores: Sequence[CellScore], digits: int = 1) -> list[list[str]]:
 
 def write_matrix(folder: Path, scores: Sequence[CellScore]) -> None:
     """`matrix.csv` and `matrix.tex` in percent; `matrix.json` with every metric on its own scale."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(text_rows(scores, digits=3))
-    write_text(folder / "matrix.csv", table.getvalue())
+    write_text(folder / "matrix.csv", as_csv(text_rows(scores, digits=3)))
     rows = [
         {"prompt": s.prompt, "sam": s.sam, "metrics": s.scored.metrics, "speed": s.speed, "folder": s.name}
         for s in scores
     ]
     write_json(folder / "matrix.json", rows)
     write_text(folder / "matrix.tex", latex(text_rows(scores), names=2))
+
+
+def as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV, a line each. A name that a spreadsheet would take for a formula and compute has a ' before it."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([[_no_formula(printable(cell)) for cell in row] for row in rows])
+    return table.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    number = re.fullmatch(r"-|[+-]?[0-9.]+", text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not number else text
 
 
 def latex(rows: Sequence[Sequence[str]], *, names: int) -> str:
@@ -97,4 +109,4 @@ _SPECIAL = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
 
 
 def _escape(text: str) -> str:
-    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+    return "".join(_SPECIAL.get(sign, sign) for sign in printable(text))

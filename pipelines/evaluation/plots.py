@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from pipelines.printable import printable
 
 _SERIES = 7
 """Colours that the page defines as --c0 to --c6."""
@@ -106,3 +108,7 @@ def _legend(names: Sequence[str]) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= 19 else f"{name[:17]}…"
+
+
+def escape(text: str) -> str:
+    return html.escape(printable(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
 from pipelines.evaluation.runner import STAGES
 from pipelines.evaluation.score import CellScore
 from pipelines.files import nulls, to_json, write_text
+from pipelines.printable import printable_lines
 
 SHOWN = 20
 """Worst objects shown of each cell, and best."""
@@ -67,7 +69,9 @@ def write_report(path: Path, truth: GroundTruth, scores: Sequence[CellScore], ph
     """Write the page. photos: None for a page without pictures."""
     sections = [_section(f"cell-{index}", truth, score, photos) for index, score in enumerate(scores)]
     loader = jinja2.PackageLoader("pipelines.evaluation", ".")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     page = environment.get_template("report.html").render(
         tables=_tables(scores, sections),
         together=_together(scores),
@@ -77,6 +81,11 @@ def write_report(path: Path, truth: GroundTruth, scores: Sequence[CellScore], ph
         protocol=scores[0].stamp["protocol"],
     )
     write_text(path, page)
+
+
+def _shown(value: Any) -> Any:
+    """Text of a file's, without what would reorder the page's letters or hide among them."""
+    return printable_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @dataclass(frozen=True)

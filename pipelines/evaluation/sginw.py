@@ -6,15 +6,13 @@ Zou et al., "Generalized Decoding for Pixel, Image, and Language" (X-Decoder), C
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.errors import DataError
 from pipelines.evaluation.evaluate import EvaluationConfig, build_models, evaluate
-from pipelines.evaluation.matrix import latex
+from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
 from pipelines.run import Watcher
 
@@ -99,10 +97,8 @@ def wild_rows(scores: Sequence[WildScore], digits: int = 1) -> list[list[str]]:
 
 
 def _write(folder: Path, scores: Sequence[WildScore]) -> None:
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(wild_rows(scores, digits=3))
     document = [{"name": s.name, "mean": s.mean, "ap": s.ap, "missing_sets": s.missing} for s in scores]
     with writing(folder):
-        write_text(folder / "sginw.csv", table.getvalue())
+        write_text(folder / "sginw.csv", as_csv(wild_rows(scores, digits=3)))
         write_text(folder / "sginw.tex", latex(wild_rows(scores), names=1))
         write_json(folder / "sginw.json", document)
