@@ -160,9 +160,9 @@ def test_a_picture_that_does_not_fit_into_memory(photos: Path, tmp_path: Path, m
 def test_the_bundled_detector_at_a_size_beyond_the_memory(verb: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
     code = (
         "import resource, sys; from evsam_cli.__main__ import main\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30)); main()"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); main()"
     )
-    options = (photos, "-o", tmp_path / "out", *CPU, "--imgsz", "30000")
+    options = (photos, "-o", tmp_path / "out", *CPU, "--imgsz", "16000")
     done = subprocess.run(
         [sys.executable, "-c", code, *verb, *options], capture_output=True, text=True, env=environment()
     )
