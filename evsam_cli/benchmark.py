@@ -11,6 +11,7 @@ import typer
 
 from evsam_cli import options, say, scoring
 from pipelines.errors import UsageError
+from pipelines.limits import COUNT, NONE_OR_MANY
 from pipelines.sam import BACKENDS, SAMS
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def benchmark(
         ),
     ] = None,
     images: Annotated[
-        int, options.option(HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", min=0)
+        int,
+        options.option(
+            HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", within=NONE_OR_MANY
+        ),
     ] = 4,
     photo: Annotated[
         Path | None,
@@ -69,7 +73,11 @@ def benchmark(
     rounds: Annotated[
         int | None,
         options.option(
-            HOW, "--rounds", help="How often each is run. Default: 5, on a GPU 30.", min=1, show_default=False
+            HOW,
+            "--rounds",
+            help="How often each is run. Default: 5, on a GPU 30.",
+            within=COUNT,
+            show_default=False,
         ),
     ] = None,
     memory: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from evsam_cli import options, say
 from evsam_cli.running import show_notes
+from pipelines.limits import DRAWS, SEED
 
 
 def compare(
@@ -17,9 +18,11 @@ def compare(
         Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False, parser=options.path)
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False, parser=options.path)],
-    draws: Annotated[int, typer.Option("--draws", help="How often the images are drawn anew.", min=1)] = 1000,
+    draws: Annotated[
+        int, options.option(None, "--draws", help="How often the images are drawn anew.", within=DRAWS)
+    ] = 1000,
     confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.95,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
+    seed: Annotated[int, options.option(None, "--seed", help="Of the draws.", within=SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two scores of the same images: the difference B - A and its confidence interval.

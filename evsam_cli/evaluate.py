@@ -12,6 +12,7 @@ import typer
 from evsam_cli import options, progress, say, scoring
 from evsam_cli.groups import grouped
 from pipelines.errors import UsageError
+from pipelines.limits import FEW
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import EvaluationConfig
@@ -186,7 +187,9 @@ def bsds(
     tolerance: Annotated[
         float, typer.Option("--tolerance", help="How far matched pixels may be apart, over the diagonal.")
     ] = 0.0075,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that match in parallel.", min=1)] = 1,
+    workers: Annotated[
+        int, options.option(None, "--workers", help="Processes that match in parallel.", within=FEW)
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.", parser=options.path)
     ] = None,

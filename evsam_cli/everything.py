@@ -13,6 +13,7 @@ from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.limits import LOGIT, TIMES
 from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class SearchOptions:
     ] = None
     high_score_thresh: Annotated[
         float | None,
-        _option(ASK, "high_score_thresh", "hierarchical: ask no more above this logit.", HierarchicalConfig),
+        _option(
+            ASK, "high_score_thresh", "hierarchical: ask no more above this logit.", HierarchicalConfig, within=LOGIT
+        ),
     ] = None
     pred_iou_thresh: Annotated[
         float | None, _option(KEEP, "pred_iou_thresh", "Predicted IoU to exceed; 0 for all masks.")
@@ -128,7 +131,10 @@ def everything(
         ),
     ] = None,
     flatten_min_area: Annotated[
-        int, options.option("Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", min=0)
+        int,
+        options.option(
+            "Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", within=TIMES
+        ),
     ] = 100,
     run: running.RunOptions,
 ) -> None:

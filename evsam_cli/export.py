@@ -9,6 +9,7 @@ import typer
 
 from evsam_cli import options, say
 from pipelines.errors import UsageError
+from pipelines.limits import SHARE
 from pipelines.sam import BACKENDS, SAMS
 
 FORMATS = [row.name for row in BACKENDS.values() if row.extra]
@@ -42,12 +43,12 @@ def export(
     ] = None,
     stability_score_thresh: Annotated[
         float,
-        typer.Option(
+        options.option(
+            None,
             "--stability-score-thresh",
             help="Lowest stability score, in torch, of a mask that counts as the worst; 0 for all masks. 0.7 leaves "
             "out those of prompts on nothing, which 8 bits (bf16, int8) change most.",
-            min=0,
-            max=1,
+            within=SHARE,
         ),
     ] = 0.0,
     offline: options.Offline = False,

@@ -10,6 +10,7 @@ from evsam_cli import options
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS, TextConfig
 from pipelines.errors import UsageError
+from pipelines.limits import SHARE
 from pipelines.registry import Registry
 
 
@@ -51,8 +52,7 @@ class TextOptions:
             "Text",
             "--box-threshold",
             help=f"Score a box must exceed for one of the phrases. {own(TEXT_DETECTORS, 'box_threshold')}",
-            min=0,
-            max=1,
+            within=SHARE,
         ),
     ] = None
     text_threshold: Annotated[
@@ -61,8 +61,7 @@ class TextOptions:
             "Text",
             "--text-threshold",
             help=f"Score a phrase must exceed to name a box. {own(TEXT_DETECTORS, 'text_threshold')}",
-            min=0,
-            max=1,
+            within=SHARE,
         ),
     ] = None
     per_phrase: Annotated[
@@ -86,8 +85,7 @@ class TextOptions:
             "Text",
             "--max-box-area",
             help="Drop a box over a larger share of the image if it contains another; 1 drops none.",
-            min=0,
-            max=1,
+            within=SHARE,
         ),
     ] = 0.95
 
@@ -133,13 +131,13 @@ class DetectorOptions:
     conf: Annotated[
         float | None,
         options.option(
-            "Boxes", "--conf", help=f"Lowest detector score to keep. {own(DETECTORS, 'conf')}", min=0, max=1
+            "Boxes", "--conf", help=f"Lowest detector score to keep. {own(DETECTORS, 'conf')}", within=SHARE
         ),
     ] = None
     iou: Annotated[
         float | None,
         options.option(
-            "Boxes", "--iou", help=f"Boxes of a class that overlap more are one. {own(DETECTORS, 'iou')}", min=0, max=1
+            "Boxes", "--iou", help=f"Boxes of a class that overlap more are one. {own(DETECTORS, 'iou')}", within=SHARE
         ),
     ] = None
     max_det: options.MaxDet = 300

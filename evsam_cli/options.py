@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
+from pipelines.limits import EXACT, MANY, SHARE, SIDE, Limits
 from pipelines.outputs import OUTPUTS
+from pipelines.printable import brief
 from pipelines.sam import BACKENDS, SAMS, SamConfig
 
 
@@ -25,9 +28,10 @@ def size(text: str | None) -> int | None:
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"{text!r} is no amount of memory: say 512MB or 4GB")
-    return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2].upper())))
+    amount = float(match[1]) * 1024 ** (1 + "KMGT".index(match[2].upper())) if match else EXACT
+    if not amount < EXACT:
+        raise UsageError(f"{brief(text)} is no amount of memory: say 512MB or 4GB")
+    return int(amount)
 
 
 def numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
@@ -36,7 +40,7 @@ def numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
         return tuple(map(int, split(values)))
     except ValueError:
         given = ", ".join(values or ())
-        raise UsageError(f"{flag} takes whole numbers with commas between them, not {given!r}") from None
+        raise UsageError(f"{flag} takes whole numbers with commas between them, not {brief(given)}") from None
 
 
 def path(text: str) -> Path:
@@ -46,9 +50,22 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def option(panel: str, *names: str, help: str, **settings: Any) -> Any:
-    """A `typer.Option` in one of the help page's panels."""
+def option(panel: str | None, *names: str, help: str, within: Limits | None = None, **settings: Any) -> Any:
+    """A `typer.Option` in one of the help page's panels. within: what its number may be."""
+    if within is not None:
+        settings |= {"min": within.least, "max": within.most, "callback": _number(within)}
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+def _number(limits: Limits) -> Callable[[Any], Any]:
+    """What Typer calls with an option's value: its own comparisons with both ends let nan through."""
+
+    def check(value: Any) -> Any:
+        if value is not None and not limits.least <= value <= limits.most:
+            raise typer.BadParameter(f"{value} is not {limits.words}.")
+        return value
+
+    return check
 
 
 _KINDS = " ".join(f"{row.name}: {row.summary}." for row in OUTPUTS.values())
@@ -66,15 +83,15 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=path)
 ]
 
-Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", min=0, max=1)]
-MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", min=1)]
+Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)]
+MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", within=MANY)]
 ImgSize = Annotated[
     int | None,
     option(
         "Boxes",
         "--imgsz",
         help="Longest side, in pixels, that the detector sees. Default: what it was trained at.",
-        min=32,
+        within=SIDE,
         show_default=False,
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 
 from evsam_cli import options, progress, say
 from pipelines.errors import UsageError
+from pipelines.limits import MANY, PIXELS
 
 if TYPE_CHECKING:
     from pipelines.run import RunConfig, Summary, Watcher
@@ -37,12 +38,13 @@ class RunOptions:
             "Long runs",
             "--batch",
             help="Images handled together. Default: what suits the device.",
-            min=1,
+            within=MANY,
             show_default=False,
         ),
     ] = None
     max_pixels: Annotated[
-        int, options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", min=1)
+        int,
+        options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS),
     ] = 200_000_000
     quiet: options.Quiet = False
     as_json: Annotated[

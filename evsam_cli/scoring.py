@@ -14,6 +14,7 @@ from evsam_cli.running import show_failures, show_notes
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.evaluation.protocols import PROTOCOLS
+from pipelines.limits import COUNT, MANY, SHARE
 from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ Agnostic = Annotated[
     bool, options.option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
 ]
 Boundary = Annotated[bool, options.option(_SCORING, "--boundary", help="Boundary AP of detections too: slower.")]
-Limit = Annotated[int | None, options.option(_SCORING, "--limit", help="Only the first images of the file.", min=1)]
+Limit = Annotated[
+    int | None, options.option(_SCORING, "--limit", help="Only the first images of the file.", within=COUNT)
+]
 Report = Annotated[bool, options.option("Output", "--report/--no-report", help="Write report.html.")]
 AsJson = Annotated[bool, options.option("Output", "--json", help="Print the table as JSON.")]
 
@@ -88,9 +91,9 @@ AsJson = Annotated[bool, options.option("Output", "--json", help="Print the tabl
 class BoxOptions:
     """Which boxes of detectors are taken."""
 
-    conf: Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", min=0, max=1)] = 0.001
+    conf: Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", within=SHARE)] = 0.001
     iou: Annotated[
-        float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", min=0, max=1)
+        float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", within=SHARE)
     ] = 0.7
     max_det: Annotated[
         int | None,
@@ -98,7 +101,7 @@ class BoxOptions:
             _PROMPTS,
             "--max-det",
             help="Its boxes per image. Default: 300, asked for names 100.",
-            min=1,
+            within=MANY,
             show_default=False,
         ),
     ] = None

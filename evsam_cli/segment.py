@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from evsam_cli import finding, options, running
 from evsam_cli.groups import grouped
 from pipelines.errors import UsageError
+from pipelines.limits import LOGIT
 
 if TYPE_CHECKING:
     from pipelines.prompts import PromptConfig
@@ -64,8 +64,8 @@ class GivenOptions:
             raise UsageError("--boxes, --box and --point are different ways to prompt: choose one")
         if not self.boxes and (self.box_format is not None or self.min_score is not None):
             raise UsageError("--box-format and --min-score are about the file of --boxes, which is missing")
-        if self.min_score is not None and math.isnan(self.min_score):
-            raise UsageError("--min-score is no number")
+        if self.min_score is not None and not abs(self.min_score) <= LOGIT.most:
+            raise UsageError(f"--min-score is no number {LOGIT.words}")
         if self.boxes:
             return BoxFileConfig(str(self.boxes), self.box_format, self.min_score)
         if self.box:

@@ -11,6 +11,7 @@ import typer
 from evsam_cli import options, say
 from evsam_cli.groups import grouped
 from pipelines.errors import SetupError, UsageError
+from pipelines.limits import COUNT, FEW, WORKERS
 from pipelines.training.config import (
     DataConfig,
     DetectorConfig,
@@ -58,7 +59,9 @@ StartWeights = Annotated[
 ]
 Device = Annotated[str | None, options.option("Machine", "--device", help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")]
-Workers = Annotated[int | None, options.option("Machine", "--workers", help="Processes that read photos.", min=0)]
+Workers = Annotated[
+    int | None, options.option("Machine", "--workers", help="Processes that read photos.", within=WORKERS)
+]
 Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
 
 
@@ -67,7 +70,7 @@ class MachineOptions:
     """What a training loop runs on; None: as the recipe says."""
 
     device: Device = None
-    devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", min=1)] = None
+    devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", within=FEW)] = None
     precision: Precision = None
     workers: Workers = None
 
@@ -156,7 +159,9 @@ def detector(
     class_aware: Annotated[
         bool, options.option("Model", "--class-aware", help="Keep the data's classes; else all is `object`.")
     ] = False,
-    epochs: Annotated[int | None, options.option("Model", "--epochs", help="Passes over the data.", min=1)] = None,
+    epochs: Annotated[
+        int | None, options.option("Model", "--epochs", help="Passes over the data.", within=COUNT)
+    ] = None,
     device: Device = None,
     precision: Precision = None,
     workers: Workers = None,

@@ -238,7 +238,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         (["--device", "toaster"], "toaster"),
         (["-o", __file__], "cannot write to"),
         (["--batch", "one"], "--batch takes whole numbers"),
-        (["--boxes", "0"], "from 1 on"),
+        (["--boxes", "0"], "at least 1"),
         (["--boxes", ""], "--images 0"),
         (["--accuracy", "evsam-starter"], "--accuracy efficientvit-sam-l0=45.7"),
         (["--accuracy", "efficientvit-sam-l0=45.7"], "what is measured is evsam-starter"),

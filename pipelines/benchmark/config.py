@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.errors import UsageError
+from pipelines.limits import AMOUNT, COUNT, FEW, MANY, NONE_OR_MANY
+from pipelines.printable import brief
 from pipelines.sam import BACKENDS, SAMS
 
 
@@ -48,8 +50,19 @@ class BenchmarkConfig:
         for name in self.accuracy:
             if name not in self.sams:
                 raise UsageError(f"--accuracy is given for {name!r}, but what is measured is {', '.join(self.sams)}")
-        if min((*self.batches, *self.boxes, *self.grids), default=1) < 1:
-            raise UsageError("--batch, --boxes and --grid take numbers from 1 on")
+        for name, counts, limits in (
+            ("--batch", self.batches, COUNT),
+            ("--boxes", self.boxes, MANY),
+            ("--grid", self.grids, FEW),
+            ("--images", (self.images,), NONE_OR_MANY),
+            ("--rounds", () if self.rounds is None else (self.rounds,), COUNT),
+        ):
+            for count in counts:
+                if not limits.least <= count <= limits.most:
+                    raise UsageError(f"{name} is {brief(count)}, but must be {limits.words}")
+        for name, value in self.accuracy.items():
+            if not abs(value) <= AMOUNT.most:
+                raise UsageError(f"the accuracy of {name} is {value:g}, but must be from -1e9 to 1e9")
         if self.images and not self.boxes:
             raise UsageError("segmenting a folder takes boxes: give --boxes, or --images 0")
 

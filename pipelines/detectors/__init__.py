@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipelines.errors import UnknownNameError, UsageError, WeightsError
+from pipelines.errors import UnknownNameError, WeightsError
+from pipelines.limits import MANY, SHARE, SIDE, keep_within
 from pipelines.registry import Registry, Row
 
 if TYPE_CHECKING:
     from pipelines.types import Category, Detections, Image
-
-
-_MOST = 1_000_000
-"""Pixels or boxes: beyond it libraries do not fail in order."""
 
 
 class Detector(Protocol):
@@ -57,12 +54,7 @@ class DetectorConfig:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("conf", "iou"):
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise UsageError(f"{name} is {value:g}, but must be from 0 to 1")
-        for name, least in (("max_det", 1), ("imgsz", 32)):
-            if (value := getattr(self, name)) is not None and not least <= value <= _MOST:
-                raise UsageError(f"{name} is {value}, but must be at least {least} and at most {_MOST:,}")
+        keep_within(self, conf=SHARE, iou=SHARE, max_det=MANY, imgsz=SIDE)
 
 
 _YOLO = "pipelines.detectors.yolo:Yolo"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from pipelines.boxes import clip, has_area, to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.errors import ImageError, UsageError
+from pipelines.limits import LARGE
 from pipelines.types import Detections, Image, Points
 
 
@@ -86,9 +86,9 @@ def parse_point(text: str) -> tuple[float, float, int]:
 
 
 def _numbers(text: str) -> list[float]:
-    """The finite numbers of a comma-separated list; empty when one of them is not."""
+    """The numbers of a comma-separated list; empty when one of them is none, or too large for a picture."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         return []
-    return numbers if all(map(math.isfinite, numbers)) else []
+    return numbers if all(abs(number) <= LARGE for number in numbers) else []

@@ -17,7 +17,9 @@ from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
 from pipelines.evaluation.text_prompts import CategoryDetector, CategoryNames, build_category_detector
+from pipelines.limits import FEW
 from pipelines.names import folded
+from pipelines.printable import brief
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances
 from weights import digest
@@ -37,6 +39,8 @@ class SimulatedClicks:
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1 or sorted(set(self.rounds)) != list(self.rounds):
             raise UsageError(f"clicks {self.rounds} must be numbers of clicks, each greater than the one before it")
+        if self.rounds[-1] > FEW.most:
+            raise UsageError(f"clicks are {brief(self.rounds[-1])}, but must be {FEW.words}")
 
 
 Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames

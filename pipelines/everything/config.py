@@ -7,31 +7,27 @@ from math import inf
 from typing import Any, ClassVar
 
 from pipelines.detectors import DetectorConfig
-from pipelines.errors import UsageError
+from pipelines.limits import FEW, LOGIT, MANY, SHARE, TIMES, Limits, keep_within
 
 _LIMITS = {
-    "points_per_side": (1, inf),
-    "points_per_batch": (1, inf),
-    "pred_iou_thresh": (0, 1),
-    "stability_score_thresh": (0, 1),
-    "stability_score_offset": (0, inf),
-    "box_nms_thresh": (0, 1),
-    "crop_n_layers": (0, inf),
-    "crop_nms_thresh": (0, 1),
-    "crop_overlap_ratio": (0, 1),
-    "crop_n_points_downscale_factor": (1, inf),
-    "min_mask_region_area": (0, inf),
-    "high_score_thresh": (-inf, inf),
+    "points_per_side": FEW,
+    "points_per_batch": MANY,
+    "pred_iou_thresh": SHARE,
+    "stability_score_thresh": SHARE,
+    "stability_score_offset": Limits(0, LOGIT.most, "from 0 to 1e6"),
+    "box_nms_thresh": SHARE,
+    "crop_n_layers": Limits(0, 8, "from 0 to 8"),
+    "crop_nms_thresh": SHARE,
+    "crop_overlap_ratio": SHARE,
+    "crop_n_points_downscale_factor": FEW,
+    "min_mask_region_area": TIMES,
+    "high_score_thresh": Limits(-inf, inf, "a number"),
 }
 
 
 def _check(config: Any) -> None:
     """Raise UsageError for a number out of its limits."""
-    for name in (field.name for field in fields(config)):
-        value, (least, most) = getattr(config, name), _LIMITS[name]
-        if not least <= value <= most:
-            wanted = f"at least {least}" if most == inf else f"from {least} to {most}"
-            raise UsageError(f"{name} is {value:g}, but must be {wanted}")
+    keep_within(config, **{field.name: _LIMITS[field.name] for field in fields(config)})
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from pipelines.errors import UsageError
 from pipelines.files import read_toml
-from pipelines.printable import brief
-from pipelines.training.limits import (
+from pipelines.limits import (
     AMOUNT,
     COUNT,
     FACTOR,
+    FEW,
     LARGE,
     POSITIVE,
     SEED,
@@ -31,6 +31,7 @@ from pipelines.training.limits import (
     WORKERS,
     keep_within,
 )
+from pipelines.printable import brief
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 """The parts of the network that can be frozen, each as a whole or by the name of a module in it."""
@@ -152,7 +153,7 @@ class LoopConfig:
     validate_every: int = 1000
 
     def __post_init__(self) -> None:
-        keep_within(self, devices=COUNT, photos_at_once=COUNT, workers=WORKERS, cache_gb=AMOUNT)
+        keep_within(self, devices=FEW, photos_at_once=COUNT, workers=WORKERS, cache_gb=AMOUNT)
         keep_within(self, log_every=COUNT, checkpoint_every=COUNT, validate_every=COUNT)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipelines.errors import UsageError
+from pipelines.limits import MANY, SHARE, keep_within
 from pipelines.registry import Registry, Row
 
 if TYPE_CHECKING:
@@ -56,11 +57,7 @@ class TextConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("box_threshold", "text_threshold", "iou", "max_box_area"):
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise UsageError(f"{name} is {value:g}, but must be from 0 to 1")
-        if self.max_det < 1:
-            raise UsageError(f"max_det is {self.max_det}, but must be at least 1")
+        keep_within(self, box_threshold=SHARE, text_threshold=SHARE, iou=SHARE, max_box_area=SHARE, max_det=MANY)
         if self.nms not in NMS:
             raise UsageError(f"nms is {self.nms!r}, but must be one of: {', '.join(NMS)}")
         if not self.phrases:
