@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 
 import typer
@@ -47,7 +46,7 @@ def _disk_fault(error: OSError) -> str | None:
     """Of a path that the system will not even look at, such as a name too long, and of a disk that fails."""
     name = error.filename2 or error.filename
     if error.errno in _FULL:
-        where = f"{os.fsdecode(name)} cannot be written" if name else "nothing more can be written"
+        where = f"{name} cannot be written" if name is not None else "nothing more can be written"
         return f"{where} ({error.strerror}): free some space, or raise the limit on a file's size"
     if name is not None:
         return f"cannot use {name}: {error.strerror}"

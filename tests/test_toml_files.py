@@ -132,6 +132,13 @@ def test_ids_of_an_ontology_are_whole_numbers_that_files_can_hold(tmp_path: Path
             parse_phrases((), str(path))
 
 
+def test_phrases_that_are_no_text() -> None:
+    """As a command line gives bytes that are not UTF-8."""
+    for texts, ontology in ((["cat", "\udcff"], None), ([], "cat=\udcff")):
+        with pytest.raises(UsageError, match=r"'\\udcff' is not text in UTF-8|the category '\\udcff' is not text"):
+            parse_phrases(texts, ontology)
+
+
 def test_values_in_messages_are_brief() -> None:
     deep: dict[str, Any] = {}
     for _ in range(20_000):

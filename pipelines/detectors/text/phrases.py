@@ -56,6 +56,8 @@ def parse_phrases(texts: Sequence[str] = (), ontology: str | None = None) -> tup
     for wish in wishes:
         if not wish.text or not wish.category:
             raise UsageError(f"the phrase {wish.text!r} with the category {wish.category!r} lacks one of the two")
+        if any("\ud800" <= sign <= "\udfff" for sign in wish.text + wish.category):
+            raise UsageError(f"the phrase {wish.text!r} with the category {wish.category!r} is not text in UTF-8")
         if wish.threshold is not None and not 0 <= wish.threshold <= 1:
             raise UsageError(f"the threshold of {wish.text!r} is {brief(wish.threshold)}, but must be from 0 to 1")
         found.setdefault(wish.text.casefold(), wish)
