@@ -33,11 +33,12 @@ import os, sys, threading, time
 from evsam_cli.__main__ import main
 from pipelines.journal import Journal
 
-left, number, pause = int(sys.argv.pop(1)), int(sys.argv.pop(1)), float(sys.argv.pop(1))
+left, pause, signals = (kind(sys.argv.pop(1)) for kind in (int, float, str))
 
 def stop():
-    time.sleep(pause)
-    os.kill(os.getpid(), number)
+    for number in signals.split(","):
+        time.sleep(pause)
+        os.kill(os.getpid(), int(number))
 
 def counted(journal, record, add=Journal.add):
     global left
@@ -62,19 +63,20 @@ def run_apart(*arguments: object, python: Sequence[str] = ("-m", "evsam_cli")) -
 
 
 def run_stopped(
-    *arguments: object, after: int, how: signal.Signals = signal.SIGKILL, pause: float = 0
+    *arguments: object, after: int, pause: float = 0, signals: Sequence[signal.Signals] = (signal.SIGKILL,)
 ) -> subprocess.CompletedProcess[str]:
-    """Run `evsam` in a process that stops itself when it has recorded `after` images, or `pause` seconds later.
+    """Run `evsam` in a process that stops itself by `signals` when it has recorded `after` images.
 
-    However fast the machine is: nobody has to look at the right time.
+    However fast the machine is: nobody has to look at the right time. pause: seconds before each signal, in which the
+    process goes on.
     """
-    return run_apart(after, int(how), pause, *arguments, python=("-c", STOPPED))
+    return run_apart(after, pause, ",".join(str(int(number)) for number in signals), *arguments, python=("-c", STOPPED))
 
 
 @contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: object, python: Sequence[str] = ("-m", "evsam_cli")) -> Iterator[subprocess.Popen[str]]:
     """`evsam` as a process of its own, which ends with the block at the latest."""
-    command = [sys.executable, "-m", "evsam_cli", *map(str, arguments)]
+    command = [sys.executable, *python, *map(str, arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as process:
         try:

@@ -37,14 +37,13 @@ OUTLINE = st.one_of(outlines(60), outlines(300), outlines(3000))
 
 
 @given(OUTLINE, SIDE, SIDE)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_crossings_give_the_mask_that_pycocotools_draws(outline: list[float], height: int, width: int) -> None:
     ours = polygons._draw_long(outline, height, width)
     assert ours["counts"] == drawn_by_pycocotools([outline], height, width)
 
 
 @given(st.lists(OUTLINE, min_size=1, max_size=4), SIDE, SIDE)
-@settings(deadline=None)
 def test_polygons_within_and_partly_outside_are_drawn_as_ever(some: list[list[float]], height: int, width: int) -> None:
     assert coco.to_rle(some, height, width)["counts"] == drawn_by_pycocotools(some, height, width)
 

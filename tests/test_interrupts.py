@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from runs import environment, photo_folder, started
+from runs import photo_folder, run_apart, run_stopped, started
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 TOLD = "evsam: interrupted; "
@@ -59,17 +57,15 @@ if __name__ == "__main__":
 def test_the_second_ends_at_once(what: str, signals: tuple[signal.Signals, signal.Signals], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(work=WAITING[what]))
-    process = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    process.send_signal(signals[0])
-    if "tidying" in WAITING[what]:
-        assert process.stdout.readline() == "tidying\n"
-    while process.poll() is None:  # again and again: two of a kind that come at once are one to the system
-        process.send_signal(signals[1])
-        time.sleep(0.05)
-    _, err = process.communicate()  # also of the process that was started: it holds the streams
+    with started(python=(str(script),)) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signals[0])
+        if "tidying" in WAITING[what]:
+            assert process.stdout.readline() == "tidying\n"
+        while process.poll() is None:  # again and again: two of a kind that come at once are one to the system
+            process.send_signal(signals[1])
+            time.sleep(0.05)
+        _, err = process.communicate()  # also of the process that was started: it holds the streams
     assert process.returncode == 130 and err.startswith(TOLD) == bool(err) and err.count("\n") <= 1, err
 
 
@@ -89,22 +85,15 @@ __main__.main()
 
 
 def test_the_way_out_is_never_swallowed() -> None:
-    command = [sys.executable, "-c", FORGETTING]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    done = run_apart(python=("-c", FORGETTING))
     assert done.returncode == 130 and done.stderr.startswith(TOLD) and done.stderr.count("\n") == 1
 
 
 def test_of_a_run_at_any_time(photographs: list[Path], tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", photographs, 30)
     rng = random.Random(0)
-    for index, (first, second) in enumerate(AGAIN):
-        with started("segment", folder, "-o", tmp_path / f"{index}", "--box", "9,9,60,60", "--json") as process:
-            assert process.stdout is not None
-            for _ in range(rng.randint(1, 3)):
-                process.stdout.readline()
-            process.send_signal(first)
-            time.sleep(rng.choice([0, 0.01, 0.1]))
-            process.send_signal(second)
-            _, err = process.communicate()
-        told = [line for line in err.splitlines() if line != "30 images"]
-        assert process.returncode == 130 and "Traceback" not in err and len(told) <= 1, err
+    for index, signals in enumerate(AGAIN):
+        command = ("segment", folder, "-o", tmp_path / f"{index}", "--box", "9,9,60,60", "--json")
+        done = run_stopped(*command, after=rng.randint(1, 3), pause=rng.choice([0.001, 0.01, 0.1]), signals=signals)
+        told = [line for line in done.stderr.splitlines() if line != "30 images"]
+        assert done.returncode == 130 and "Traceback" not in done.stderr and len(told) <= 1, done.stderr

@@ -185,7 +185,7 @@ def test_rich_draws_on_a_terminal_and_libraries_do_not() -> None:
 def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "evsam_cli", *map(str, arguments)]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(), **settings}
-    return subprocess.run(command, text=True, check=False, timeout=250, **settings)  # type: ignore[call-overload]
+    return subprocess.run(command, text=True, check=False, **settings)  # type: ignore[call-overload]
 
 
 @pytest.fixture

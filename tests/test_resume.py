@@ -30,7 +30,7 @@ def stop_and_resume(folder: Path, out: Path, stops: int, count: int, how: signal
     for share in sorted(rng.sample(range(1, count), stops)):
         after, pause = max(share - journal_lines(out), 1), rng.random() * 0.05
         command = ("segment", folder, "-o", out, *QUICK, *SAVE, "--batch", "3", "--resume")
-        done = run_stopped(*command, after=after, how=how, pause=pause)
+        done = run_stopped(*command, after=after, pause=pause, signals=[how])
         assert done.returncode == (130 if how is signal.SIGINT else -how), done.stderr
     run_whole(folder, out, "--resume")
 

@@ -92,7 +92,6 @@ def test_every_back_end_from_words_to_masks(model: str, photos: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_both_implementations_at_real_size(
     photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,6 @@ class TestAgreement:
             assert 0 < np.abs(expected.scores[best] - found.scores[best]).mean() < 0.2
 
     @pytest.mark.slow
-    @pytest.mark.timeout(1800)
     @pytest.mark.parametrize("refill", [False, True], ids=["as built", "all random"])
     def test_at_real_size(
         self, tmp_path: Path, photograph: np.ndarray, request: pytest.FixtureRequest, refill: bool
