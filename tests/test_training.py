@@ -69,7 +69,7 @@ def test_distil_and_finetune_overfit_eight_photos(tmp_path: Path, photos: Path) 
     config = FinetuneConfig(
         model="tiny",
         data=(DataConfig(str(photos)),),
-        stages=(StageConfig(size=128, photos=8, masks=2, steps=120, focal=0, bce=2),),
+        stages=(StageConfig(size=128, photos=4, masks=2, steps=140, focal=0, near=2),),
         single_mask="both",
         augment=AugmentConfig(flip=0),
         prompts=PromptConfig(box=0.7, box_jitter=0.02, points=1),
