@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,9 +138,12 @@ def benchmark(
 def _accuracy(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
     try:
-        return name, float(value)
+        accuracy = float(value)
     except ValueError:
-        raise UsageError(f"{text!r} is not an accuracy: say --accuracy efficientvit-sam-l0=45.7") from None
+        accuracy = math.nan
+    if not math.isfinite(accuracy):
+        raise UsageError(f"{text!r} is not an accuracy: say --accuracy efficientvit-sam-l0=45.7")
+    return name, accuracy
 
 
 class _Silent:

@@ -200,7 +200,7 @@ def _changes(data: list[str] | None, weights: str | None, validation: str | None
     changes: dict[str, Any] = {}
     if data:
         changes["data"] = tuple(_data(text) for text in data)
-    if validation:
+    if validation is not None:
         changes["validation"] = DataConfig(validation)
     if weights is not None:
         changes["weights"] = weights

@@ -241,6 +241,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         (["--boxes", "0"], "at least 1"),
         (["--boxes", ""], "--images 0"),
         (["--accuracy", "evsam-starter"], "--accuracy efficientvit-sam-l0=45.7"),
+        (["--accuracy", "evsam-starter=nan"], "--accuracy efficientvit-sam-l0=45.7"),
         (["--accuracy", "efficientvit-sam-l0=45.7"], "what is measured is evsam-starter"),
         (["--photo", __file__], "cannot be measured on"),
         (["efficientvit-sam-l0", "--offline"], "--random-weights"),

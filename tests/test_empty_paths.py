@@ -48,6 +48,10 @@ def test_every_path_of_the_command_line_is_read_by_one_function() -> None:
         ("export", "evsam-starter", "-o", "", "--format", "onnx"),
         ("compare", "", "b"),
         ("train", "finetune", "-o", "", "--recipe", "starter"),
+        ("train", "finetune", "-o", "out", "--recipe", "starter", "--data", ""),
+        ("train", "finetune", "-o", "out", "--recipe", "starter", "--data", "=3"),
+        ("train", "finetune", "-o", "out", "--recipe", "starter", "--data", "x", "--val", ""),
+        ("train", "distill", "-o", "out", "--teacher", "evsam-starter", "--model", "evsam-starter", "--data", ""),
     ],
 )
 def test_an_empty_path_is_refused(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

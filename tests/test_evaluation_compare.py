@@ -88,16 +88,28 @@ def test_details_survive_the_disk(tmp_path: Path) -> None:
     once = np.ones((1, len(truth["images"])))
     assert again.metrics(once) == details.metrics(once)
     assert again.metrics(once)["segm AP"][0] == pytest.approx(metrics["segm"]["AP"], abs=1e-12)
-    for damage in (b"", b"PK\x03\x04 no", (tmp_path / "details.npz").read_bytes()[:-300]):
+    np.save(tmp_path / "one.npy", np.ones(3))
+    one, whole = ((tmp_path / name).read_bytes() for name in ("one.npy", "details.npz"))
+    huge = one.replace(b"(3,)", b"(9" + b"9" * 12 + b",)").replace(b" " * 13 + b"\n", b"\n")
+    for damage in (b"", b"PK\x03\x04 no", whole[:-300], one, huge, b"\x80\x04N.", b"{}"):
         (tmp_path / "bad.npz").write_bytes(damage)
         with pytest.raises(DataError, match="missing or damaged"):
             load_details(tmp_path / "bad.npz")
     with np.load(tmp_path / "details.npz") as file:
         good = dict(file)
-    for name in ("scores", "images", "object_classes", "image_ids", "found"):
-        np.savez_compressed(tmp_path / "bad.npz", **{**good, name: good[name][:-1]})
+    bad = [{name: good[name][:-1]} for name in ("scores", "images", "object_classes", "image_ids", "found")]
+    bad += [{name: np.array(good[name], object)} for name in ("scores", "kind")]
+    bad += [{name: good[name][None]} for name in ("scores", "images", "found", "kind", "image_count", "counted")]
+    bad += [{name: good[name].astype(str)} for name in ("scores", "images", "image_count")]
+    bad += [{"found": good["found"] + 10_000}, {"more": good["scores"]}, {"kind": np.array("what")}]
+    for change in bad:
+        np.savez_compressed(tmp_path / "bad.npz", **{**good, **change})
         with pytest.raises(DataError, match="missing or damaged"):
             load_details(tmp_path / "bad.npz")
+    del good["scores"]
+    np.savez_compressed(tmp_path / "bad.npz", **good)
+    with pytest.raises(DataError, match="missing or damaged"):
+        load_details(tmp_path / "bad.npz")
 
 
 def test_the_interval(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,21 @@ def test_resume_and_grow(data: Path, tmp_path: Path, spies: Counter[str]) -> Non
     assert rescored.cells[0].speed  # that of the run that did the work
     with pytest.raises(UsageError, match="other settings"):
         evaluate(EvaluationConfig(**{**vars(resumed), "limit": 2}))
+
+
+def test_cells_of_machines_that_differ_are_noted(data: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(
+        data / "truth.json", tmp_path / "out", data / "images", prompts=(TruthBoxes(),), report=False, resume=True
+    )
+    assert evaluate(config).notes == evaluate(config).notes
+    state = tmp_path / "out/gt-box+evsam-starter/.evsam"
+    (machine,) = json.loads((state / "machines.json").read_text())
+    (state / "machines.json").write_text(json.dumps([{**machine, "threads": 96}]))
+    assert not any("alike" in note for note in evaluate(config).notes), "nothing was left to do"
+    (state / "journal.jsonl").write_text("")
+    (note,) = (note for note in evaluate(config).notes if "alike" in note)
+    assert f"(threads: 96, {machine['threads']})" in note
+    assert note in json.loads((state.parent / "scores.json").read_text())["notes"]
 
 
 class Rival(Silent):

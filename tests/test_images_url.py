@@ -111,3 +111,18 @@ def test_nobody_answers():
 @pytest.mark.parametrize("url", ["http://", "http:///a.jpg", "http://[::1", "http://.bad/a.jpg", "https://a:b/c.jpg"])
 def test_urls_that_are_none(url):
     assert reason(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ann:hun/ter2@host/a.jpg",
+        "http://ann:hun#ter2@host/a",
+        "http://ann:hunter2@/a",
+        "http://hunter2@[::1/a",
+        "http://hunter2:x@.bad/a.jpg?hunter2",
+        "http://host:hunter2/a.jpg",
+    ],
+)
+def test_urls_that_are_none_do_not_show_what_may_be_secret(url):
+    assert "hun" not in reason(url) and "ter2" not in reason(url)

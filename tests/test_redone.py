@@ -82,3 +82,13 @@ def test_an_output_that_refuses_an_image_takes_the_others_with_it(tmp_path: Path
     _, err = evsam(*command, code=1)
     assert "do not fit a .jpg" in err
     assert not [path for path in every_path(tmp_path / "out") if "wide" in path]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", "[" * 100_000])
+def test_a_damaged_entry_of_panoptic_is_named(content: str, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 1)
+    command = ("segment", folder, "-o", tmp_path / "out", "--box", "5,5,60,60", "--device", "cpu", "--save", "panoptic")
+    evsam(*command)
+    (tmp_path / "out/panoptic/00.png.json").write_text(content)
+    _, err = evsam(*command, "--resume", "--quiet", code=2)
+    assert "panoptic/00.png.json is not an image's entry" in err and len(err.splitlines()) == 1

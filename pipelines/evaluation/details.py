@@ -5,8 +5,6 @@ It is enough to weigh the images anew, so that two runs can be compared without 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -67,6 +65,13 @@ class DetectionDetails:
 
 
 Details = ObjectDetails | DetectionDetails
+_ARRAYS = {
+    **dict.fromkeys(("image_ids", "images", "rows", "classes", "object_images", "object_classes"), ("i", 1)),
+    **dict.fromkeys(("ious", "boundary_ious", "scores"), ("f", 1)),
+    **{"sizes": ("b", 2), "ignored": ("b", 2), "counted": ("b", 1), "found": ("i", 2)},
+    **{"image_count": ("i", 0), "kind": ("U", 0)},
+}
+"""Of each array of the file its kind of dtype and its dimensions."""
 
 
 def details_of(truth: GroundTruth, scored: Scored, protocol: Protocol) -> Details:
@@ -101,11 +106,14 @@ def load_details(path: Path) -> Details:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in file.files}
+        for name, array in arrays.items():
+            if (array.dtype.kind, array.ndim) != _ARRAYS[name]:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
         details = _details_from(arrays)
         _check_lengths(details)
-        return details
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a stranger's file can break anywhere in NumPy and in zipfile
         raise DataError(f"{path} is missing or damaged: score the run again with `evsam evaluate`") from error
+    return details
 
 
 def _details_from(arrays: dict[str, Any]) -> Details:
@@ -128,6 +136,7 @@ def _check_lengths(details: Details) -> None:
         together += [(found.object_images, found.object_classes, found.counted)]
         shapes = {found.found.shape[1:], found.ignored.shape[1:]}
         fits = shapes == {(len(IOU_THRESHOLDS),)} and found.image_count == len(details.image_ids)
+        fits &= bool((found.found < len(found.object_images)).all()) and details.kind in ("segm", "bbox")
     for images, *columns in together:
         fits &= all(len(column) == len(images) for column in columns)
         fits &= bool(((images >= 0) & (images < len(details.image_ids))).all())

@@ -27,6 +27,7 @@ from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sources import Source
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
+from pipelines.state import add_machines
 from pipelines.types import Detections, Image, Instances
 
 STAGES = ("load", "detect", "encode", "decode")
@@ -103,6 +104,7 @@ def run_cells(
             begin(job.folder, job.settings, sources, fresh=overwrite or not resume)
     with writing_resumably(output), ExitStack() as stack:
         journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
+        uneven = {job.folder: _machines(job, journals[job.folder], sources) for job in jobs}
         loop = _Loop(
             truth,
             photos,
@@ -124,10 +126,16 @@ def run_cells(
             of_truth=job.prompter.of_truth,
             agnostic=job.prompter.agnostic,
             speed=loop.speed(job, handled),
-            notes=job.prompter.notes,
+            notes=[*job.prompter.notes, *uneven[job.folder]],
         )
         for job in jobs
     ]
+
+
+def _machines(job: _Job, journal: Journal, sources: Sequence[Source]) -> list[str]:
+    """Write down what is to work on a cell; a note when others than it have."""
+    left = not all(journal.finished(source.name) for source in sources)
+    return add_machines(job.folder, [run_info.rounding(str(job.model.sam.device))] if left else [])
 
 
 def check_distinct(names: Sequence[str]) -> None:

@@ -59,6 +59,8 @@ def _body(url: str, timeout: float) -> BinaryIO:
             reason = "the server's certificate is not trusted, or TLS failed"
         elif isinstance(error, requests.ConnectionError):
             reason = "the server cannot be reached, or closed the connection"
+        elif isinstance(error, ValueError):  # whose text may be of the URL, and so hold a password
+            reason = "the URL cannot be downloaded: it, or one that it leads to, is none of http or https, or not whole"
         else:
             reason = f"the URL cannot be downloaded: {one_line(error)}"
         raise ImageError(reason) from error

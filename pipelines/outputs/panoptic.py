@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines import rle
 from pipelines.everything.flatten import Flat, flatten
-from pipelines.files import replacing
+from pipelines.files import reading, replacing
 from pipelines.outputs import Output
 from pipelines.outputs.coco import compact_json, image_entry, write_list
 from pipelines.outputs.picture import write_picture
@@ -74,8 +74,10 @@ class Panoptic(Output):
             file.write("}\n")
 
     def _annotation(self, record: Record) -> dict[str, Any]:
-        entry = json.loads(self._entry_path(record.name).read_text("ascii"))
-        return {"image_id": record.image_id, "file_name": f"{record.name}.png", **entry}
+        path = self._entry_path(record.name)
+        with reading(path, "an image's entry of panoptic.json"):
+            entry = json.loads(path.read_text("ascii"))
+            return {"image_id": record.image_id, "file_name": f"{record.name}.png", **entry}
 
     def _entry_path(self, name: str) -> Path:
         return self.destination.path("panoptic", f"{name}.json")

@@ -47,6 +47,8 @@ class DataConfig:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.path or self.images == "":
+            raise UsageError("a data set's path is none: it is empty: was a shell variable not set?")
         if not POSITIVE.least <= self.weight <= POSITIVE.most:
             raise UsageError(f"data set {self.path}: its weight is {self.weight:g}, but must be {POSITIVE.words}")
 
