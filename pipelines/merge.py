@@ -22,7 +22,7 @@ from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, image_files
 from pipelines.records import tally
 from pipelines.run import Summary
-from pipelines.sources import Source, shown_location
+from pipelines.sources import Source, image_ids, shown_location
 from pipelines.state import (
     MERGING,
     STATE,
@@ -78,6 +78,8 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
                 _copy(part, output, patterns, source.name)
             ids[source.name] = record.image_id
             joined.add(record)
+        if len(set(ids.values())) < len(ids):  # a run that got more images on the way numbered them anew
+            ids = image_ids(sources)
         destination = Destination(output, scratch_folder(output), categories)
         for name in settings["save"]:
             options = settings["output_options"].get(name, {})

@@ -25,6 +25,7 @@ from pipelines.attempts import failure, together_or_alone
 from pipelines.categories import OBJECT
 from pipelines.detect import DetectJob
 from pipelines.detectors.text import Pass
+from pipelines.detectors.yolo import Yolo
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import nulls, to_json, write_json
 from pipelines.run import RunConfig, Summary, run
@@ -132,6 +133,30 @@ def test_a_detector_out_of_memory_before_a_sam(photos: Path, tmp_path: Path) -> 
     config = RunConfig((str(photos),), tmp_path / "out", save=("coco",), batch=3)
     summary = run(config, {}, lambda ids: SegmentJob(build_sam("evsam-starter"), looks), device="cpu")
     only_the_bad_one_failed(summary, "while looking for boxes", looks)
+
+
+def test_a_detector_out_of_memory_in_an_evaluation(
+    photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a run: the image fails, in the detector's cell alone."""
+
+    def search(self: Yolo, images: Sequence[Image]) -> list[Detections]:
+        if any(image.name == "street.jpg" for image in images):
+            raise MEMORY[2]
+        return real(self, images)
+
+    real = Yolo.__call__
+    monkeypatch.setattr(Yolo, "__call__", search)
+    data = annotated_photographs(tmp_path, photographs)
+    command = ("evaluate", "coco", data / "truth.json", "--images", data / "images", "-o", tmp_path / "out", *CPU)
+    evsam(*command, "--gt-boxes", "--detector", "objects", code=1)
+    failed = {
+        path.parent.name: json.loads(path.read_text())["stamp"]["failed_images"]
+        for path in tmp_path.glob("out/*/scores.json")
+    }
+    assert failed["gt-box+evsam-starter"] == {}
+    assert list(failed["objects+evsam-starter"]) == ["street.jpg"]
+    assert "while looking for boxes" in failed["objects+evsam-starter"]["street.jpg"]
 
 
 def test_a_fault_that_is_not_of_memory_is_not_hidden(photos: Path, tmp_path: Path) -> None:

@@ -207,6 +207,18 @@ def test_parts_of_machines_that_differ_are_noted(folder: Path, parts: list[Path]
     assert len(json.loads((tmp_path / "out/.evsam/machines.json").read_text())) == 2
 
 
+def test_a_run_that_got_more_images_on_the_way(folder: Path, tmp_path: Path) -> None:
+    photos, out = shutil.copytree(folder / "photos", tmp_path / "photos"), tmp_path / "out"
+    for i in range(4):
+        (photos / f"{i}.png").rename(photos / f"photo {i}.png")
+    (photos / "photo 1.png").rename(tmp_path / "late.png")
+    evsam("segment", photos, "-o", out, *COMMAND, code=1)
+    (tmp_path / "late.png").rename(photos / "photo 1.png")
+    evsam("segment", photos, "-o", out, *COMMAND, "--resume", code=1)
+    evsam("merge", out, "-o", tmp_path / "whole", code=1)
+    assert final_files(tmp_path / "whole") == final_files(out)
+
+
 def test_every_output_says_which_files_are_an_images(folder: Path) -> None:
     """Else a merge would lose them."""
     for name, row in OUTPUTS.items():

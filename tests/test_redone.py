@@ -65,6 +65,17 @@ def test_an_image_with_fewer_objects_now_has_theirs_alone(left: int, tmp_path: P
     assert every_path(tmp_path / "out") == every_path(tmp_path / "fresh")
 
 
+def test_an_image_that_vanished_before_it_was_finished_has_no_files(tmp_path: Path) -> None:
+    folder, out = photos(tmp_path / "photos", 2), tmp_path / "out"
+    command = ("segment", folder, *SAVE, "--box", "5,5,60,60", "-o", out)
+    evsam(*command)
+    journal = out / ".evsam/journal.jsonl"
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0])  # as after a kill among the second's files
+    (folder / "01.png").unlink()
+    evsam(*command, "--resume", code=1)
+    assert not [path for path in every_path(out) if "01.png" in path]
+
+
 def test_a_run_that_finds_edges_leaves_none_of_a_failed_image(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 1)
     options = ("--prompts", "edges", "--points-per-side", "2", "--save", "edges,jsonl", "--device", "cpu")

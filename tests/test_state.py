@@ -101,6 +101,26 @@ def test_an_output_2000_folders_deep(part: str, photos: Path, tmp_path: Path, mo
     assert not (tmp_path / part).exists(), "nothing half made"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "finetune", "--recipe", "starter", "--data", "set", "--device", "cpu"),
+        ("train", "detector", "--data", "set", "--val", "set", "--device", "cpu"),
+        ("export", "evsam-starter", "--format", "onnx"),
+        ("benchmark", "evsam-starter", "--device", "cpu"),
+    ],
+)
+def test_what_is_no_run_2000_folders_deep(command: tuple[str, ...], photos: Path, here: Path) -> None:
+    (here / "set/masks").mkdir(parents=True)
+    photos.rename(here / "set/images")
+    for i in range(2):
+        Pil.new("L", (96, 96), 255).save(here / f"set/masks/{i}.png")
+    _, err = evsam(*command, "-o", "/".join(["d"] * 2040), code=2)
+    assert "a path gets too long" in err or "File name too long" in err
+    assert "Traceback" not in err and len(err) < 5000
+    assert not (here / "d").exists(), "nothing half made"
+
+
 def test_a_run_that_has_not_begun_cannot_be_resumed(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     _, err = evsam("segment", photos, "-o", tmp_path / "file/out", *BOX, code=2)

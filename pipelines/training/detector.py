@@ -21,7 +21,7 @@ from pipelines.detectors import (
 from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device, pick_device
 from pipelines.errors import DataError, UsageError
-from pipelines.files import replacing, write_text
+from pipelines.files import make_folder, replacing, write_text
 from pipelines.notes import counted_notes
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.regions import Photo
@@ -107,6 +107,7 @@ def layout(config: DetectorConfig, folder: Path) -> Path:
     held_out = [_open(config.validation)]
     told = [(note, source.name) for source in (*train, *held_out) for note in source.notes]
     names = _class_names([*train, *held_out]) if config.class_aware else ["object"]
+    make_folder(folder)
     for split, sources in (("train", train), ("val", held_out)):
         photos = [
             _lay(source, i, folder, f"{split}/{n}-{i}", names, told)

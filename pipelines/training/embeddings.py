@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pipelines.errors import UsageError
-from pipelines.files import filling, read_json, reading, to_json, write_text
+from pipelines.files import filling, make_folder, read_json, reading, to_json, write_text
 from pipelines.types import Float32
 
 SHAPE = (256, 64, 64)
@@ -30,7 +30,7 @@ def cache_embeddings(teacher: str, embed: Callable[[int], Float32], photos: Sequ
     file, done_file, about_file = (folder / name for name in ("embeddings.npy", "done.npy", "about.json"))
     with filling(folder):
         if not about_file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             np.lib.format.open_memmap(file, "w+", np.float16, (len(photos), *SHAPE)).flush()
             np.lib.format.open_memmap(done_file, "w+", np.bool_, (len(photos),)).flush()
             write_text(about_file, to_json(about))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from pipelines.files import nulls, reading, to_json, write_text
+from pipelines.files import make_folder, nulls, reading, to_json, write_text
 from pipelines.notes import counted_images
 from pipelines.printable import printable
 
@@ -28,7 +28,7 @@ class TrainingLog:
         self._told: dict[str, dict[str, None]] = {}
         if not enabled:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._last, self._begun = last, time.monotonic()
         _cut(folder / "metrics.jsonl", first)
         self._file: IO[str] = (folder / "metrics.jsonl").open("a", encoding="utf-8")
