@@ -320,24 +320,6 @@ def test_no_file_holds_what_is_no_json(value: float, tmp_path: Path) -> None:
     assert to_json("ü\ud800") == to_json("ü\ud800", ascii_only=True) == '"\\u00fc\\ud800"'
 
 
-@pytest.mark.parametrize(
-    ("options", "fault"),
-    [
-        (("segment", "--boxes", "x.json", "--min-score", "inf"), "--min-score is no number"),
-        (("everything", "--stability-score-offset", "inf"), "stability_score_offset is inf, but must be at least 0"),
-        (("everything", "--prompts", "hierarchical", "--high-score-thresh", "nan"), "must be a number"),
-        (("everything", "--prompts", "objects", "--conf", "nan"), "conf is nan"),
-        (("segment", "--conf", "nan"), "--conf"),
-        (("segment", "--iou", "inf"), "--iou"),
-    ],
-)
-def test_options_that_are_no_numbers_are_refused(options: tuple[str, ...], fault: str, tmp_path: Path) -> None:
-    """They are settings, and settings are JSON."""
-    verb, *others = options
-    _, err = evsam(verb, tmp_path, "-o", tmp_path / "out", *others, code=2)
-    assert fault in err and len(err.splitlines()) == 1
-
-
 def test_imgsz_has_bounds() -> None:
     from pipelines.detectors import DetectorConfig
 
