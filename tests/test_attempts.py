@@ -195,12 +195,6 @@ def test_the_bundled_detector_at_a_size_beyond_the_memory(verb: tuple[str, ...],
     assert len(json.loads((tmp_path / "out/run.json").read_text())["failed"]) == 3
 
 
-def test_a_size_that_no_library_takes_is_refused(photos: Path, tmp_path: Path) -> None:
-    for verb in (("detect",), ("everything", "--prompts", "objects")):
-        _, err = evsam(*verb, photos, "-o", tmp_path / "out", *CPU, "--imgsz", "99999999999", code=2)
-        assert "imgsz is 99999999999" in err and len(err.splitlines()) == 1
-
-
 def test_together_or_alone() -> None:
     image = Image("a", np.zeros((1, 2, 3), np.uint8))
 
