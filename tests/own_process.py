@@ -1,18 +1,21 @@
 """A pytest plugin: tests marked `own_process` run in a second process, one for all of them, away from the others.
 
 OpenVINO needs it: where it has run, later tests in the same process can crash (2026.4.1, seen with torch's data
-loaders). The second process is pytest again, with the same arguments; it runs the marked tests alone and sends its
-reports, which count here as if the tests had run in their place. A process that dies fails the test that it was at and
-shows what it had printed; another one goes on with the rest.
+loaders). The second process is pytest again, with the same arguments; it runs the marked tests alone, beside the first
+one, and sends its reports, which count here as if the tests had run in their place. A process that dies fails the test
+that it was at and shows what it had printed; another one goes on with the rest.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,15 @@ class Outside:
         self.process: Process | None = None
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        if not (session.testsfailed or self.config.option.collectonly):
+            self.start(session.items)
+
+    def start(self, items: Sequence[pytest.Item]) -> None:
+        chosen = [item for item in items if marked(item)]
+        self.process = Process(self.config, chosen) if chosen else None
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if not marked(item):
             return None
@@ -54,8 +66,8 @@ class Outside:
 
     def reports(self, item: pytest.Item) -> list[pytest.TestReport]:
         if self.process is None:
-            items = item.session.items
-            self.process = Process(self.config, [other for other in items[items.index(item) :] if marked(other)])
+            self.start(item.session.items[item.session.items.index(item) :])
+        assert self.process is not None
         try:
             found = self.process.reports(item.nodeid)
         except EOFError:
@@ -94,12 +106,23 @@ class Process:
         self.process = context.Process(target=inside, args=(plugin, arguments, place, self.output.name))
         self.process.start()
         far_end.close()
+        self.inbox: queue.SimpleQueue[tuple[str, dict[str, Any] | None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        """At once, as the process waits where its pipe is full; None for its end."""
+        with suppress(EOFError, OSError):
+            while True:
+                self.inbox.put(self.connection.recv())
+        self.inbox.put(None)
 
     def reports(self, nodeid: str) -> list[dict[str, Any] | None]:
         """Those on one test, waited for. Raises EOFError where the process ends before they are complete."""
         while self.arrived[nodeid][-1:] != [None]:
-            whose, data = self.connection.recv()
-            self.arrived[whose].append(data)
+            message = self.inbox.get()
+            if message is None:
+                raise EOFError
+            self.arrived[message[0]].append(message[1])
         self.left.remove(nodeid)
         return self.arrived.pop(nodeid)[:-1]
 
@@ -108,7 +131,6 @@ class Process:
         if stop:
             self.process.kill()
         self.process.join()
-        self.connection.close()
         with self.output:
             return self.process.exitcode, self.output.read()[-SHOWN:]
 
