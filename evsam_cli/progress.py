@@ -21,7 +21,7 @@ LONG_SECONDS = 30.0
 
 
 class Quiet:
-    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.run.Watcher`."""
+    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.watching.Watcher`."""
 
     def __init__(self) -> None:
         self.counts = {"done": 0, "empty": 0, "failed": 0}

@@ -14,7 +14,8 @@ from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
 
 if TYPE_CHECKING:
-    from pipelines.run import RunConfig, Summary, Watcher
+    from pipelines.run import RunConfig, Summary
+    from pipelines.watching import Watcher
 
 SHOWN_FAILURES = 20
 SHOWN_EMPTY = 5

@@ -13,9 +13,10 @@ from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text import TextConfig
 from pipelines.errors import ImageError, UsageError
 from pipelines.prompts import Prompter, build_prompter, prompt_defaults, prompt_images, prompt_report, prompt_settings
-from pipelines.run import RunConfig, Summary, Watcher, run
+from pipelines.run import RunConfig, Summary, run
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
+from pipelines.watching import Watcher
 
 BOX_OUTPUTS = ("boxes", "dataset", "overlay", "jsonl")
 """Those of `OUTPUTS` that need no masks."""

@@ -33,6 +33,7 @@ from pipelines.sources import Source, image_ids, is_url, resolve, shard, shown_l
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.state import add_machines, saved, scratch_folder
 from pipelines.types import Category, Image, Instances
+from pipelines.watching import Silent, Watcher
 from weights import store
 
 FINISHERS = 2
@@ -98,29 +99,6 @@ def results_of(job: Job[Prepared], images: Sequence[Image], clock: StageClock) -
     """What a job makes of a few images, without threads and files. Raises ImageError for one that it cannot prepare."""
     results = job([job.prepare(image) for image in images], clock)
     return [result() if callable(result) else result for result in results]
-
-
-class Watcher(Protocol):
-    """Told of a run's progress."""
-
-    def started(self, total: int, finished: int) -> None:
-        """total: images of this run; finished: those that an earlier run had finished."""
-
-    def recorded(self, record: Record) -> None:
-        """One more image has its record. Called from the writing thread."""
-
-    def within(self, name: str, done: int, total: int) -> None:
-        """Of an image in work, so many of its prompts are done; at first none. It may end with fewer than all."""
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def started(self, total: int, finished: int) -> None: ...
-
-    def recorded(self, record: Record) -> None: ...
-
-    def within(self, name: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from pipelines.prompts import (
     prompt_report,
     prompt_settings,
 )
-from pipelines.run import Finish, Result, RunConfig, Summary, Watcher, run
+from pipelines.run import Finish, Result, RunConfig, Summary, run
 from pipelines.sam import SamConfig
 from pipelines.sam.masks import LowResMasks
 from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Points
+from pipelines.watching import Watcher
 
 
 @dataclass(frozen=True)

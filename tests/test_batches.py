@@ -19,7 +19,7 @@ from pipelines.evaluation.miou import iou
 from pipelines.export.graphs import DecoderGraph, EncoderGraph
 from pipelines.export.network import GraphNetwork
 from pipelines.records import Record
-from pipelines.run import Finish, Result, RunConfig, Silent, results_of, run
+from pipelines.run import Finish, Result, RunConfig, results_of, run
 from pipelines.sam import build_sam
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.memory import IMAGES
@@ -27,6 +27,7 @@ from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import SegmentJob
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks
+from pipelines.watching import Silent
 
 STARTER = "evsam-starter"
 SIZES = ((480, 640), (97, 300), (300, 97), (33, 33), (720, 500))

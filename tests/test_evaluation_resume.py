@@ -21,9 +21,9 @@ from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
 from pipelines.images import load
 from pipelines.records import Record
-from pipelines.run import Silent
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image
+from pipelines.watching import Silent
 
 
 @pytest.fixture(scope="module")

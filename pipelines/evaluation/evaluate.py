@@ -29,9 +29,9 @@ from pipelines.files import make_folder, read_json, reading, write_json, writing
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
-from pipelines.run import Silent, Watcher
 from pipelines.sam import SamConfig
 from pipelines.state import scratch_folder
+from pipelines.watching import Silent, Watcher
 
 DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"

@@ -23,12 +23,12 @@ from pipelines.evaluation.prompts import Prompter
 from pipelines.files import writing
 from pipelines.journal import Journal, begin, holding, plan
 from pipelines.records import Record, Status, instance_records
-from pipelines.run import Watcher
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sources import Source
 from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.state import add_machines
 from pipelines.types import Detections, Image, Instances
+from pipelines.watching import Watcher
 
 STAGES = ("load", "detect", "encode", "decode")
 

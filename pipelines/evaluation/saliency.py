@@ -24,9 +24,9 @@ from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing
 from pipelines.names import pair
 from pipelines.notes import counted_images
-from pipelines.run import Watcher
 from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.types import Bool, Category
+from pipelines.watching import Watcher
 
 SALIENT = Category(1, "salient")
 

@@ -14,7 +14,7 @@ from pipelines.errors import DataError
 from pipelines.evaluation.evaluate import EvaluationConfig, build_models, evaluate
 from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
-from pipelines.run import Watcher
+from pipelines.watching import Watcher
 
 SETS = (
     "Airplane-Parts", "Bottles", "Brain-Tumor", "Chicken", "Cows", "Electric-Shaver", "Elephants", "Fruits", "Garbage",

@@ -12,11 +12,12 @@ from pipelines.detectors import find_weights
 from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
-from pipelines.run import Job, RunConfig, Summary, Watcher, run
+from pipelines.run import Job, RunConfig, Summary, run
 from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.predictor import SamPredictor
 from pipelines.stages import StageClock
 from pipelines.types import Category, Image, Instances
+from pipelines.watching import Watcher
 from weights import digest
 
 
