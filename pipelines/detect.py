@@ -12,7 +12,15 @@ from pipelines import rle
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text import TextConfig
 from pipelines.errors import ImageError, UsageError
-from pipelines.prompts import Prompter, build_prompter, prompt_defaults, prompt_images, prompt_report, prompt_settings
+from pipelines.prompts import (
+    Prompter,
+    build_prompter,
+    check_prompts,
+    prompt_defaults,
+    prompt_images,
+    prompt_report,
+    prompt_settings,
+)
 from pipelines.run import RunConfig, Summary, run
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
@@ -40,6 +48,7 @@ def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
         if name not in BOX_OUTPUTS:
             raise UsageError(f"{name!r} is nothing that can be saved of boxes; choose from: {', '.join(BOX_OUTPUTS)}")
     offline = config.run.offline
+    check_prompts(config.detector, device=config.device)
     settings = {"boxes_only": True, **prompt_settings(config.detector, offline=offline)}
 
     def make_job(image_ids: Mapping[str, int]) -> DetectJob:

@@ -97,6 +97,14 @@ def make_folder(folder: Path, *, inner: Path | None = None) -> None:
         raise
 
 
+def check_folder(folder: Path) -> None:
+    """Find out whether it could be made and written to, without making it. Raises SetupError."""
+    with writing(folder):
+        there = next(each for each in [folder, *folder.parents] if each.exists())
+        with NamedTemporaryFile(dir=there, prefix=f".{uuid.uuid4().hex}"):
+            pass
+
+
 _WRITE_FAULTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EFBIG: "a file has reached the size limit: raise it",

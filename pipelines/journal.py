@@ -115,17 +115,14 @@ def plan(
 ) -> tuple[Source, ...]:
     """The images of a run in `folder`; writes nothing.
 
-    A resumed run keeps the images of the earlier one in the list, also those that have vanished since. Raises
+    A resumed run keeps the images of the earlier one in the list, also those that have vanished since. settings: what
+    is still to be called, see `pipelines.run.run`, is not compared. Raises
     UsageError when the folder holds a run and not one of `resume` and `overwrite` was asked for, when a resumed run had
     other settings or other names for the same images, or, as one part of several, other images.
     """
-    if resume and overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite starts anew: choose one")
-    earlier = None if overwrite else earlier_settings(folder)
+    earlier = run_to_go_on_with(folder, resume=resume, overwrite=overwrite)
     if earlier is None:
         return tuple(sources)
-    if not resume:
-        raise UsageError(f"{folder} already holds a run: add --resume to go on with it or --overwrite to start anew")
     _check_same(earlier, settings, folder)
     known = {source.name for source in sources}
     before = read_sources(folder)
@@ -143,6 +140,19 @@ def plan(
             "the same, so start all of them anew with --overwrite"
         )
     return (*sources, *vanished)
+
+
+def run_to_go_on_with(folder: Path, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    """The settings of the run in `folder` that a new one goes on with, None when it starts anew.
+
+    Raises UsageError when the folder holds a run and not one of `resume` and `overwrite` was asked for.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite starts anew: choose one")
+    earlier = None if overwrite else earlier_settings(folder)
+    if earlier is not None and not resume:
+        raise UsageError(f"{folder} already holds a run: add --resume to go on with it or --overwrite to start anew")
+    return earlier
 
 
 def earlier_settings(folder: Path) -> dict[str, Any] | None:
@@ -225,7 +235,7 @@ def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path
     changed = [
         f"{key}: {earlier.get(key)!r} then, {now.get(key)!r} now"
         for key in dict.fromkeys([*earlier, *now])
-        if earlier.get(key) != json.loads(json.dumps(now.get(key)))
+        if not callable(now.get(key)) and earlier.get(key) != json.loads(json.dumps(now.get(key)))
     ]
     if changed:
         raise UsageError(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.attempts import together_or_alone
-from pipelines.detectors import DetectorConfig, build_detector, find_weights, with_defaults
-from pipelines.detectors.text import TextConfig, build_text_detector, find_text_weights, with_text_defaults
+from pipelines.detectors import DetectorConfig, build_detector, check_detector, find_weights, with_defaults
+from pipelines.detectors.text import (
+    TextConfig,
+    build_text_detector,
+    check_text_detector,
+    find_text_weights,
+    with_text_defaults,
+)
 from pipelines.errors import DataError, ImageError
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
@@ -66,13 +73,16 @@ class Prompter(Protocol):
 class _Kind:
     """What a kind of configuration stands for.
 
-    build: (config, image ids, device, offline) -> Prompter. files: (config, offline) -> name in `run.json` -> digest of
-    each file that the configuration names. with_defaults: the configuration with the model's own values where it leaves
-    them to the model.
+    build: (config, image ids, device, offline) -> Prompter. check: (config, device) raises what is wrong and can be
+    told before anything is fetched or read whole. digest: (config, offline) -> sha256 of the file that the
+    configuration names; digest_key: what `run.json` calls it. with_defaults: the configuration with the model's own
+    values where it leaves them to the model.
     """
 
     build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
-    files: Callable[[Any, bool | None], dict[str, str]] = lambda config, offline: {}
+    check: Callable[[Any, str], None] = lambda config, device: None
+    digest: Callable[[Any, bool | None], str] | None = None
+    digest_key: str = ""
     with_defaults: Callable[[Any], Any] = lambda config: config
 
 
@@ -82,12 +92,12 @@ def _box_file(config: BoxFileConfig, image_ids: Mapping[str, int], device: str, 
     return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
 
 
-def _box_file_digest(config: BoxFileConfig, offline: bool | None) -> dict[str, str]:
+def _check_box_file(config: BoxFileConfig, device: str) -> None:
     path = Path(config.path)
     try:
         if not path.is_file():
             raise DataError(f"there is no box file {path}")
-        return {"boxes_sha256": digest.sha256(path)}
+        path.open("rb").close()
     except OSError as error:
         raise DataError(f"the box file {path} cannot be read: {error.strerror}") from error
 
@@ -107,20 +117,29 @@ def _given_points(config: GivenPoints, image_ids: Mapping[str, int], device: str
 _KINDS: dict[type, _Kind] = {
     DetectorConfig: _Kind(
         lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
-        lambda config, offline: {"detector_sha256": digest.fingerprint(find_weights(config.model, offline=offline))},
+        lambda config, device: check_detector(config, device=device),
+        lambda config, offline: digest.fingerprint(find_weights(config.model, offline=offline)),
+        "detector_sha256",
         with_defaults,
     ),
     TextConfig: _Kind(
         lambda config, image_ids, device, offline: build_text_detector(config, device=device, offline=offline),
-        lambda config, offline: {
-            "detector_sha256": digest.fingerprint(find_text_weights(config.model, offline=offline))
-        },
+        lambda config, device: check_text_detector(config, device=device),
+        lambda config, offline: digest.fingerprint(find_text_weights(config.model, offline=offline)),
+        "detector_sha256",
         with_text_defaults,
     ),
-    BoxFileConfig: _Kind(_box_file, _box_file_digest),
+    BoxFileConfig: _Kind(
+        _box_file, _check_box_file, lambda config, offline: digest.sha256(Path(config.path)), "boxes_sha256"
+    ),
     GivenBoxes: _Kind(_given_boxes),
     GivenPoints: _Kind(_given_points),
 }
+
+
+def check_prompts(config: PromptConfig, *, device: str = "cpu") -> None:
+    """Raise what `build_prompter` would and can be told before anything is fetched or read whole."""
+    _KINDS[type(config)].check(config, device)
 
 
 def build_prompter(
@@ -158,10 +177,8 @@ def prompt_defaults(config: PromptConfig) -> dict[str, str]:
 
 
 def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:
-    """What decides the prompts: the configuration, and the content of the files it names.
-
-    Raises DataError and WeightsError for one that is missing.
-    """
+    """What decides the prompts, as `pipelines.run.run` takes it: the configuration, and the content of its file."""
     kind = _KINDS[type(config)]
     described = {"kind": type(config).__name__, **asdict(kind.with_defaults(config))}
-    return {"prompts": described, **kind.files(config, offline)}
+    content = {kind.digest_key: partial(kind.digest, config, offline)} if kind.digest else {}
+    return {"prompts": described, **content}

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from pipelines import rle, run_info
 from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
-from pipelines.files import write_json, writing
+from pipelines.files import check_folder, write_json, writing
 from pipelines.images import MAX_PIXELS, load
 from pipelines.journal import Journal, begin, holding, plan
 from pipelines.notes import notes_of_images
@@ -133,10 +133,11 @@ def run(
 ) -> Summary:
     """Give all images to the job and write the outputs.
 
-    settings: what decides the job's results; a resumed run must agree on it. make_job: from image ids (name -> id) to
-    the job; what can be wrong with its settings is found there, before the first image. defaults: for `run.json`, whose
-    values hold where the user gave none. Raises EvsamError for faults of
-    settings, weights or disk; an image that cannot be handled is recorded as failed and the run goes on.
+    settings: what decides the job's results; a resumed run must agree on it. A value that is dear to know, such as the
+    sha256 of weights that may have to be fetched, is given as what returns it. make_job: from image ids (name -> id) to
+    the job; what can be wrong with its settings is found there, before the first image, and after what can be wrong
+    with sources and output. defaults: for `run.json`, whose values hold where the user gave none. Raises EvsamError for
+    faults of settings, weights or disk; an image that cannot be handled is recorded as failed and the run goes on.
     KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
     """
     watch = watch or Silent()
@@ -155,8 +156,10 @@ def run(
     _check_kept(found, files_of(config.output, replaced))
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     _check_offline(config, sources)
+    check_folder(config.output)
     ids = image_ids(sources)
     job = make_job(ids)
+    settings = {name: value() if callable(value) else value for name, value in settings.items()}
     ids = getattr(job, "image_ids", None) or ids
     part = shard(sources, *config.shard)
     mine = {source.name: ids[source.name] for source in part}

@@ -20,6 +20,7 @@ from pipelines.prompts import (
     PromptConfig,
     Prompter,
     build_prompter,
+    check_prompts,
     prompt_defaults,
     prompt_images,
     prompt_report,
@@ -51,11 +52,13 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     if "edges" in config.run.save:
         raise UsageError("edge maps come of `evsam everything --prompts edges` alone: save something else")
     device, offline = config.sam.device, config.run.offline
+    config.sam.check()
+    check_prompts(config.prompts, device=device)
     settings = {**config.sam.settings(offline=offline), **prompt_settings(config.prompts, offline=offline)}
 
     def make_job(image_ids: Mapping[str, int]) -> SegmentJob:
-        sam = config.sam.build(offline=offline)
-        return SegmentJob(sam, build_prompter(config.prompts, image_ids, device=device, offline=offline))
+        prompter = build_prompter(config.prompts, image_ids, device=device, offline=offline)  # may be the cheaper one
+        return SegmentJob(config.sam.build(offline=offline), prompter)
 
     own = prompt_defaults(config.prompts)
     return run(config.run, settings, make_job, device=device, watch=watch, defaults=own)

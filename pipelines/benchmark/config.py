@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.errors import UsageError
+from pipelines.device import PRECISIONS
+from pipelines.errors import UnknownNameError, UsageError
 from pipelines.limits import AMOUNT, COUNT, FEW, MANY, NONE_OR_MANY
 from pipelines.printable import brief
 from pipelines.sam import BACKENDS, SAMS
@@ -47,6 +48,9 @@ class BenchmarkConfig:
                 SAMS[name]
         for name in self.backends:
             BACKENDS[name]
+        for name in self.precisions:
+            if name not in PRECISIONS:
+                raise UnknownNameError("precision", name, list(PRECISIONS))
         for name in self.accuracy:
             if name not in self.sams:
                 raise UsageError(f"--accuracy is given for {name!r}, but what is measured is {', '.join(self.sams)}")

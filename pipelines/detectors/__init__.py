@@ -30,10 +30,14 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class DetectorRow(Row):
-    """A detector, with the values of `DetectorConfig` that suit it; unless told otherwise they are ultralytics'."""
+    """A detector, with the values of `DetectorConfig` that suit it; unless told otherwise they are ultralytics'.
+
+    of_coco: whether its classes are COCO's 80, which is then known before its weights are here.
+    """
 
     conf: float = 0.25
     iou: float = 0.7
+    of_coco: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class DetectorConfig:
 
 _YOLO = "pipelines.detectors.yolo:Yolo"
 
+
+def _of_coco(name: str, summary: str) -> DetectorRow:
+    return DetectorRow(name, _YOLO, summary, weights=name, of_coco=True)
+
+
 DETECTORS = Registry(
     "detector",
     [
@@ -70,21 +79,11 @@ DETECTORS = Registry(
             conf=0.1,
             iou=0.5,
         ),
-        DetectorRow(
-            "yolov8n",
-            _YOLO,
-            "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest",
-            weights="yolov8n",
-        ),
-        DetectorRow("yolov8s", _YOLO, "YOLOv8 small, COCO's 80 classes, 11.2 M parameters", weights="yolov8s"),
-        DetectorRow("yolov8m", _YOLO, "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters", weights="yolov8m"),
-        DetectorRow("yolov8l", _YOLO, "YOLOv8 large, COCO's 80 classes, 43.7 M parameters", weights="yolov8l"),
-        DetectorRow(
-            "yolov8x",
-            _YOLO,
-            "YOLOv8 extra large, COCO's 80 classes, 68.2 M parameters, the best",
-            weights="yolov8x",
-        ),
+        _of_coco("yolov8n", "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest"),
+        _of_coco("yolov8s", "YOLOv8 small, COCO's 80 classes, 11.2 M parameters"),
+        _of_coco("yolov8m", "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters"),
+        _of_coco("yolov8l", "YOLOv8 large, COCO's 80 classes, 43.7 M parameters"),
+        _of_coco("yolov8x", "YOLOv8 extra large, COCO's 80 classes, 68.2 M parameters, the best"),
     ],
 )
 
@@ -101,6 +100,18 @@ def with_defaults(config: DetectorConfig) -> DetectorConfig:
     row = detector_row(config.model)
     missing = {name: getattr(row, name) for name in ("conf", "iou") if getattr(config, name) is None}
     return replace(config, **missing)
+
+
+def check_detector(config: DetectorConfig, *, device: str = "cpu") -> None:
+    """Raise what `build_detector` would and can be known without the weights; fetches and loads nothing."""
+    from pipelines.categories import COCO, select
+    from pipelines.device import check_device
+
+    if config.model not in DETECTORS:
+        _given_file(config.model)
+    elif DETECTORS[config.model].of_coco:
+        select(COCO, config.classes)
+    check_device(device)
 
 
 def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool | None = None) -> Detector:
@@ -121,6 +132,11 @@ def find_weights(model: str, *, offline: bool | None = None) -> Path:
         from weights.store import fetch
 
         return fetch(DETECTORS[model].weights or model, offline=offline)
+    return _given_file(model)
+
+
+def _given_file(model: str) -> Path:
+    """The absolute path of a detector that is a file of the user's."""
     path = Path(model)
     if path.suffix.lower() not in _MODEL_FILES:
         raise UnknownNameError("detector", model, [*DETECTORS, "or the path of a .pt or .onnx file"])

@@ -13,19 +13,21 @@ from typing import Any
 
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
+from pipelines.evaluation.box_prompts import FileOfBoxes
 from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
 from pipelines.evaluation.matrix import write_matrix
 from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
-from pipelines.evaluation.prompts import Prompting, build_prompter
+from pipelines.evaluation.prompts import Prompting, build_prompter, check_prompting, names_of
 from pipelines.evaluation.protocols import Protocol, find_protocol
 from pipelines.evaluation.report import write_report
-from pipelines.evaluation.runner import Cell, Model, check_distinct, run_cells
+from pipelines.evaluation.runner import Cell, Model, cell_folder, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
-from pipelines.files import make_folder, read_json, reading, write_json, writing
+from pipelines.files import check_folder, make_folder, read_json, reading, write_json, writing
+from pipelines.journal import run_to_go_on_with
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
@@ -98,17 +100,17 @@ def evaluate(
     count as without masks.
     """
     protocol = find_protocol(config.protocol)
-    if not config.prompts and not config.results:
-        raise UsageError("nothing to score: say how to prompt, or name a results file")
+    check_models(config)
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
     if config.data_set == "lvis" and not truth.is_lvis:
         raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
     photos = find_photos(truth, config.images) if config.images else None
+    read = [read_results(path, truth, agnostic=config.class_agnostic) for path in config.results]
     make_folder(config.output)
     with ExitStack() as held:
-        cells = _run(config, truth, photos, build_models(config) if models is None else models, watch or Silent(), held)
+        cells = _run(config, truth, photos, models, watch or Silent(), held)
         evaluator = Evaluator(truth)
-        scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator)]
+        scores = [*_score_cells(config, truth, evaluator, cells), *_score_files(config, truth, evaluator, read)]
         check_distinct([score.name for score in scores])
         with writing(config.output):
             for score in scores:
@@ -119,6 +121,22 @@ def evaluate(
     failed = {name: reason for score in scores for name, reason in score.stamp["failed_images"].items()}
     notes = [*(photos.notes if photos else ()), *(note for score in scores for note in score.notes)]
     return Evaluation(truth, scores, failed, list(dict.fromkeys(notes)))
+
+
+def check_models(config: EvaluationConfig) -> None:
+    """Raise what is wrong with prompts, SAMs and cells' folders, and can be told before weights are fetched."""
+    if not config.prompts and not config.results:
+        raise UsageError("nothing to score: say how to prompt, or name a results file")
+    if config.prompts and config.images is None:
+        raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
+    check_folder(config.output)
+    for prompting in config.prompts:
+        check_prompting(prompting, device=config.device)
+        for sam in config.sams:
+            sam.check()
+            for name in names_of(prompting):
+                folder = cell_folder(config.output, name, sam.name)
+                run_to_go_on_with(folder, resume=config.resume, overwrite=config.overwrite)
 
 
 def build_models(config: EvaluationConfig) -> list[Model]:
@@ -139,23 +157,24 @@ def _run(
     config: EvaluationConfig,
     truth: GroundTruth,
     photos: Photos | None,
-    models: Sequence[Model],
+    models: Sequence[Model] | None,
     watch: Watcher,
     held: ExitStack,
 ) -> list[Cell]:
-    if not config.prompts:
+    if photos is None or not config.prompts:
         return []
-    if photos is None:
-        raise UsageError("to prompt models, the folder of the images is needed: --images FOLDER")
-    prompters = [
-        build_prompter(prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline)
-        for prompting in config.prompts
-    ]
     if photos.missing:
         raise DataError(
             f"{len(photos.missing)} of the {len(truth.images)} images of {truth.path.name} are not in {config.images}, "
             f"such as {photos.missing[0]}: is it the right folder?"
         )
+    files_first = sorted(config.prompts, key=lambda prompting: not isinstance(prompting, FileOfBoxes))
+    prompters = {
+        prompting: build_prompter(
+            prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline
+        )
+        for prompting in files_first
+    }
     settings = {
         "annotations_sha256": sha256_of(config.annotations),
         "limit": config.limit,
@@ -165,8 +184,8 @@ def _run(
         truth,
         photos,
         config.output,
-        prompters,
-        models,
+        [prompters[prompting] for prompting in config.prompts],
+        build_models(config) if models is None else models,
         settings,
         watch,
         held,
@@ -199,9 +218,11 @@ def _score_cells(
         )
 
 
-def _score_files(config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator) -> Iterator[CellScore]:
-    for path in config.results:
-        predictions = read_results(path, truth, agnostic=config.class_agnostic)
+def _score_files(
+    config: EvaluationConfig, truth: GroundTruth, evaluator: Evaluator, read: Sequence[Predictions]
+) -> Iterator[CellScore]:
+    """read: what each of config.results holds."""
+    for path, predictions in zip(config.results, read, strict=True):
         scored = _score_detections(config, truth, evaluator, predictions, config.class_agnostic, path.name)
         made_by = _stamp(config, truth, made_by_file(path), config.class_agnostic, {}, None)
         yield CellScore(results_name(path), results_name(path), "", scored, made_by, {}, [*truth.notes, *scored.notes])

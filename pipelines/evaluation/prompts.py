@@ -11,12 +11,17 @@ import numpy as np
 
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
-from pipelines.detectors import Detector, DetectorConfig, build_detector, find_weights
-from pipelines.errors import UsageError
+from pipelines.detectors import Detector, DetectorConfig, build_detector, check_detector, find_weights
+from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
-from pipelines.evaluation.text_prompts import CategoryDetector, CategoryNames, build_category_detector
+from pipelines.evaluation.text_prompts import (
+    CategoryDetector,
+    CategoryNames,
+    build_category_detector,
+    check_category_detector,
+)
 from pipelines.limits import FEW
 from pipelines.names import folded
 from pipelines.printable import brief
@@ -44,6 +49,25 @@ class SimulatedClicks:
 
 
 Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames
+
+
+def names_of(config: Prompting) -> tuple[str, ...]:
+    """The result sets that a way of prompting gives, by the names that they have in tables."""
+    if isinstance(config, TruthBoxes):
+        return ("gt-box",)
+    if isinstance(config, SimulatedClicks):
+        return tuple(f"clicks-{count}" for count in config.rounds)
+    return (config.path.stem if isinstance(config, FileOfBoxes) else Path(config.model).stem,)
+
+
+def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
+    """Raise what `build_prompter` would and can be told before anything is fetched."""
+    if isinstance(config, DetectorConfig):
+        check_detector(config, device=device)
+    elif isinstance(config, CategoryNames):
+        check_category_detector(config, device=device)
+    elif isinstance(config, FileOfBoxes) and not config.path.is_file():
+        raise DataError(f"there is no box file {config.path}")
 
 
 class Prompter(Protocol):
@@ -94,14 +118,15 @@ def build_prompter(
     if isinstance(config, SimulatedClicks):
         return _Clicks(config)
     if isinstance(config, FileOfBoxes):
-        return _FileBoxes(config.path.stem, BoxesOfFile(config, truth, agnostic=agnostic), agnostic)
+        return _FileBoxes(names_of(config), BoxesOfFile(config, truth, agnostic=agnostic), agnostic)
     if isinstance(config, CategoryNames):
         named, settings = build_category_detector(config, truth, device=device, offline=offline)
-        return _CategoryNames(config.model, named, settings, agnostic)
+        return _CategoryNames(names_of(config), named, settings, agnostic)
     weights = find_weights(config.model, offline=offline)
     detector = build_detector(config, device=device, offline=offline)
     settings = {"kind": "Detector", **asdict(config), "sha256": digest.fingerprint(weights)}
-    return NamedClasses(Path(config.model).stem, detector, truth, settings, agnostic)
+    (name,) = names_of(config)
+    return NamedClasses(name, detector, truth, settings, agnostic)
 
 
 class _OfTruth:
@@ -138,7 +163,7 @@ class _Boxes:
 
 class _TruthBoxes(_OfTruth, _Boxes):
     of_truth = True
-    names = ("gt-box",)
+    names = names_of(TruthBoxes())
 
     def __init__(self) -> None:
         self.settings = {"kind": "TruthBoxes"}
@@ -146,7 +171,7 @@ class _TruthBoxes(_OfTruth, _Boxes):
 
 class _Clicks(_OfTruth):
     def __init__(self, config: SimulatedClicks) -> None:
-        self.names = tuple(f"clicks-{count}" for count in config.rounds)
+        self.names = names_of(config)
         self.settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
         self._rounds = config.rounds
 
@@ -194,8 +219,8 @@ class _FileBoxes(_Boxes):
 
     batch = 1
 
-    def __init__(self, name: str, boxes: BoxesOfFile, agnostic: bool) -> None:
-        self.names = (name,)
+    def __init__(self, names: tuple[str, ...], boxes: BoxesOfFile, agnostic: bool) -> None:
+        self.names = names
         self.agnostic = agnostic
         self.settings = {**boxes.settings, "agnostic": agnostic}
         self.notes = boxes.notes
@@ -208,8 +233,10 @@ class _FileBoxes(_Boxes):
 class _CategoryNames(_Boxes):
     """A text detector that was asked for the truth's own categories."""
 
-    def __init__(self, name: str, detector: CategoryDetector, settings: Mapping[str, Any], agnostic: bool) -> None:
-        self.names = (name,)
+    def __init__(
+        self, names: tuple[str, ...], detector: CategoryDetector, settings: Mapping[str, Any], agnostic: bool
+    ) -> None:
+        self.names = names
         self.batch = detector.batch
         self.agnostic = agnostic
         self.settings = settings

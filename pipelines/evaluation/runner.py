@@ -89,7 +89,9 @@ def run_cells(
     """
     sources = [photos.sources[image.name] for image in truth.images.values()]
     jobs = [
-        _Job(prompter, model, name, output / f"{name}+{model.sam.name}", {**settings, **_settings(prompter, model)})
+        _Job(
+            prompter, model, name, cell_folder(output, name, model.sam.name), {**settings, **_settings(prompter, model)}
+        )
         for prompter in prompters
         for model in models
         for name in prompter.names
@@ -130,6 +132,11 @@ def run_cells(
         )
         for job in jobs
     ]
+
+
+def cell_folder(output: Path, prompt: str, sam: str) -> Path:
+    """Where a cell lies, by the names of its prompt and its SAM."""
+    return output / f"{prompt}+{sam}"
 
 
 def _machines(job: _Job, journal: Journal, sources: Sequence[Source]) -> list[str]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.errors import DataError
-from pipelines.evaluation.evaluate import EvaluationConfig, build_models, evaluate
+from pipelines.evaluation.annotations import read_ground_truth
+from pipelines.evaluation.evaluate import EvaluationConfig, build_models, check_models, evaluate
 from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
 from pipelines.watching import Watcher
@@ -68,13 +69,20 @@ def evaluate_wild(
     A set without an object that could count has AP 0. Raises as `pipelines.evaluation.evaluate.evaluate` does.
     """
     sets = find_sets(folder)
+    configs = {
+        name: replace(config, annotations=file, images=images, output=config.output / name)
+        for name, (file, images) in sets.items()
+    }
+    truths = {}
+    for name, mine in configs.items():
+        check_models(mine)
+        truths[name] = read_ground_truth(mine.annotations)
     models = build_models(config)
     ap: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}
     notes: list[str] = []
-    for name, (file, images) in sets.items():
-        mine = replace(config, annotations=file, images=images, output=config.output / name)
-        evaluation = evaluate(mine, watch(name) if watch else None, models=models)
+    for name, mine in configs.items():
+        evaluation = evaluate(mine, watch(name) if watch else None, models=models, truth=truths[name])
         for cell in evaluation.cells:
             of_set = cell.scored.metrics["segm"]["AP"]
             ap.setdefault(cell.name, {})[name] = of_set or 0.0

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.boxes import clip, has_area, to_xyxy
-from pipelines.detectors.text import TEXT_DETECTORS, Pass, TextModel, find_text_weights
+from pipelines.detectors.text import PRECISIONS, TEXT_DETECTORS, Pass, TextModel, find_text_weights
+from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.types import Detections, Image
@@ -57,6 +58,12 @@ class CategoryDetector:
         order = np.argsort(-scores, kind="stable")
         order = order[has_area(xyxy[order])][: self._max_det]
         return Detections(xyxy[order], scores[order], self._ids[phrases[order]])
+
+
+def check_category_detector(config: CategoryNames, *, device: str = "cpu") -> None:
+    """Raise what `build_category_detector` would and can be known without the weights; fetches nothing."""
+    TEXT_DETECTORS[config.model].load()
+    check_precision(config.precision, check_device(device), PRECISIONS)
 
 
 def build_category_detector(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.attempts import FAULTS, failure
 from pipelines.categories import OBJECT
-from pipelines.detectors import find_weights
+from pipelines.detectors import check_detector, find_weights
 from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
@@ -38,6 +38,9 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
     if "edges" in config.run.save and not isinstance(config.prompts, EdgesConfig):
         raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
     device, offline = config.sam.device, config.run.offline
+    config.sam.check()
+    if isinstance(config.prompts, ObjectsConfig):
+        check_detector(config.prompts, device=device)
 
     def make_job(_: Mapping[str, int]) -> Job[Any]:
         sam = config.sam.build(offline=offline)
@@ -65,7 +68,8 @@ def _settings(config: EverythingConfig) -> dict[str, Any]:
         "prompts": {"kind": config.prompts.strategy, **asdict(config.prompts)},
     }
     if isinstance(config.prompts, ObjectsConfig):
-        settings["detector_sha256"] = digest.fingerprint(find_weights(config.prompts.model, offline=offline))
+        model = config.prompts.model
+        settings["detector_sha256"] = lambda: digest.fingerprint(find_weights(model, offline=offline))
     return settings
 
 

@@ -22,7 +22,7 @@ from pipelines.export import folder as folders
 from pipelines.export import gate
 from pipelines.export.graphs import DECODER, ENCODER, graph_form, write_graphs
 from pipelines.export.network import Graph, GraphNetwork
-from pipelines.files import write_json
+from pipelines.files import check_folder, write_json
 from pipelines.onnx_files import contained
 from pipelines.printable import brief
 from pipelines.sam.frame import preprocess
@@ -79,9 +79,11 @@ class Format(ABC):
 
     def build(self, source: Source, *, device: str, precision: str) -> GraphNetwork:
         """The network of an exported folder, or of one made now in the cache, if the gate lets it pass."""
-        where = self._checked(precision, device)
+        where = self.place(device, precision)
         folder = source.weights
         if not (isinstance(folder, Path) and folder.is_dir()):
+            if precision == "int8":
+                raise self._unfitted(source)
             made = self._made(source, precision, where)
             key = hashlib.sha256(json.dumps(asdict(made), sort_keys=True).encode()).hexdigest()
             folder = store.home() / "exports" / f"{source.name}-{self.name}-{precision}-{key[:16]}"
@@ -107,12 +109,10 @@ class Format(ABC):
         takes its ranges from. stability: the least stability score of a mask that counts as the worst. Raises
         SetupError when the gate stays shut.
         """
-        where = self._checked(precision, device)
+        where = self.place(device, precision)
         if precision == "int8" and calibration is None:
-            raise UsageError(
-                f"int8 is fitted to photos like those it will see: make it with `evsam export {source.name} -o FOLDER "
-                f"--format {self.name} --precision int8 --photos PHOTOS`, then use it with --weights FOLDER"
-            )
+            raise self._unfitted(source)
+        check_folder(folder)
         made = self._made(source, precision, where)
         pixels = [preprocess(photo, made.input_size) for photo in calibration or ()]
         reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
@@ -163,7 +163,8 @@ class Format(ABC):
     def _to_open(self) -> list[str]:
         return [f"{part}{self.suffixes[0]}" for part in (ENCODER, DECODER)]
 
-    def _checked(self, precision: str, device: str) -> torch.device:
+    def place(self, device: str, precision: str) -> torch.device:
+        """See `pipelines.sam.network.Backend`."""
         where = check_device(device)
         if precision not in self.precisions:
             choices = ", ".join(self.precisions)
@@ -172,6 +173,12 @@ class Format(ABC):
             check_precision(precision, where)
         self.check(where)
         return where
+
+    def _unfitted(self, source: Source) -> UsageError:
+        return UsageError(
+            f"int8 is fitted to photos like those it will see: make it with `evsam export {source.name} -o FOLDER "
+            f"--format {self.name} --precision int8 --photos PHOTOS`, then use it with --weights FOLDER"
+        )
 
     def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
         versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,15 @@ class SamConfig:
             offline=offline,
         )
 
+    def check(self) -> None:
+        """Raise what `build` would of names, device, precision, packages and `weights`; fetches nothing."""
+        from pipelines.sam.network import Source
+
+        SAMS[self.name]
+        BACKENDS[self.backend].load()().place(self.device, self.precision)
+        if self.weights is not None:
+            Source(self.name, self.weights).file()
+
     def sha256(self, *, offline: bool | None = None) -> str:
         """The fingerprint of the weights, fetched if need be. Raises WeightsError when they are missing."""
         from pipelines.sam.network import Source
@@ -148,10 +158,10 @@ class SamConfig:
         return Source(self.name, self.weights, offline).sha256()
 
     def settings(self, *, offline: bool | None = None) -> dict[str, Any]:
-        """What decides the masks, for `run.json`: a resumed run must agree on it. Raises as `sha256` does."""
+        """What decides the masks, for `run.json`, as `pipelines.run.run` takes it."""
         return {
             "sam": self.name,
-            "sam_sha256": self.sha256(offline=offline),
+            "sam_sha256": partial(self.sha256, offline=offline),
             "precision": self.precision,
             "backend": self.backend,
         }

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
 from pipelines.sam.compiled import CompiledNetwork
 from pipelines.sam.network import Source
@@ -25,11 +24,13 @@ FILLED = (1, 4, 8, 16, 24, 32, 40, 48, 56, 64)
 class Graphs(Torch):
     """The back end, as `build_sam` asks for it. Raises UsageError where there is no CUDA."""
 
-    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
-        where = check_device(device)
-        check_precision(precision, where)
+    def place(self, device: str, precision: str) -> torch.device:
+        where = super().place(device, precision)
         if where.type != "cuda":
             raise UsageError(f"{device} has no CUDA graphs: use --backend torch")
+        return where
+
+    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
         plain = super().build(source, device=device, precision=precision)
         return GraphsNetwork(plain.model, plain.device)
 

@@ -162,5 +162,9 @@ class Source:
 class Backend(Protocol):
     """What a row of `BACKENDS` makes, called without arguments."""
 
+    def place(self, device: str, precision: str) -> torch.device:
+        """Where it would run, without looking for weights. Raises UsageError as `build` does, SetupError when it cannot
+        run there."""
+
     def build(self, source: Source, *, device: str, precision: str) -> Network:
         """The network, ready to run. Raises UsageError for a device or precision that it does not have."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.device import check_device, check_precision, send
+from pipelines.device import PRECISIONS, check_device, check_precision, send
 from pipelines.sam import mask_decoder
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import ImageSide
@@ -22,9 +22,13 @@ from pipelines.sam.network import Prompts, Source
 class Torch:
     """The back end, as `build_sam` asks for it."""
 
-    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+    def place(self, device: str, precision: str) -> torch.device:
         where = check_device(device)
-        dtype = check_precision(precision, where)
+        check_precision(precision, where)
+        return where
+
+    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+        where, dtype = self.place(device, precision), PRECISIONS[precision]
         if where.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # it would round to 10 bits what convolutions multiply
         model = inference_form(source.load(), dtype).to(where)

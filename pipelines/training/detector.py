@@ -21,7 +21,7 @@ from pipelines.detectors import (
 from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device, pick_device
 from pipelines.errors import DataError, UsageError
-from pipelines.files import make_folder, replacing, write_text
+from pipelines.files import check_folder, make_folder, replacing, write_text
 from pipelines.notes import counted_notes
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.regions import Photo
@@ -41,10 +41,13 @@ def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
     """
     from ultralytics.models import YOLO
 
+    check_folder(folder)
     folder = folder.absolute()
     weights = folder / "run" / "weights"
     if not (weights / "last.pt").exists():
-        model, arguments = _model(config), _arguments(config, folder)
+        network = _network(config)
+        arguments = _arguments(config, folder)
+        model = _with_weights(network, config)
         write_text(folder / SETTINGS, _as_text(config))
     elif not resume:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
@@ -154,18 +157,22 @@ def label_lines(photo: Photo, height: int, width: int, classes: Mapping[int, int
     return "".join(lines)
 
 
-def _model(config: DetectorConfig) -> Any:
-    """An ultralytics model with the starting weights, which are read without running code they may bring."""
+def _network(config: DetectorConfig) -> Any:
+    """An ultralytics model without weights. Raises UsageError for a name, or starting weights, that are not there."""
     from ultralytics.models import YOLO
 
-    row = DETECTORS[config.model]
-    if not row.name.startswith("yolov8"):
+    if not DETECTORS[config.model].name.startswith("yolov8"):
         raise UsageError(f"{config.model} names no architecture to train; choose one of yolov8n, s, m, l, x")
-    model = YOLO(f"{config.model}.yaml")
+    if config.weights and not Path(config.weights).is_file():
+        raise UsageError(f"no weights at {config.weights}")
+    return YOLO(f"{config.model}.yaml")
+
+
+def _with_weights(model: Any, config: DetectorConfig) -> Any:
+    """The model with its starting weights, which are read without running code they may bring."""
     if config.weights != "":
+        row = DETECTORS[config.model]
         path = Path(config.weights) if config.weights else store.fetch(row.weights or row.name)
-        if not path.is_file():
-            raise UsageError(f"no weights at {path}")
         network = read_checkpoint(path)
         model.load(network)
         model.ckpt = {"model": network}  # tells the trainer that there are weights to take over

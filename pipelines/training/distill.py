@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pipelines.errors import DataError, UsageError
-from pipelines.sam import build_sam
+from pipelines.sam import SamConfig, build_sam
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.predictor import SamPredictor
@@ -44,14 +44,18 @@ def run(
     cache: folder of the teacher's embeddings, 2 MB a photo; default: `embeddings/` in `folder`. student, teacher: used
     instead of the named ones. Raises UsageError for settings, and DataError for data, that cannot be used.
     """
-    student = student or starting_model(config.model, config.weights)
-    device = "cuda" if config.loop.device in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
-    teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
-    _take_decoder(student, teacher)
+    engine.check_run(config.loop, folder, resume=resume)
     folders = [photo_paths(data) for data in config.data]
     photos = [path for paths in folders for path in paths]
     if not photos:
         raise DataError("no photos to distil on: give --data PATH, or [[data]] in the recipe")
+    device = "cuda" if config.loop.device in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
+    if teacher is None:
+        teacher_weights = Path(config.teacher_weights) if config.teacher_weights else None
+        SamConfig(config.teacher, teacher_weights, device).check()
+    student = student or starting_model(config.model, config.weights)
+    teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
+    _take_decoder(student, teacher)
 
     def embed(index: int) -> NDArray[np.float32]:
         teacher.set_image(Photo(photos[index], ()).pixels())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
-from pipelines.files import replacing
+from pipelines.files import check_folder, replacing
 from pipelines.training.config import LoopConfig, OptimiserConfig
 from pipelines.training.logs import TrainingLog
 from pipelines.training.stopping import SignalsPutOff
@@ -80,8 +80,7 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
     for phase in job.phases:
         if phase.photos % job.loop.devices:
             raise UsageError(f"{phase.photos} photos per step cannot be shared evenly by {job.loop.devices} devices")
-    if (folder / CHECKPOINT).exists() and not resume:
-        raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
+    check_run(job.loop, folder, resume=resume)
     fabric = _fabric(job.loop)
     fabric.launch()
     torch.backends.cudnn.benchmark = True  # a stage's shapes stay the same
@@ -109,6 +108,15 @@ def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
                     run.save(done)
                 stop.act()
     return run.best
+
+
+def check_run(loop: LoopConfig, folder: Path, *, resume: bool) -> None:
+    """Raise UsageError when the folder holds a run and `resume` is not given, or there is no such device or precision,
+    SetupError when the folder cannot be made."""
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
+    check_folder(folder)
+    _fabric(loop)
 
 
 def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:

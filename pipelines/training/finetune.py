@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS
 from pipelines.sam.frame import MEAN, STD
 from pipelines.sam.model import Architecture, Sam, load
@@ -33,8 +33,9 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
 
     Returns the best validation's figures. Raises UsageError for settings, and DataError for data, that cannot be used.
     """
+    engine.check_run(config.loop, folder, resume=resume)
     sources = open_sources(config.data)
-    model = model or starting_model(config.model, config.weights)
+    given, model = model, model or untrained(config.model, config.weights)
     freeze(model, config.freeze)
     stages = [(_steps(stage, sources), stage) for stage in config.stages]
     told = [(note, source.name) for source in sources for note in source.notes]
@@ -46,12 +47,15 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
         validate = partial(
             mean_ious, source=held_out, photos=config.validation_photos, size=model.input_size, told=told
         )
+    phases = tuple(_phases(stages, sources, config, model))
+    if given is None:
+        load_start(model, config.model, config.weights)
     job = engine.Job(
         name=config.model,
         config=config,
         model=model,
         learner=Learner(model, config, stages),
-        phases=tuple(_phases(stages, sources, config, model)),
+        phases=phases,
         optimiser=config.optimiser,
         loop=config.loop,
         validate=validate,
@@ -63,16 +67,27 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
 
 def starting_model(name: str, weights: str | None) -> Sam:
     """The trainable network called `name`. weights: a checkpoint, "" for a random start, None for the model's own."""
+    return load_start(untrained(name, weights), name, weights)
+
+
+def untrained(name: str, weights: str | None) -> Sam:
+    """The network called `name` before it is loaded. Raises what is wrong with the name or the checkpoint's."""
     row = SAMS[name]
     architecture = row.load()(**row.options)
     if not isinstance(architecture, Architecture):
         raise UsageError(f"{name} cannot be trained: only the EfficientViT-SAM models can")
-    model = architecture.build()
+    if weights and not Path(weights).is_file():
+        raise WeightsError(f"there is no checkpoint {weights}")
+    return architecture.build()
+
+
+def load_start(model: Sam, name: str, weights: str | None) -> Sam:
+    """Fill it with what it starts from, see `starting_model`."""
     if weights == "":
         return model
     from weights import loading, store
 
-    path = store.fetch(row.weights or name) if weights is None else Path(weights)
+    path = store.fetch(SAMS[name].weights or name) if weights is None else Path(weights)
     return load(model, loading.load_state_dict(path), name)
 
 

@@ -170,6 +170,14 @@ def find_text_weights(model: str, *, offline: bool | None = None) -> Path:
     return fetch(row.weights or model, offline=offline)
 
 
+def check_text_detector(config: TextConfig, *, device: str = "cpu") -> None:
+    """Raise what `build_text_detector` would and can be known without the weights; fetches nothing."""
+    from pipelines.device import check_device, check_precision
+
+    TEXT_DETECTORS[config.model].load()
+    check_precision(config.precision, check_device(device), PRECISIONS)
+
+
 def build_text_detector(config: TextConfig, *, device: str = "cpu", offline: bool | None = None) -> TextDetector:
     """A detector that has read its text and is ready for images.
 
