@@ -49,11 +49,11 @@ def test_finetune_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other settings"):
         evsam_train(*common, "--resume")
     with pytest.raises(UsageError, match="cannot freeze neck"):
-        evsam_train(*common, "--freeze", "neck")
+        evsam_train(*common, "--freeze", "neck", "-o", tmp_path / "other")
     with pytest.raises(UsageError, match="must be above 0"):
         evsam_train("finetune", "-o", out, "--recipe", "l0", "--data", f"{photos}=0")
     with pytest.raises(DataError, match="no training data"):
-        evsam_train("finetune", "-o", out, "--recipe", "l0")
+        evsam_train("finetune", "-o", tmp_path / "other", "--recipe", "l0")
 
 
 def test_validation_chooses_the_best(photos: Path, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ class BenchmarkConfig:
         for name in self.backends:
             BACKENDS[name]
         for name in self.precisions:
-            if name not in PRECISIONS:
-                raise UnknownNameError("precision", name, list(PRECISIONS))
+            if name not in (known := [*PRECISIONS, "int8"]):
+                raise UnknownNameError("precision", name, known)
         for name in self.accuracy:
             if name not in self.sams:
                 raise UsageError(f"--accuracy is given for {name!r}, but what is measured is {', '.join(self.sams)}")

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
 from pipelines.detectors import Detector, DetectorConfig, build_detector, check_detector, find_weights
-from pipelines.errors import DataError, UsageError
+from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
@@ -22,6 +22,7 @@ from pipelines.evaluation.text_prompts import (
     build_category_detector,
     check_category_detector,
 )
+from pipelines.files import reading
 from pipelines.limits import FEW
 from pipelines.names import folded
 from pipelines.printable import brief
@@ -66,8 +67,9 @@ def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
         check_detector(config, device=device)
     elif isinstance(config, CategoryNames):
         check_category_detector(config, device=device)
-    elif isinstance(config, FileOfBoxes) and not config.path.is_file():
-        raise DataError(f"there is no box file {config.path}")
+    elif isinstance(config, FileOfBoxes):
+        with reading(config.path, "a file of boxes"):
+            config.path.open("rb").close()
 
 
 class Prompter(Protocol):
