@@ -22,7 +22,9 @@ app = typer.Typer(
         "See, get and check model weights.\n\n"
         "Starter weights come with the package. All others are downloaded when a command first needs them, or now"
         " with `pull`, into the user's cache or the folder EVSAM_HOME. EVSAM_OFFLINE=1 forbids the network;"
-        " EVSAM_MIRROR=URL asks a mirror for them, under the paths they have at their source."
+        " EVSAM_MIRROR=URL asks a mirror for them, under the paths they have at their source. Those that other programs"
+        " have fetched from the Hugging Face Hub are used from its cache; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT,"
+        " HF_HUB_OFFLINE and HF_TOKEN mean what they mean there."
     ),
 )
 
@@ -30,6 +32,7 @@ NAME = "A name from `evsam weights list`."
 STATES: dict[store.State, str] = {
     "bundled": "bundled",
     "cached": "cached",
+    "shared": "in the Hugging Face cache",
     "unverified": "cached, not verified",
     "damaged": "damaged",
     "missing": "missing",
@@ -149,10 +152,14 @@ def _report(bar: Progress, task: TaskID, done: int, total: int | None) -> None:
 
 def _describe(name: str) -> dict[str, object]:
     found = store.locate(name)
+    shared = found if found and store.state(name) == "shared" else None
+    if shared and shared.is_relative_to(store.home()):
+        shared = shared.readlink()
     return {
         "name": name,
         "state": store.state(name),
         "path": str(found) if found else None,
+        "hub_path": str(shared) if shared else None,
         "files": [asdict(file) for file in manifest.files(name)],
     }
 

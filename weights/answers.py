@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import monotonic
 
@@ -40,7 +40,8 @@ class SlowError(Exception):
 class Source:
     """Where a file is, and what it must be: its size in bytes, or about that, and its sha256, where they are known.
 
-    otherwise: what the user can do when it is another one.
+    otherwise: what the user can do when it is another one. token: sent to the URL's own host, and to no other one that
+    a redirect leads to.
     """
 
     url: str
@@ -48,6 +49,7 @@ class Source:
     sha256: str | None = None
     about: int | None = None
     otherwise: str = ""
+    token: str | None = field(default=None, repr=False)
 
     @property
     def shown(self) -> str:

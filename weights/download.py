@@ -131,6 +131,8 @@ def _fill(part: _Part, source: Source, progress: Progress | None) -> tuple[str, 
 def _receive(part: _Part, session: requests.Session, source: Source, progress: Progress | None) -> Offer:
     """One request, from where `part` ends."""
     headers = {"User-Agent": "evsam", "Accept-Encoding": "identity"}
+    if source.token:
+        headers["Authorization"] = f"Bearer {source.token}"  # which requests drops where another host comes next
     held = part.offer()
     if held is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": held.validator or ""}
@@ -192,6 +194,8 @@ def _gave_up(source: Source, part: _Part, error: Exception) -> str:
         reason = str(error)
     else:
         reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "no connection")
+    if refusal := re.search(r"Tunnel connection failed: (\d{3})", repr(error)):
+        reason = f"the proxy refused, with {refusal[1]}"
     if reason == "no connection" and "NameResolutionError" in repr(error):
         reason = f"the host {urlsplit(source.url).hostname} is unknown"
     kept = f"; {part.size} bytes are kept, run the command again to go on" if part.offer() else ""

@@ -4,7 +4,8 @@ The cache is `EVSAM_HOME`, else the user's cache folder. A file lies at `<cache>
 that all files of one name share a folder. `EVSAM_OFFLINE`, unless empty, 0, false, no or off, forbids the
 network. `EVSAM_MIRROR` is a base URL put in the place of scheme and host: with `http://box:8000/hub`, the
 file `https://huggingface.co/a/b/resolve/main/c.pt` is asked for at
-`http://box:8000/hub/a/b/resolve/main/c.pt`.
+`http://box:8000/hub/a/b/resolve/main/c.pt`. What the Hugging Face Hub's own programs have fetched is used from their
+cache, by a link; `weights.hub` says which of their variables are honoured.
 
 A file whose sha256 the manifest does not know must be of its kind and about as large as announced. It is locked to the
 sha256 it first had, by `<file>.lock.json` beside it, and must keep it, also when it is deleted and fetched again; to
@@ -22,14 +23,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
 
 from pipelines.errors import SetupError, UsageError, WeightsError
-from pipelines.urls import shown_url
-from weights import digest, kinds
+from weights import digest, hub, kinds, origins
 from weights.manifest import WeightsFile, files, names, rows
+from weights.origins import is_offline
 
 if TYPE_CHECKING:
     from weights.download import Progress
@@ -50,8 +50,9 @@ __all__ = [
 ]
 
 BUNDLED = Path(__file__).with_name("bundled")
-State = Literal["bundled", "cached", "unverified", "damaged", "missing"]
-"""cached: as published when last looked at, and not touched since; unverified: nothing says so."""
+State = Literal["bundled", "cached", "shared", "unverified", "damaged", "missing"]
+"""cached: as published when last looked at, and not touched since; unverified: nothing says so; shared: in the cache of
+the Hugging Face Hub's programs, and checked when it is first used."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,10 @@ def home() -> Path:
     return platformdirs.user_cache_path("evsam", appauthor=False)
 
 
-def is_offline() -> bool:
-    """Whether `EVSAM_OFFLINE` forbids the network."""
-    return os.environ.get("EVSAM_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
-
-
 def locate(name: str) -> Path | None:
-    """The file to load for `name` if all its files are here, else None. Reads no file and no network."""
-    paths = [_path(file) for file in files(name)]
-    return paths[0] if all(map(_exists, paths)) else None
+    """Where the file to load for `name` is if all its files are here, else None. Reads no file whole, asks nobody."""
+    paths = [_here(file) for file in files(name)]
+    return paths[0] if all(paths) else None
 
 
 def state(name: str) -> State:
@@ -95,19 +91,18 @@ def state(name: str) -> State:
     if locate(name) is None:
         return "missing"
     states = {_state(file) for file in files(name)}
-    return next(state for state in ("damaged", "unverified", "cached", "bundled") if state in states)
+    return next(state for state in ("damaged", "unverified", "shared", "cached", "bundled") if state in states)
 
 
 def fetch(name: str, *, offline: bool | None = None, force: bool = False, progress: Progress | None = None) -> Path:
     """The file to load for `name`: bundled, cached, or downloaded now. Its other files lie beside it.
 
-    offline: True forbids the network, False allows it, None asks `EVSAM_OFFLINE`. force: download anew what is here,
+    offline: True forbids the network, False allows it, None asks the environment. force: download anew what is here,
     too, and accept another than the one that is locked; what is here stays until then. progress: see
     `weights.download.Progress`. Raises WeightsError when a file is missing, damaged or cannot be had, SetupError when
     the cache cannot be written, and UnknownNameError.
     """
-    forbidden = is_offline() if offline is None else offline
-    paths = [_fetch(file, forbidden, force, progress) for file in files(name)]
+    paths = [_fetch(file, origins.why_offline(file, offline), force, progress) for file in files(name)]
     return paths[0]
 
 
@@ -149,6 +144,20 @@ def _path(file: WeightsFile) -> Path:
     return BUNDLED / file.bundled if file.bundled else home() / "weights" / file.name / file.filename
 
 
+def _here(file: WeightsFile) -> Path | None:
+    """Where the file is, in evsam's cache or in the Hub's."""
+    path = _path(file)
+    return path if _exists(path) else next(_shared(file), None)
+
+
+def _shared(file: WeightsFile) -> Iterator[Path]:
+    """Those in the Hub's cache that can be the file, as far as can be seen at a glance."""
+    for path in hub.cached(file.url or "", any_commit=file.sha256 is not None):
+        with suppress(OSError):
+            if not _glance(file, path):
+                yield path
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.is_file()
@@ -160,6 +169,8 @@ def _exists(path: Path) -> bool:
 
 def _state(file: WeightsFile) -> State:
     path = _path(file)
+    if not _exists(path):
+        return "shared"
     lock = digest.read_lock(path)
     try:
         stat = path.stat()
@@ -172,17 +183,20 @@ def _state(file: WeightsFile) -> State:
     unchanged = lock is not None and (lock.bytes, lock.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
     if lock is None or not unchanged or file.sha256 is None:
         return "unverified"
-    return "cached" if lock.sha256 == file.sha256 else "damaged"
+    if lock.sha256 != file.sha256:
+        return "damaged"
+    return "shared" if path.is_symlink() else "cached"
 
 
-def _fetch(file: WeightsFile, offline: bool, force: bool, progress: Progress | None) -> Path:
+def _fetch(file: WeightsFile, offline: str | None, force: bool, progress: Progress | None) -> Path:
+    """offline: what forbids the network, None for nothing."""
     path = _path(file)
     if file.bundled:
         if not _exists(path):
             raise _missing(file)
-    elif force or not _exists(path):
+    elif force or not (_exists(path) or _take_shared(file, path)):
         if offline:
-            raise _missing(file, " and evsam is offline") if not _exists(path) else _offline(file)
+            raise _missing(file, f" and {offline}") if not _exists(path) else _offline(file, offline)
         _download(file, path, force, progress)
     else:
         with _reading(path):
@@ -190,6 +204,33 @@ def _fetch(file: WeightsFile, offline: bool, force: bool, progress: Progress | N
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
     return path
+
+
+def _take_shared(file: WeightsFile, path: Path) -> bool:
+    """Put a link to the file in the Hub's cache at `path`, or a copy where that cannot be; whether there is one."""
+    for shared in _shared(file):
+        with suppress(OSError):
+            actual = digest.sha256(shared)
+            if _fault(file, shared, actual, _expected(file)[0]):
+                continue
+            with alone(path.parent):
+                path.unlink(missing_ok=True)  # a link to what has gone
+                try:
+                    path.symlink_to(shared)
+                except OSError:
+                    _put_copy(shared, path)
+                digest.write_lock(path, actual)
+            return True
+    return False
+
+
+def _put_copy(source: Path, path: Path) -> None:
+    copy = path.with_name(f"{path.name}.import")
+    try:
+        shutil.copyfile(source, copy)
+        copy.replace(path)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | None) -> None:
@@ -200,17 +241,21 @@ def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | N
         if force or not _exists(path):  # else another process has brought it meanwhile
             expected, against = (file.sha256, "manifest") if force else _expected(file)
             otherwise = f", which it had before: `{_renewal(file)}` accepts another" if against == "lock" else ""
-            source = Source(_address(file), file.bytes, expected, file.about_bytes, otherwise)
-            digest.write_lock(path, download(source, path, progress, partial(_fault, file)))
+            url, token = origins.address(file)
+            source = Source(url, file.bytes, expected, file.about_bytes, otherwise, token)
+            try:
+                digest.write_lock(path, download(source, path, progress, partial(_fault, file)))
+            except WeightsError as error:
+                raise WeightsError(f"{error}. Without that server, {_recipe(file)}") from error
 
 
 def _verify(file: WeightsFile) -> Verified:
-    path = _path(file)
-    if not _exists(path):
+    path = _here(file)
+    if path is None:
         raise _missing(file)
     with _reading(path):
         actual, against = _check(file, path, digest.sha256(path)), _expected(file)[1]
-    if not file.bundled and against == "manifest":
+    if path == _path(file) and not file.bundled and against == "manifest":
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
     return Verified(path, actual, against)
@@ -254,8 +299,8 @@ def _renewal(file: WeightsFile) -> str:
     return f"evsam weights pull --force {file.name}"
 
 
-def _offline(file: WeightsFile) -> WeightsError:
-    return WeightsError(f"{file.name} cannot be fetched anew: evsam is offline")
+def _offline(file: WeightsFile, why: str) -> WeightsError:
+    return WeightsError(f"{file.name} cannot be fetched anew: {why}")
 
 
 def _missing(file: WeightsFile, why: str = "") -> WeightsError:
@@ -263,26 +308,20 @@ def _missing(file: WeightsFile, why: str = "") -> WeightsError:
         return WeightsError(f"{file.name}: {_path(file)} is missing from the package; install evsam again")
     return WeightsError(
         f"{file.name} is not on this machine{why}: there is no {_path(file)}. With a network, run"
-        f" `evsam weights pull {file.name}`; without one, bring {file.url} here and run"
-        f" `evsam weights import {file.filename} --as {file.name}`"
+        f" `evsam weights pull {file.name}`; without one, {_recipe(file)}"
     )
 
 
-def _address(file: WeightsFile) -> str:
-    """Where to download `file`: its URL, or the same path on the mirror, whose user, password and query stay."""
-    assert file.url is not None
-    chosen = os.environ.get("EVSAM_MIRROR", "")
-    if not chosen:
-        return file.url
-    try:
-        mirror, origin = urlsplit(chosen), urlsplit(file.url)
-        sound = mirror.scheme in ("http", "https") and mirror.hostname and (mirror.port or True)
-    except ValueError:  # of the port, or of an IPv6 address
-        sound = False
-    if not sound:
-        raise UsageError(f"EVSAM_MIRROR is {shown_url(chosen)!r}; it must be a URL such as https://mirror.example/hub")
-    query = "&".join(filter(None, [origin.query, mirror.query]))
-    return urlunsplit((mirror.scheme, mirror.netloc, mirror.path.rstrip("/") + origin.path, query, ""))
+def _recipe(file: WeightsFile) -> str:
+    """How to get `file`, and the others of its name that are missing, without a network here."""
+    missing = [each for each in files(file.name) if each == file or _here(each) is None]
+    told = " and ".join(f"{each.url} ({origins.content(each)})" for each in missing)
+    which = file.filename if len(missing) == 1 else "FILE"
+    each = "" if len(missing) == 1 else " for each"
+    return (
+        f"fetch {told} elsewhere, bring it here and run `evsam weights import {which} --as {file.name}`{each}; or set"
+        " EVSAM_MIRROR to a server that has it"
+    )
 
 
 def _recognise(filename: str, name: str | None) -> WeightsFile:
