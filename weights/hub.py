@@ -1,8 +1,8 @@
 """The Hugging Face Hub as its own environment variables set it up, and the cache that its programs share.
 
 `HF_HUB_CACHE`, else `hub` in `HF_HOME`, is the cache: `models--OWNER--NAME/snapshots/COMMIT/FILE`, and there
-`refs/BRANCH` holds a commit. `HF_ENDPOINT` takes the place of the Hub's scheme and host, `HF_HUB_OFFLINE` forbids to ask
-it, `HF_TOKEN` is sent to it alone. See https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+`refs/BRANCH` holds a commit. `HF_ENDPOINT` takes the place of the Hub's scheme and host, `HF_HUB_OFFLINE` forbids to
+ask it, `HF_TOKEN` is sent to it alone. See https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 """
 
 from __future__ import annotations
