@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 	touch $@
 
 docs: $(READY)
-	$(BIN)/python -m typer evsam_cli.main utils docs --name evsam --output docs/cli.md
+	$(BIN)/python -m evsam_cli.reference docs/cli.md
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

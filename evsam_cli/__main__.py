@@ -63,7 +63,7 @@ def run_command() -> None:
     try:
         from evsam_cli.main import app
 
-        code = app(standalone_mode=False)
+        code = app(prog_name="evsam", standalone_mode=False)
     except Exception as error:
         code = interrupts.EXIT_CODE if interrupts.came() else ending.told(error)
         if code is None:

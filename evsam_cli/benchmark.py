@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evsam_cli import options, say, scoring
+from evsam_cli.commands import completing
 from pipelines.errors import UsageError
 from pipelines.limits import COUNT, NONE_OR_MANY
 from pipelines.sam import BACKENDS, SAMS
@@ -21,20 +22,55 @@ if TYPE_CHECKING:
     from pipelines.benchmark.benchmark import Watcher
 
 WHAT, HOW = "What is measured", "How it is measured"
-_BACKENDS = " ".join(f"{row.name}: {row.summary}." for row in BACKENDS.values())
+
+
+EXAMPLES = """
+# The bundled SAM
+evsam benchmark -o speed
+
+# Two SAMs, in bf16
+evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --precision bf16
+
+# Without weights: networks are as fast with any
+evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights
+
+# Files that `evsam export` made
+evsam benchmark l0-int8/ -o speed --backend onnx
+
+# On four threads of a CPU
+OMP_NUM_THREADS=4 evsam benchmark -o speed
+"""
 
 
 def benchmark(
     output: options.Output,
     sams: Annotated[
-        list[str], typer.Argument(metavar="SAM...", help=f"{', '.join(SAMS)}; or a folder of evsam export.")
+        list[str],
+        typer.Argument(
+            metavar="SAM...",
+            help=f"{', '.join(SAMS)}; or a folder of evsam export.",
+            autocompletion=completing(SAMS),
+        ),
     ] = ["evsam-starter"],  # noqa: B006
     backend: Annotated[
-        list[str], options.option(WHAT, "--backend", metavar="NAME,...", help=f"What runs the SAMs. {_BACKENDS}")
+        list[str],
+        options.option(
+            WHAT,
+            "--backend",
+            metavar="NAME,...",
+            help=options.choices("What runs the SAMs, with commas between names.", BACKENDS),
+            offered=BACKENDS,
+        ),
     ] = ["torch"],  # noqa: B006
     precision: Annotated[
         list[str],
-        options.option(WHAT, "--precision", metavar="NAME,...", help="fp32, bf16, fp16, where there is such."),
+        options.option(
+            WHAT,
+            "--precision",
+            metavar="NAME,...",
+            help="fp32, bf16, fp16, with commas between them, where there is such.",
+            offered=options.PRECISIONS,
+        ),
     ] = ["fp32"],  # noqa: B006
     device: options.Device = "auto",
     random_weights: Annotated[
@@ -49,11 +85,19 @@ def benchmark(
         options.option(WHAT, "--accuracy", metavar="SAM=VALUE", help="Plot speed against this; repeat for each SAM."),
     ] = None,
     batch: Annotated[
-        list[str], options.option(HOW, "--batch", metavar="N,...", help="Images the encoder gets at once.")
+        list[str],
+        options.option(
+            HOW, "--batch", metavar="N,...", help="Images the encoder gets at once, numbers with commas between them."
+        ),
     ] = ["1"],  # noqa: B006
     boxes: Annotated[
         list[str],
-        options.option(HOW, "--boxes", metavar="N,...", help="Boxes asked of one image, which is encoded before."),
+        options.option(
+            HOW,
+            "--boxes",
+            metavar="N,...",
+            help="Boxes asked of one image, which is encoded before; numbers with commas.",
+        ),
     ] = ["10,20,30,40,50"],  # noqa: B006
     grid: Annotated[
         list[str] | None,
@@ -76,9 +120,9 @@ def benchmark(
         options.option(
             HOW,
             "--rounds",
-            help="How often each is run. Default: 5, on a GPU 30.",
+            help="How often each is run.",
             within=COUNT,
-            show_default=False,
+            show_default="5, on a GPU 30",
         ),
     ] = None,
     memory: Annotated[
@@ -92,14 +136,6 @@ def benchmark(
     Every SAM is measured on every back end in every precision; what cannot be had here is left out, and named.
 
     All take turns, round after round, so that a busy machine slows all alike. OUT gets JSON, a table and plots.
-
-    evsam benchmark efficientvit-sam-l0 efficientvit-sam-l2 -o speed --precision fp32,bf16
-
-    evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights --batch 1,16 --boxes 50
-
-    evsam benchmark efficientvit-sam-l0 l0-int8/ -o speed --backend torch,openvino    # l0-int8: of evsam export
-
-    On a CPU, OMP_NUM_THREADS=4 evsam benchmark ... uses four threads.
     """
     from pipelines.benchmark.benchmark import benchmark as run
     from pipelines.benchmark.config import BenchmarkConfig

@@ -10,7 +10,15 @@ import typer
 
 from evsam_cli import options, say
 from evsam_cli.running import show_notes
-from pipelines.limits import DRAWS, SEED
+from pipelines.limits import DRAWS, SEED, SHARE
+
+EXAMPLES = """
+# Is L1 better than L0? Two cells of one evaluation
+evsam compare eval/gt-box+efficientvit-sam-l0 eval/gt-box+efficientvit-sam-l1
+
+# For programs
+evsam compare before/gt-box+evsam-starter after/gt-box+evsam-starter --json
+"""
 
 
 def compare(
@@ -21,7 +29,9 @@ def compare(
     draws: Annotated[
         int, options.option(None, "--draws", help="How often the images are drawn anew.", within=DRAWS)
     ] = 1000,
-    confidence: Annotated[float, typer.Option("--confidence", help="Of the interval, between 0 and 1.")] = 0.95,
+    confidence: Annotated[
+        float, options.option(None, "--confidence", help="Of the interval, the ends excluded.", within=SHARE)
+    ] = 0.95,
     seed: Annotated[int, options.option(None, "--seed", help="Of the draws.", within=SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -29,8 +39,6 @@ def compare(
 
     A paired bootstrap: the images are drawn anew many times, the same for both, and both are scored on each draw. Where
     the interval leaves 0 out, the difference is more than the choice of images.
-
-    evsam compare eval/gt-box+efficientvit-sam-l0 eval/gt-box+efficientvit-sam-l1
     """
     from pipelines.evaluation.compare import compare_runs
 

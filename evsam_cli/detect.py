@@ -9,10 +9,29 @@ from evsam_cli.groups import grouped
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
 
+KINDS = ("boxes", "dataset", "overlay", "jsonl")
 Save = Annotated[
     list[str],
-    options.option("Output", "--save", metavar="KIND,...", help="What to write: boxes, dataset, overlay, jsonl."),
+    options.option(
+        "Output",
+        "--save",
+        metavar="KIND,...",
+        help=f"What to write, with commas between kinds: {', '.join(KINDS)}.",
+        offered=KINDS,
+    ),
 ]
+
+
+EXAMPLES = """
+# With a detector of 80 classes
+evsam detect photos/ -o boxes --detector yolov8n
+
+# What is described in words
+evsam detect photos/ -o boxes -d grounding-dino-swint --text "cat . red car"
+
+# The masks of these boxes
+evsam segment photos/ -o out --boxes boxes/coco_boxes.json
+"""
 
 
 @grouped
@@ -28,14 +47,7 @@ def detect(
     save: Save = ["boxes,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     run: running.RunOptions,
 ) -> None:
-    """Find boxes and write them as COCO results, which `evsam segment --boxes` and `evsam evaluate` read.
-
-    evsam detect photos/ -o boxes --detector yolov8n
-
-    evsam detect photos/ -o boxes --detector grounding-dino-swint --text "cat . red car"
-
-    evsam segment photos/ -o out --boxes boxes/coco_boxes.json
-    """
+    """Find boxes and write them as COCO results, which `evsam segment --boxes` and `evsam evaluate` read."""
     from pipelines.detect import DetectConfig, detect
     from pipelines.device import pick_device
 

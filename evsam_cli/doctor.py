@@ -12,6 +12,15 @@ from evsam_cli import say
 STYLES = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
+EXAMPLES = """
+# Look at this machine
+evsam doctor
+
+# The same for programs
+evsam doctor --json
+"""
+
+
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Report versions, devices, cache and weights, and what will not work. Exits with 2 on a fault."""
     from pipelines.doctor import examine

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evsam_cli import options, progress, say, scoring
+from evsam_cli.commands import group, verb
 from evsam_cli.groups import grouped
 from pipelines.errors import UsageError
-from pipelines.limits import FEW
+from pipelines.limits import FEW, SHARE
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import EvaluationConfig
     from pipelines.evaluation.prompts import Prompting
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help=(
-        "Score detector and SAM combinations under published protocols.\n\n"
-        "Every score is stamped with how it was made, and OUT/report.html shows what it is made of."
-    ),
+app = group(
+    """Score detector and SAM combinations under published protocols.
+
+    Every score is stamped with how it was made, and OUT/report.html shows what it is made of.""",
+    """
+# The bundled SAM on COCO, prompted with the boxes of the annotations
+evsam evaluate coco val.json --images val/ -o eval --gt-boxes
+""",
 )
 
 
-def _of(data_set: str, text: str) -> Callable[..., None]:
-    """The command for annotation files of one kind."""
+def _of(data_set: str, text: str, examples: str) -> None:
+    """Make the command for annotation files of one kind."""
 
     def command(
         annotations: scoring.Annotations,
@@ -85,37 +88,46 @@ def _of(data_set: str, text: str) -> Callable[..., None]:
         scoring.end(evaluation.failed, evaluation.notes)
 
     command.__doc__ = text
-    return grouped(command)
+    verb(app, data_set, examples)(grouped(command))
 
 
-app.command("coco")(
-    _of(
-        "coco",
-        """Score masks on a COCO data set: mIoU, the 12 COCO numbers, boundaries, mistakes.
+_of(
+    "coco",
+    """Score masks on a COCO data set: mIoU, the 12 COCO numbers, boundaries, mistakes.
 
-        Several ways to prompt and several SAMs make a table; each image is decoded once, searched once per detector and
-        encoded once per SAM:
+    Several ways to prompt and several SAMs make a table; each image is decoded once, searched once per detector and
+    encoded once per SAM.""",
+    """
+# With the boxes of the annotations, and with clicks
+evsam evaluate coco val.json --images val/ -o eval --gt-boxes --clicks 1,3
 
-        evsam evaluate coco val2017.json --images val2017/ -o eval --gt-boxes --clicks 1,3,5 --sam efficientvit-sam-l0
+# A detector and a file of boxes
+evsam evaluate coco val.json --images val/ -o eval -d yolov8m --boxes b.json
 
-        evsam evaluate coco val2017.json --images val2017/ -o eval --detector yolov8m,yolov8x --boxes vitdet.json
-
-        evsam evaluate coco val2017.json -o eval --results out/coco_results.json""",
-    )
+# Results that are there already
+evsam evaluate coco val.json -o eval --results out/coco_results.json
+""",
 )
-app.command("lvis")(
-    _of(
-        "lvis",
-        """Score masks on LVIS: AP with APr, APc and APf, 300 detections per image; mIoU as on COCO.
+_of(
+    "lvis",
+    """Score masks on LVIS: AP with APr, APc and APf, 300 detections per image; mIoU as on COCO.
 
-        --images is the folder that holds train2017 and val2017:
-
-        evsam evaluate lvis lvis_v1_val.json --images coco/ -o eval --boxes lvis_vitdet.json""",
-    )
+    --images is the folder that holds train2017 and val2017.""",
+    """
+# The boxes of a detector's published results
+evsam evaluate lvis lvis_val.json --images coco/ -o eval --boxes vitdet.json
+""",
 )
 
 
-@app.command()
+@verb(
+    app,
+    "sginw",
+    """
+# Text detector and SAM on all data sets in a folder
+evsam evaluate sginw seginw/ -o eval --sam efficientvit-sam-xl1
+""",
+)
 @grouped
 def sginw(
     folder: Annotated[
@@ -134,10 +146,7 @@ def sginw(
     as_json: scoring.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score on Segmentation in the Wild: 25 data sets, prompted with their category names; AP of each and the mean.
-
-    evsam evaluate sginw seginw/ -o eval --detector grounding-dino-swinb --sam efficientvit-sam-xl1
-    """
+    """Score on Segmentation in the Wild: 25 data sets, prompted with their category names; AP of each and the mean."""
     from pipelines.evaluation.evaluate import EvaluationConfig
     from pipelines.evaluation.sginw import evaluate_wild, wild_rows
 
@@ -169,7 +178,18 @@ def sginw(
     scoring.end(scores[0].failed, scores[0].notes)
 
 
-@app.command()
+@verb(
+    app,
+    "bsds",
+    """
+# Make edge maps, and score them on eight cores
+evsam everything images/test -o out --prompts edges --sam efficientvit-sam-l0
+evsam evaluate bsds groundTruth/test --edges out/edges --workers 8
+
+# How well annotators agree
+evsam evaluate bsds groundTruth/test --human
+""",
+)
 def bsds(
     truth: Annotated[
         Path,
@@ -185,7 +205,10 @@ def bsds(
     ] = None,
     human: Annotated[bool, typer.Option("--human", help="Score the annotators against one another instead.")] = False,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", help="How far matched pixels may be apart, over the diagonal.")
+        float,
+        options.option(
+            None, "--tolerance", help="How far matched pixels may be apart, over the diagonal.", within=SHARE
+        ),
     ] = 0.0075,
     workers: Annotated[
         int, options.option(None, "--workers", help="Processes that match in parallel.", within=FEW)
@@ -194,12 +217,7 @@ def bsds(
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.", parser=options.path)
     ] = None,
 ) -> None:
-    """Score edge maps on BSDS500: ODS, OIS and AP, 99 thresholds, all annotators.
-
-    evsam everything images/test -o out --prompts edges --sam efficientvit-sam-l0
-
-    evsam evaluate bsds groundTruth/test --edges out/edges --workers 8
-    """
+    """Score edge maps on BSDS500: ODS, OIS and AP, 99 thresholds, all annotators."""
     from pipelines.evaluation.bsds import evaluate_edges
 
     if bool(edges) == human:
@@ -209,7 +227,17 @@ def bsds(
     scoring.end({}, document["notes"])
 
 
-@app.command()
+@verb(
+    app,
+    "saliency",
+    """
+# Maps that are there already
+evsam evaluate saliency DUTS-TE-Mask --maps predictions
+
+# Masks of SAMs, prompted with the boxes of the true ones
+evsam evaluate saliency DUTS-TE-Mask --images DUTS-TE-Image -o eval
+""",
+)
 @grouped
 def saliency(
     masks: Annotated[
@@ -237,12 +265,7 @@ def saliency(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score salient objects: the mean absolute error of maps, or of the masks that SAMs make from the masks' boxes.
-
-    evsam evaluate saliency DUTS-TE-Mask --maps predictions
-
-    evsam evaluate saliency DUTS-TE-Mask --images DUTS-TE-Image -o eval --sam efficientvit-sam-l0
-    """
+    """Score salient objects: the mean absolute error of maps, or of the masks that SAMs make from the masks' boxes."""
     from pipelines.evaluation.saliency import evaluate_maps, evaluate_prompted
 
     if (maps is None) == (images is None):

@@ -12,8 +12,8 @@ from evsam_cli.groups import grouped
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import CONFIGS, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
-from pipelines.limits import LOGIT, TIMES
+from pipelines.everything.config import CONFIGS, LAYERS, OFFSET, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.limits import FEW, LOGIT, MANY, SHARE, SIDE, TIMES
 from pipelines.sam import SAMS
 
 if TYPE_CHECKING:
@@ -26,17 +26,16 @@ FLATTENS = ("area", "score")
 def _option(panel: str, field: str, help: str, config: type = GridConfig, **settings: Any) -> Any:
     """An option for a field of a strategy's configuration: unset it is None, and the model's or its own holds."""
     default = next(f.default for f in fields(config) if f.name == field)
-    text = f"{default:.3g}" if isinstance(default, float) else default
+    text = f"{default:.3g}" if isinstance(default, float) else str(default)
     models = [f"{row.name} {row.everything[field]:g}" for row in SAMS.values() if field in row.everything]
-    whose = f"Default: {', '.join([*models, f'others {text}' if models else str(text)])}."
-    return options.option(panel, _flag(field), help=f"{help} {whose}", show_default=False, **settings)
+    whose = ", ".join([*models, f"others {text}" if models else text])
+    return options.option(panel, _flag(field), help=help, show_default=whose, **settings)
 
 
 def _flag(field: str) -> str:
     return "--detector" if field == "model" else f"--{field.replace('_', '-')}"
 
 
-_KINDS = " ".join(f"{row.name}: {row.summary}." for row in STRATEGIES.values())
 ASK, KEEP, BOXES = "What to ask", "What to keep", "With --prompts objects"
 
 
@@ -44,18 +43,21 @@ ASK, KEEP, BOXES = "What to ask", "What to keep", "With --prompts objects"
 class SearchOptions:
     """Fields of the strategies' configurations."""
 
-    points_per_side: Annotated[int | None, _option(ASK, "points_per_side", "Clicks on a side; 16 for edges.")] = None
+    points_per_side: Annotated[
+        int | None, _option(ASK, "points_per_side", "Clicks on a side; 16 for edges.", within=FEW)
+    ] = None
     points_per_batch: Annotated[
-        int | None, _option(ASK, "points_per_batch", "Most clicks decoded at once: less memory.")
+        int | None, _option(ASK, "points_per_batch", "Most clicks decoded at once: less memory.", within=MANY)
     ] = None
     crop_n_layers: Annotated[
-        int | None, _option(ASK, "crop_n_layers", "Search 4 crops too, or 4 + 16, ...: small things.")
+        int | None, _option(ASK, "crop_n_layers", "Search 4 crops too, or 4 + 16, ...: small things.", within=LAYERS)
     ] = None
     crop_overlap_ratio: Annotated[
-        float | None, _option(ASK, "crop_overlap_ratio", "How far crops overlap, of the short side.")
+        float | None, _option(ASK, "crop_overlap_ratio", "How far crops overlap, of the short side.", within=SHARE)
     ] = None
     crop_n_points_downscale_factor: Annotated[
-        int | None, _option(ASK, "crop_n_points_downscale_factor", "So much fewer clicks a side in each layer.")
+        int | None,
+        _option(ASK, "crop_n_points_downscale_factor", "So much fewer clicks a side in each layer.", within=FEW),
     ] = None
     high_score_thresh: Annotated[
         float | None,
@@ -64,20 +66,23 @@ class SearchOptions:
         ),
     ] = None
     pred_iou_thresh: Annotated[
-        float | None, _option(KEEP, "pred_iou_thresh", "Predicted IoU to exceed; 0 for all masks.")
+        float | None, _option(KEEP, "pred_iou_thresh", "Predicted IoU to exceed; 0 for all masks.", within=SHARE)
     ] = None
     stability_score_thresh: Annotated[
-        float | None, _option(KEEP, "stability_score_thresh", "Lowest stability score; 0 for all masks.")
+        float | None, _option(KEEP, "stability_score_thresh", "Lowest stability score; 0 for all masks.", within=SHARE)
     ] = None
     stability_score_offset: Annotated[
-        float | None, _option(KEEP, "stability_score_offset", "Logits by which stability shifts the threshold.")
+        float | None,
+        _option(KEEP, "stability_score_offset", "Logits by which stability shifts the threshold.", within=OFFSET),
     ] = None
     box_nms_thresh: Annotated[
-        float | None, _option(KEEP, "box_nms_thresh", "Masks whose boxes overlap more are one.")
+        float | None, _option(KEEP, "box_nms_thresh", "Masks whose boxes overlap more are one.", within=SHARE)
     ] = None
-    crop_nms_thresh: Annotated[float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.")] = None
+    crop_nms_thresh: Annotated[
+        float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.", within=SHARE)
+    ] = None
     min_mask_region_area: Annotated[
-        int | None, _option(KEEP, "min_mask_region_area", "Holes and islands of fewer pixels go.")
+        int | None, _option(KEEP, "min_mask_region_area", "Holes and islands of fewer pixels go.", within=TIMES)
     ] = None
     model: Annotated[
         str | None,
@@ -87,14 +92,37 @@ class SearchOptions:
             f"Where boxes come from: {', '.join(DETECTORS)}, or a .pt / .onnx.",
             ObjectsConfig,
             metavar="NAME|FILE",
+            offered=DETECTORS,
         ),
     ] = None
-    conf: Annotated[float | None, _option(BOXES, "conf", "Lowest detector score to keep.", ObjectsConfig)] = None
-    iou: Annotated[float | None, _option(BOXES, "iou", "Boxes that overlap more are one.", ObjectsConfig)] = None
-    max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig)] = None
-    imgsz: Annotated[
-        int | None, _option(BOXES, "imgsz", "Longest side, in pixels, that the detector sees.", ObjectsConfig)
+    conf: Annotated[
+        float | None, _option(BOXES, "conf", "Lowest detector score to keep.", ObjectsConfig, within=SHARE)
     ] = None
+    iou: Annotated[
+        float | None, _option(BOXES, "iou", "Boxes that overlap more are one.", ObjectsConfig, within=SHARE)
+    ] = None
+    max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig, within=MANY)] = (
+        None
+    )
+    imgsz: Annotated[
+        int | None,
+        _option(BOXES, "imgsz", "Longest side, in pixels, that the detector sees.", ObjectsConfig, within=SIDE),
+    ] = None
+
+
+EXAMPLES = """
+# With the bundled models: boxes of any object, about a second a photograph
+evsam everything photos/ -o out
+
+# A grid of clicks, as SAM's automatic mask generator; its files, and pictures
+evsam everything photos/ -o out --prompts grid --save amg-rle,overlay
+
+# A better model, and one id per pixel where masks overlap
+evsam everything photos/ -o out --sam efficientvit-sam-l0 --flatten area
+
+# Edge maps
+evsam everything photos/ -o out --prompts edges
+"""
 
 
 @grouped
@@ -105,7 +133,12 @@ def everything(
     prompts: Annotated[
         str | None,
         options.option(
-            ASK, "--prompts", metavar="NAME", help=f"How to search the image. {_KINDS} {own(SAMS, 'strategy')}"
+            ASK,
+            "--prompts",
+            metavar="NAME",
+            help=options.choices("How to search the image.", STRATEGIES),
+            show_default=own(SAMS, "strategy"),
+            offered=STRATEGIES,
         ),
     ] = None,
     preset: Annotated[
@@ -114,7 +147,9 @@ def everything(
             ASK,
             "--preset",
             metavar="NAME",
-            help=f"Whose values to start from: {', '.join(PRESETS)}. Default: the model's own.",
+            help=f"Whose values to start from: {', '.join(PRESETS)}.",
+            show_default="the model's own",
+            offered=PRESETS,
         ),
     ] = None,
     search: SearchOptions,
@@ -128,6 +163,7 @@ def everything(
             "--flatten",
             metavar="|".join(FLATTENS),
             help="Save panoptic PNGs, one id per pixel: of masks that overlap, show the smallest or the best.",
+            offered=FLATTENS,
         ),
     ] = None,
     flatten_min_area: Annotated[
@@ -138,16 +174,7 @@ def everything(
     ] = 100,
     run: running.RunOptions,
 ) -> None:
-    """Segment everything in images, whatever it is.
-
-    evsam everything photos/ -o out --save amg-rle,overlay
-
-    evsam everything photos/ -o out --prompts objects
-
-    evsam everything photos/ -o out --sam efficientvit-sam-l0 --preset efficientvit --flatten area
-
-    evsam everything photos/ -o out --prompts edges
-    """
+    """Segment everything in images, whatever it is."""
     from pipelines.everything.job import EverythingConfig, everything
 
     if flatten not in (None, *FLATTENS):

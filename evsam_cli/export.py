@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evsam_cli import options, say
+from evsam_cli.commands import completing
 from pipelines.errors import UsageError
 from pipelines.limits import SHARE
 from pipelines.sam import BACKENDS, SAMS
@@ -15,12 +16,45 @@ from pipelines.sam import BACKENDS, SAMS
 FORMATS = [row.name for row in BACKENDS.values() if row.extra]
 
 
+EXAMPLES = """
+# For ONNX Runtime
+evsam export efficientvit-sam-l0 -o l0 --format onnx
+
+# In 8 bits, fitted to photos of the kind it will see
+evsam export efficientvit-sam-l0 -o l0-int8 --precision int8 --photos photos/
+
+# For OpenVINO
+evsam export efficientvit-sam-l0 -o l0-ov --format openvino
+
+# Or without a word about it: the first run exports and checks what it needs
+evsam segment photos/ -o out --sam efficientvit-sam-l0 --backend openvino
+"""
+
+
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"One of {', '.join(SAMS)}.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help=f"One of {', '.join(SAMS)}.",
+            show_default=False,
+            autocompletion=completing(SAMS),
+        ),
+    ],
     output: options.Output,
-    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".")] = "onnx",
+    format: Annotated[
+        str,
+        options.option(None, "--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".", offered=FORMATS),
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, bf16, fp16 or int8, as the format has it.")
+        str,
+        options.option(
+            None,
+            "--precision",
+            metavar="NAME",
+            help="fp32, bf16, fp16 or int8, as the format has it.",
+            offered=(*options.PRECISIONS, "int8"),
+        ),
     ] = "fp32",
     weights: Annotated[
         Path | None,
@@ -29,15 +63,23 @@ def export(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="Where the files will run: auto, cpu, cuda, cuda:1.")
+        str,
+        options.option(
+            None,
+            "--device",
+            metavar="NAME",
+            help="Where the files will run: auto, cpu, cuda, cuda:1.",
+            offered=options.DEVICES,
+        ),
     ] = "auto",
     photos: Annotated[
         Path | None,
         typer.Option(
             "--photos",
             metavar="FOLDER",
-            help="Photos for the check, at most 64 of them. Default: two of ultralytics. int8 needs them: it is fitted "
-            "to every other one and checked on the rest.",
+            help="Photos for the check, at most 64 of them. int8 needs them: it is fitted to every other one and "
+            "checked on the rest.",
+            show_default="two of ultralytics",
             parser=options.path,
         ),
     ] = None,
@@ -56,12 +98,6 @@ def export(
     """Export a SAM as encoder and decoder, with the names of the published exports, and check it against torch.
 
     The files are deleted again if their masks on photos are not torch's; OUT/parity.json says how close they are.
-
-    evsam export efficientvit-sam-l0 -o l0-int8 --format onnx --precision int8 --photos photos/
-
-    evsam export efficientvit-sam-l0 -o l0-openvino --format openvino --precision bf16
-
-    evsam segment photos/ -o out --sam efficientvit-sam-l0 --backend openvino --precision bf16 --weights l0-openvino
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")

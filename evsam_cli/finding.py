@@ -15,11 +15,11 @@ from pipelines.registry import Registry
 
 
 def own(rows: Registry[Any], field: str) -> str:
-    """What a model's own value is where an option is not given: `Default: objects 0.1, others 0.25.`"""
+    """What a model's own value is where an option is not given: `objects 0.1, others 0.25`."""
     values = {name: getattr(row, field) for name, row in rows.items()}
     usual = Counter(values.values()).most_common(1)[0][0]
     others = [f"{name} {value}" for name, value in values.items() if value != usual]
-    return f"Default: {', '.join([*others, f'others {usual}' if others else f'{usual}'])}."
+    return ", ".join([*others, f"others {usual}" if others else f"{usual}"])
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class TextOptions:
         options.option(
             "Text",
             "--box-threshold",
-            help=f"Score a box must exceed for one of the phrases. {own(TEXT_DETECTORS, 'box_threshold')}",
+            help="Score a box must exceed for one of the phrases.",
             within=SHARE,
+            show_default=own(TEXT_DETECTORS, "box_threshold"),
         ),
     ] = None
     text_threshold: Annotated[
@@ -60,8 +61,9 @@ class TextOptions:
         options.option(
             "Text",
             "--text-threshold",
-            help=f"Score a phrase must exceed to name a box. {own(TEXT_DETECTORS, 'text_threshold')}",
+            help="Score a phrase must exceed to name a box.",
             within=SHARE,
+            show_default=own(TEXT_DETECTORS, "text_threshold"),
         ),
     ] = None
     per_phrase: Annotated[
@@ -77,6 +79,7 @@ class TextOptions:
             "--nms",
             metavar="|".join(NMS),
             help="Of boxes that overlap by more than --iou, keep the best: of all, of each class, or keep all.",
+            offered=NMS,
         ),
     ] = "agnostic"
     max_box_area: Annotated[
@@ -120,24 +123,36 @@ class DetectorOptions:
             metavar="NAME|FILE",
             help=f"Where boxes come from: {', '.join(DETECTORS)}; a .pt / .onnx of an ultralytics detection model; "
             f"or, with --text, {', '.join(TEXT_DETECTORS)}.",
+            offered=(*DETECTORS, *TEXT_DETECTORS),
         ),
     ] = "objects"
     classes: Annotated[
         list[str] | None,
         options.option(
-            "Boxes", "--classes", metavar="NAME|ID,...", help="Keep only these classes, for example person,dog."
+            "Boxes",
+            "--classes",
+            metavar="NAME|ID,...",
+            help="Keep only these classes; names or ids with commas between them, for example person,dog.",
         ),
     ] = None
     conf: Annotated[
         float | None,
         options.option(
-            "Boxes", "--conf", help=f"Lowest detector score to keep. {own(DETECTORS, 'conf')}", within=SHARE
+            "Boxes",
+            "--conf",
+            help="Lowest detector score to keep.",
+            within=SHARE,
+            show_default=own(DETECTORS, "conf"),
         ),
     ] = None
     iou: Annotated[
         float | None,
         options.option(
-            "Boxes", "--iou", help=f"Boxes of a class that overlap more are one. {own(DETECTORS, 'iou')}", within=SHARE
+            "Boxes",
+            "--iou",
+            help="Boxes of a class that overlap more are one.",
+            within=SHARE,
+            show_default=own(DETECTORS, "iou"),
         ),
     ] = None
     max_det: options.MaxDet = 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -21,31 +22,41 @@ from evsam_cli import (
     train,
     weights,
 )
+from evsam_cli.commands import group, verb
 
-app = typer.Typer(
-    name="evsam",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Boxes in, masks out: detector-prompted instance segmentation with EfficientViT-SAM.
-
-    Start with: evsam segment PHOTOS -o OUT
+app = group(
+    """Boxes in, masks out: detector-prompted instance segmentation with EfficientViT-SAM.
 
     Exit codes: 0 all done, 1 some images failed, 2 the command or the machine is not right, 130 interrupted.""",
+    """
+# Try it on your photos, with the models that come with it
+evsam segment photos/ -o out
+
+# What a command takes, and more examples
+evsam segment --help
+
+# Will it work here? Which better models are there?
+evsam doctor
+evsam weights list
+""",
+    name="evsam",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("segment")(segment.segment)
-app.command("text")(text.text)
-app.command("everything")(everything.everything)
-app.command("detect")(detect.detect)
-app.command("merge")(merge.merge)
-app.command("doctor")(doctor.doctor)
-app.add_typer(evaluate.app, name="evaluate")
-app.command("compare")(compare.compare)
-app.command("benchmark")(benchmark.benchmark)
-app.command("export")(export.export)
-app.add_typer(train.app, name="train")
-app.add_typer(weights.app, name="weights")
+_PANELS: dict[str, tuple[ModuleType, ...]] = {
+    "Segment": (segment, text, everything, detect),
+    "Score": (evaluate, compare, benchmark),
+    "Train and export": (train, export),
+    "Housekeeping": (weights, doctor, merge),
+}
+for panel, modules in _PANELS.items():
+    for module in modules:
+        name = module.__name__.rpartition(".")[2]
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, rich_help_panel=panel)
+        else:
+            verb(app, name, module.EXAMPLES, panel)(getattr(module, name))
 
 
 def _print_version(wanted: bool) -> None:

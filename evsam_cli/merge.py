@@ -10,6 +10,15 @@ import typer
 from evsam_cli import options
 from evsam_cli.running import report
 
+EXAMPLES = """
+# Two parts, perhaps on two machines
+evsam segment photos/ -o part-1 --shard 1/2
+evsam segment photos/ -o part-2 --shard 2/2
+
+# Join them
+evsam merge part-1 part-2 -o all
+"""
+
 
 def merge(
     parts: Annotated[
@@ -22,14 +31,7 @@ def merge(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Join the parts of a run made with --shard into one folder, as if it had been one run.
-
-    evsam segment photos/ -o part-1 --shard 1/2
-
-    evsam segment photos/ -o part-2 --shard 2/2
-
-    evsam merge part-1 part-2 -o all
-    """
+    """Join the parts of a run made with --shard into one folder, as if it had been one run."""
     from pipelines.merge import merge as join
 
     report(join(parts, output, overwrite=overwrite), output, quiet=quiet)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from evsam_cli.commands import completing
 from pipelines.errors import UsageError
 from pipelines.limits import EXACT, MANY, SHARE, SIDE, Limits
 from pipelines.outputs import OUTPUTS
 from pipelines.printable import brief
+from pipelines.registry import Registry
 from pipelines.sam import BACKENDS, SAMS, SamConfig
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def split(values: list[str] | None) -> tuple[str, ...]:
@@ -50,25 +56,52 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def option(panel: str | None, *names: str, help: str, within: Limits | None = None, **settings: Any) -> Any:
-    """A `typer.Option` in one of the help page's panels. within: what its number may be."""
+def option(
+    panel: str | None,
+    *names: str,
+    help: str,
+    within: Limits | None = None,
+    offered: Iterable[str] = (),
+    **settings: Any,
+) -> Any:
+    """A `typer.Option` in one of the help page's panels. within: what its number may be, which its help ends with;
+    offered: names that shells complete."""
     if within is not None:
-        settings |= {"min": within.least, "max": within.most, "callback": _number(within)}
+        settings = {"metavar": "NUMBER", "parser": number(within)} | settings
+        help = f"{help} [{kind(within)}]"
+    if offered:
+        settings["autocompletion"] = completing(offered, listed=settings["metavar"].endswith(",..."))
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
 
 
-def _number(limits: Limits) -> Callable[[Any], Any]:
-    """What Typer calls with an option's value: its own comparisons with both ends let nan through."""
+def kind(limits: Limits) -> str:
+    """What a number may be, in words."""
+    number = "a whole number" if isinstance(limits.most, int) else "a number"
+    if limits.most <= MANY.most:
+        return f"{number} from {limits.least:g} to {limits.most:.0f}"
+    return number if limits.least < 0 else f"{number}, {limits.least:g} or more"
 
-    def check(value: Any) -> Any:
-        if value is not None and not limits.least <= value <= limits.most:
-            raise typer.BadParameter(f"{value} is not {limits.words}.")
+
+def choices(lead: str, rows: Registry[Any]) -> str:
+    """Help with a line for each row of a table."""
+    return "\n".join([lead, *(f"- {row.name}: {row.summary}." for row in rows.values())])
+
+
+def number(limits: Limits) -> Callable[[Any], Any]:
+    """What reads an option's number. Typer's own comparisons let nan through, and its words are a programmer's."""
+    whole = isinstance(limits.most, int)
+
+    def read(text: Any) -> Any:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = math.nan
+        if not limits.least <= value <= limits.most:
+            raise typer.BadParameter(f"{brief(text)} is no {'whole ' if whole else ''}number {limits.words}")
         return value
 
-    return check
+    return read
 
-
-_KINDS = " ".join(f"{row.name}: {row.summary}." for row in OUTPUTS.values())
 
 Sources = Annotated[
     list[str],
@@ -90,29 +123,49 @@ ImgSize = Annotated[
     option(
         "Boxes",
         "--imgsz",
-        help="Longest side, in pixels, that the detector sees. Default: what it was trained at.",
+        help="Longest side, in pixels, that the detector sees.",
         within=SIDE,
-        show_default=False,
+        show_default="what it was trained at",
     ),
 ]
 
-Sam = Annotated[str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.")]
+Sam = Annotated[
+    str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.", offered=SAMS)
+]
 Device = Annotated[
-    str, option("Models", "--device", help="auto, cpu, cuda, cuda:1 or mps. auto: CUDA where there is one.")
+    str,
+    option(
+        "Models",
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 or mps. auto: CUDA where there is one.",
+        offered=DEVICES,
+    ),
 ]
 Precision = Annotated[
     str,
     option(
         "Models",
         "--precision",
+        metavar="NAME",
         help="fp32; or, faster where the machine has it, bf16, and on a GPU fp16.",
+        offered=PRECISIONS,
     ),
 ]
 Offline = Annotated[
     bool, option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
 ]
 
-Save = Annotated[list[str], option("Output", "--save", metavar="KIND,...", help=f"What to write. {_KINDS}")]
+Save = Annotated[
+    list[str],
+    option(
+        "Output",
+        "--save",
+        metavar="KIND,...",
+        help=choices("What to write, with commas between kinds.", OUTPUTS),
+        offered=OUTPUTS,
+    ),
+]
 Quiet = Annotated[bool, option("Output", "--quiet", "-q", help="Print errors only.")]
 
 Resume = Annotated[bool, option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
@@ -143,9 +196,8 @@ class ModelOptions:
             "Models",
             "--backend",
             metavar="NAME",
-            help="What runs the SAM: "
-            + "; ".join(f"{row.name}, {row.summary}" for row in BACKENDS.values())
-            + ". What is not exported yet is exported and checked first.",
+            help=choices("What runs the SAM; what is not exported yet is exported and checked first.", BACKENDS),
+            offered=BACKENDS,
         ),
     ] = "torch"
     max_memory: Annotated[
@@ -154,7 +206,8 @@ class ModelOptions:
             "Models",
             "--max-memory",
             metavar="SIZE",
-            help="Decode fewer prompts at once to stay below, such as 4GB, on the device. Default: what is free.",
+            help="Decode fewer prompts at once to stay below, such as 4GB, on the device.",
+            show_default="what is free",
         ),
     ] = None
     offline: Offline = False

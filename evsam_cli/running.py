@@ -38,9 +38,9 @@ class RunOptions:
         options.option(
             "Long runs",
             "--batch",
-            help="Images handled together. Default: what suits the device.",
+            help="Images handled together.",
             within=MANY,
-            show_default=False,
+            show_default="what suits the device",
         ),
     ] = None
     max_pixels: Annotated[

@@ -7,7 +7,7 @@ Results go to standard output, all else to standard error. See also `evsam_cli.s
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from pipelines.files import nulls, to_json
@@ -63,6 +63,15 @@ def table(
     columns = range(len(header or (lines or [()])[0]))
     for page in _pages([header, *lines], names, console.width) if wide else [columns]:
         console.print(_table([[line[i] for i in page] for line in lines], [header[i] for i in page if header], names))
+
+
+def styled(drawn: Callable[[int], Iterable[Cell]]) -> None:
+    """Text that was asked for, of pieces with their own line ends. drawn: what is shown at a width of characters."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text.assemble(*drawn(console.width)), soft_wrap=True, end="")
 
 
 def _pages(lines: Sequence[Sequence[Cell]], names: int, width: int) -> list[list[int]]:

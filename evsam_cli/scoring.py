@@ -20,7 +20,6 @@ from pipelines.sam import SAMS
 if TYPE_CHECKING:
     from pipelines.evaluation.prompts import Prompting
 
-_RULES = "; ".join(f"{row.name}: {row.summary}" for row in PROTOCOLS.values())
 _PROMPTS, _SCORING = "Boxes", "Scoring"
 
 Annotations = Annotated[
@@ -48,7 +47,8 @@ Detectors = Annotated[
         "-d",
         metavar="NAME|FILE,...",
         help=f"Boxes of detectors: {', '.join(DETECTORS)}, a .pt / .onnx of ultralytics, or one that is asked for the "
-        f"category names: {', '.join(TEXT_DETECTORS)}.",
+        f"category names: {', '.join(TEXT_DETECTORS)}. Names or files with commas between them.",
+        offered=(*DETECTORS, *TEXT_DETECTORS),
     ),
 ]
 BoxFiles = Annotated[
@@ -73,9 +73,24 @@ Results = Annotated[
 ]
 Sams = Annotated[
     list[str],
-    options.option("Models", "--sam", metavar="NAME,...", help=f"What makes the masks: {', '.join(SAMS)}."),
+    options.option(
+        "Models",
+        "--sam",
+        metavar="NAME,...",
+        help=f"What makes the masks, names with commas between them: {', '.join(SAMS)}.",
+        offered=SAMS,
+    ),
 ]
-Protocol = Annotated[str, options.option(_SCORING, "--protocol", metavar="NAME", help=f"{_RULES}.")]
+Protocol = Annotated[
+    str,
+    options.option(
+        _SCORING,
+        "--protocol",
+        metavar="NAME",
+        help=options.choices("Whose rules.", PROTOCOLS),
+        offered=PROTOCOLS,
+    ),
+]
 Agnostic = Annotated[
     bool, options.option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
 ]
@@ -100,9 +115,9 @@ class BoxOptions:
         options.option(
             _PROMPTS,
             "--max-det",
-            help="Its boxes per image. Default: 300, asked for names 100.",
+            help="Its boxes per image.",
             within=MANY,
-            show_default=False,
+            show_default="300, asked for names 100",
         ),
     ] = None
     imgsz: options.ImgSize = None

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pipelines.prompts import PromptConfig
 
 
+BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "xyxy-normalised", "xywh-normalised", "cxcywh-normalised")
+"""Those of `pipelines.boxes`, whose module needs NumPy."""
+
+
 @dataclass(frozen=True)
 class GivenOptions:
     """Prompts that need no detector."""
@@ -36,10 +40,12 @@ class GivenOptions:
             "--box-format",
             metavar="FORMAT",
             help="How --boxes counts, if the file does not say: xyxy, xywh or cxcywh, in pixels or with -normalised.",
+            offered=BOX_FORMATS,
         ),
     ] = None
     min_score: Annotated[
-        float | None, options.option("Boxes", "--min-score", help="Lowest score to take from --boxes.")
+        float | None,
+        options.option("Boxes", "--min-score", help="Lowest score to take from --boxes.", within=LOGIT),
     ] = None
     box: Annotated[
         list[str] | None,
@@ -75,6 +81,25 @@ class GivenOptions:
         return None
 
 
+EXAMPLES = """
+# With the bundled models, offline
+evsam segment photos/ -o out
+
+# With better ones, which are fetched when first named
+evsam segment photos/ -o out --detector yolov8m --sam efficientvit-sam-l2
+
+# People and dogs alone
+evsam segment photos/ -o out --detector yolov8m --classes person,dog
+
+# Boxes from a file, results as COCO and as PNGs of ids
+evsam segment photos/ -o out --boxes boxes.json --save coco,ids
+
+# One box, or one click, in one picture
+evsam segment dog.jpg -o out --box 60,40,420,300
+evsam segment dog.jpg -o out --point 250,180
+"""
+
+
 @grouped
 def segment(
     sources: options.Sources,
@@ -90,13 +115,7 @@ def segment(
 ) -> None:
     """Segment the objects in images: a detector finds boxes, a SAM turns each into a mask.
 
-    The bundled starter models work at once and offline; better ones are fetched when first named:
-
-    evsam segment photos/ -o out --detector yolov8n --sam efficientvit-sam-l0
-
-    evsam segment photos/ -o out --boxes boxes.json --save coco,ids
-
-    evsam segment dog.jpg -o out --box 60,40,420,300
+    The bundled starter models work at once and offline; better ones are fetched when first named.
     """
     from pipelines.segment import SegmentConfig, segment
 

@@ -24,6 +24,18 @@ Words = Annotated[
 ]
 
 
+EXAMPLES = """
+# Fetch what it needs, once; it then works offline
+evsam weights pull grounding-dino-swint
+
+# Cats and red cars
+evsam text photos/ "cat . red car" -o out
+
+# What to call what is found, and from which score on
+evsam text photos/ -o out --ontology "person=worker,hard hat=helmet@0.4"
+"""
+
+
 @grouped
 def text(
     arguments: Words,
@@ -37,7 +49,8 @@ def text(
             "--detector",
             "-d",
             metavar="NAME",
-            help=f"What reads the text. {' '.join(f'{row.name}: {row.summary}.' for row in TEXT_DETECTORS.values())}",
+            help=options.choices("What reads the text.", TEXT_DETECTORS),
+            offered=TEXT_DETECTORS,
         ),
     ] = "grounding-dino-swint",
     iou: options.Iou = 0.7,
@@ -48,10 +61,6 @@ def text(
     run: running.RunOptions,
 ) -> None:
     """Type what you want, get its masks: Grounding DINO finds boxes, a SAM turns each into a mask.
-
-    evsam text photos/ "cat . red car" -o out
-
-    evsam text photos/ -o out --ontology "person in red=worker,hard hat=helmet@0.4"
 
     Once `evsam weights pull grounding-dino-swint` has brought what it needs, it works without a network.
     """

@@ -9,9 +9,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from evsam_cli import options, say
+from evsam_cli.commands import completing, group, verb
 from evsam_cli.groups import grouped
 from pipelines.errors import SetupError, UsageError
 from pipelines.limits import COUNT, FEW, WORKERS
+from pipelines.sam import SAMS
 from pipelines.training.config import (
     DataConfig,
     DetectorConfig,
@@ -21,16 +23,21 @@ from pipelines.training.config import (
     recipes,
 )
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="""Train on your own photos with masks.
+app = group(
+    """Train on your own photos with masks.
 
     A data set is a COCO or LVIS JSON file, a folder with annotations.json and images/, an SA-1B folder, or a folder
     with images/ and masks/ (PNG). Recipes hold the settings: print one with `evsam train recipe NAME`, change it, and
-    give the file as --recipe. Needs the packages of `pip install 'evsam\\[train]'`.""",
+    give the file as --recipe. Needs the packages of `pip install 'evsam[train]'`.""",
+    """
+# See what can be set, change it, and train
+evsam train recipe l0 > mine.toml
+evsam train finetune -o run --recipe mine.toml --data mine --val mine-val
+""",
 )
 Config = TypeVar("Config", FinetuneConfig, DistillConfig)
 KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
+RECIPES = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
 
 
 def _names(kind: str) -> str:
@@ -54,11 +61,32 @@ StartWeights = Annotated[
         "Model",
         "--weights",
         metavar="FILE",
-        help="Checkpoint to start from; '' starts from nothing. Default: the recipe's, or the model's own.",
+        help="Checkpoint to start from; '' starts from nothing.",
+        show_default="the recipe's, or the model's own",
     ),
 ]
-Device = Annotated[str | None, options.option("Machine", "--device", help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str | None, options.option("Machine", "--precision", help="32-true or bf16-mixed.")]
+Device = Annotated[
+    str | None,
+    options.option(
+        "Machine",
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda or mps.",
+        show_default="the recipe's",
+        offered=options.DEVICES,
+    ),
+]
+Precision = Annotated[
+    str | None,
+    options.option(
+        "Machine",
+        "--precision",
+        metavar="NAME",
+        help="32-true or bf16-mixed.",
+        show_default="the recipe's",
+        offered=("32-true", "bf16-mixed"),
+    ),
+]
 Workers = Annotated[
     int | None, options.option("Machine", "--workers", help="Processes that read photos.", within=WORKERS)
 ]
@@ -80,12 +108,30 @@ class MachineOptions:
         return replace(config, loop=replace(config.loop, **given))
 
 
-@app.command()
+@verb(
+    app,
+    "finetune",
+    """
+# L0, on a COCO file
+evsam train finetune -o run --recipe l0 --data train.json --val val.json
+
+# All but its encoder, on two data sets, one drawn from three times as often
+evsam train finetune -o run --recipe l0 --freeze image_encoder --data a=3 --data b
+
+# Go on after a stop
+evsam train finetune -o run --recipe l0 --data mine --resume
+""",
+)
 @grouped
 def finetune(
     output: Output,
     *,
-    recipe: Annotated[str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("finetune"))],
+    recipe: Annotated[
+        str,
+        options.option(
+            "Model", "--recipe", metavar="NAME|FILE", help=_names("finetune"), offered=recipes(KINDS["finetune"])
+        ),
+    ],
     data: Data = None,
     val: Validation = None,
     weights: StartWeights = None,
@@ -101,12 +147,7 @@ def finetune(
     machine: MachineOptions,
     resume: Resume = False,
 ) -> None:
-    """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it.
-
-    evsam train finetune -o run --recipe l0 --data coco/annotations/instances_train2017.json --val val.json
-
-    evsam train finetune -o run --recipe l0 --freeze image_encoder --data mine=3 --data sa1b --val mine-val
-    """
+    """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it."""
     changes = _changes(data, weights, val)
     if freeze is not None:
         changes["freeze"] = options.split([freeze])
@@ -116,17 +157,45 @@ def finetune(
     _say(f"{output / ('best' if best else 'last')}.safetensors{figures}")
 
 
-@app.command()
+@verb(
+    app,
+    "distill",
+    """
+# L0's encoder learns XL1's embeddings of photos without masks
+evsam train distill -o run --teacher efficientvit-sam-xl1 --data photos/
+
+# Keep the teacher's embeddings for later runs
+evsam train distill -o run --data photos/ --cache embeddings/
+""",
+)
 @grouped
 def distill(
     output: Output,
     *,
     recipe: Annotated[
-        str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("distill"))
+        str,
+        options.option(
+            "Model", "--recipe", metavar="NAME|FILE", help=_names("distill"), offered=recipes(KINDS["distill"])
+        ),
     ] = "distill",
     data: Data = None,
-    model: Annotated[str | None, options.option("Model", "--model", help="The student.")] = None,
-    teacher: Annotated[str | None, options.option("Model", "--teacher", help="Any SAM with SAM's decoder.")] = None,
+    model: Annotated[
+        str | None,
+        options.option(
+            "Model", "--model", metavar="NAME", help="The student.", show_default="the recipe's", offered=SAMS
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        options.option(
+            "Model",
+            "--teacher",
+            metavar="NAME",
+            help="Any SAM with SAM's decoder.",
+            show_default="the recipe's",
+            offered=SAMS,
+        ),
+    ] = None,
     weights: StartWeights = None,
     cache: Annotated[
         Path | None,
@@ -137,21 +206,31 @@ def distill(
     machine: MachineOptions,
     resume: Resume = False,
 ) -> None:
-    """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed.
-
-    evsam train distill -o run --teacher efficientvit-sam-xl1 --model efficientvit-sam-l0 --data photos/
-    """
+    """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed."""
     changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
     config = machine.applied(read_recipe(DistillConfig, recipe, changes))
     _run("distill", config, output, resume=resume, cache=cache)
     _say(f"{output / 'last.safetensors'}")
 
 
-@app.command()
+@verb(
+    app,
+    "detector",
+    """
+# Objects without names
+evsam train detector -o run --data mine --val mine-val
+
+# The data's own classes, fewer passes
+evsam train detector -o run --data mine --class-aware --epochs 20
+""",
+)
 def detector(
     output: Output,
     recipe: Annotated[
-        str, options.option("Model", "--recipe", metavar="NAME|FILE", help=_names("detector"))
+        str,
+        options.option(
+            "Model", "--recipe", metavar="NAME|FILE", help=_names("detector"), offered=recipes(KINDS["detector"])
+        ),
     ] = "finetune",
     data: Data = None,
     val: Validation = None,
@@ -167,25 +246,31 @@ def detector(
     workers: Workers = None,
     resume: Resume = False,
 ) -> None:
-    """Train a YOLO detector on boxes around the masks, by ultralytics. Weights of data sets do not count here.
-
-    evsam train detector -o run --data mine --val mine-val
-    """
+    """Train a YOLO detector on boxes around the masks, by ultralytics. Weights of data sets do not count here."""
     changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
     given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
     say.result(_run("detector", read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
 
 
-@app.command("recipe")
+@verb(
+    app,
+    "recipe",
+    """
+# Start a recipe of your own
+evsam train recipe l0 > mine.toml
+""",
+)
 def show_recipe(
-    name: Annotated[str, typer.Argument(help="A recipe's name.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A recipe's name.", show_default=False, autocompletion=completing(RECIPES)),
+    ],
 ) -> None:
     """Print a recipe, to be changed and given as --recipe FILE."""
-    known = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
-    if name not in known:
-        raise UsageError(f"no recipe {name!r}; choose one of {', '.join(known)}")
-    say.results(known[name])
+    if name not in RECIPES:
+        raise UsageError(f"no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    say.results(RECIPES[name])
 
 
 def _say(text: str) -> None:

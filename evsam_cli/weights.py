@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evsam_cli import options, say
+from evsam_cli.commands import completing, group, verb
 from pipelines.errors import UsageError, WeightsError
 from weights import manifest, store
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help=(
-        "See, get and check model weights.\n\n"
-        "Starter weights come with the package. All others are downloaded when a command first needs them, or now"
-        " with `pull`, into the user's cache or the folder EVSAM_HOME. EVSAM_OFFLINE=1 forbids the network;"
-        " EVSAM_MIRROR=URL asks a mirror for them, under the paths they have at their source. Those that other programs"
-        " have fetched from the Hugging Face Hub are used from its cache; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT,"
-        " HF_HUB_OFFLINE and HF_TOKEN mean what they mean there."
-    ),
+app = group(
+    """See, get and check model weights.
+
+    Starter weights come with the package. All others are downloaded when a command first needs them, or now with
+    `pull`, into the user's cache or the folder EVSAM_HOME. EVSAM_OFFLINE=1 forbids the network; EVSAM_MIRROR=URL asks
+    a mirror for them, under the paths they have at their source. Those that other programs have fetched from the
+    Hugging Face Hub are used from its cache; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what
+    they mean there.""",
+    """
+# What there is, and what of it is here
+evsam weights list
+
+# Fetch some before the network is gone
+evsam weights pull efficientvit-sam-l0 yolov8m
+""",
 )
 
 NAME = "A name from `evsam weights list`."
@@ -37,6 +43,13 @@ STATES: dict[store.State, str] = {
     "damaged": "damaged",
     "missing": "missing",
 }
+
+
+def _names(incomplete: str) -> list[str]:
+    """Ends of a name, for a shell."""
+    return completing(manifest.names())(incomplete)
+
+
 RECORDS = {  # of a file's sha256
     "manifest": "ok: {0.path} sha256 {0.sha256} (as published)",
     "lock": "not verified: {0.path} sha256 {0.sha256} (unchanged since it came; no hash was published to compare with)",
@@ -44,7 +57,17 @@ RECORDS = {  # of a file's sha256
 }
 
 
-@app.command("list")
+@verb(
+    app,
+    "list",
+    """
+# A table
+evsam weights list
+
+# With URLs and hashes, for programs
+evsam weights list --json
+""",
+)
 def list_weights(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each file's URL and sha256.")] = False,
 ) -> None:
@@ -65,9 +88,19 @@ def list_weights(
     say.table(rows, header=("name", "for", "size", "licence", "status"))
 
 
-@app.command()
+@verb(
+    app,
+    "pull",
+    """
+# A SAM and a detector
+evsam weights pull efficientvit-sam-l0 yolov8m
+
+# Repair one
+evsam weights pull yolov8m --force
+""",
+)
 def pull(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help=NAME)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help=NAME, autocompletion=_names)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Get every name of the list.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Download anew what is here, to repair it.")] = False,
 ) -> None:
@@ -89,8 +122,17 @@ def pull(
             say.result(f"{name} {store.fetch(name, force=force, progress=report)}")
 
 
-@app.command()
-def path(name: Annotated[str, typer.Argument(metavar="NAME", help=NAME)]) -> None:
+@verb(
+    app,
+    "path",
+    """
+# Where the bundled SAM is
+evsam weights path evsam-starter
+""",
+)
+def path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME, autocompletion=_names)],
+) -> None:
     """Print where the file of a name is, for use in scripts. Downloads nothing."""
     found = store.locate(name)
     if found is None:
@@ -98,10 +140,26 @@ def path(name: Annotated[str, typer.Argument(metavar="NAME", help=NAME)]) -> Non
     say.result(found)
 
 
-@app.command()
+@verb(
+    app,
+    "verify",
+    """
+# All that are here
+evsam weights verify
+
+# One
+evsam weights verify evsam-starter
+""",
+)
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help=f"{NAME} Default: all that are here.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...",
+            help=NAME,
+            show_default="all that are here",
+            autocompletion=_names,
+        ),
     ] = None,
 ) -> None:
     """Read weights whole and compare their sha256 with the one that was published.
@@ -120,12 +178,25 @@ def verify(
         raise WeightsError(f"these weights failed the check: {', '.join(faulty)}")
 
 
-@app.command("import")
+@verb(
+    app,
+    "import",
+    """
+# A file that was downloaded elsewhere, named as at its source
+evsam weights import efficientvit_sam_l0.pt
+
+# One that has another name
+evsam weights import checkpoint.pt --as efficientvit-sam-l0
+""",
+)
 def import_weights(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A weights file, named as at its source.", parser=options.path)
     ],
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="What it is, if named otherwise.")] = None,
+    name: Annotated[
+        str | None,
+        options.option(None, "--as", metavar="NAME", help="What it is, if named otherwise.", autocompletion=_names),
+    ] = None,
 ) -> None:
     """Copy a file you have into the cache, in place of a download.
 

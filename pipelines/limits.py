@@ -10,7 +10,7 @@ from pipelines.printable import brief
 
 
 class Limits(NamedTuple):
-    """What a number may be."""
+    """What a number may be; one of limits that are whole is whole."""
 
     least: float
     most: float
@@ -29,7 +29,7 @@ FEW = Limits(1, 1024, "from 1 to 1024")
 AMOUNT = Limits(0, 1e9, "at least 0 and at most 1e9")
 POSITIVE = Limits(math.ulp(0), 1e9, "above 0 and at most 1e9")
 FACTOR = Limits(1e-3, 1e3, "from 0.001 to 1000")
-SHARE = Limits(0, 1, "from 0 to 1")
+SHARE = Limits(0.0, 1.0, "from 0 to 1")
 LOGIT = Limits(-1e6, 1e6, "from -1e6 to 1e6")
 SIDE = Limits(32, 2**14, f"at least 32 and at most {2**14}")
 WORKERS = Limits(0, 1024, "from 0 to 1024")

@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 from pipelines.detectors import DetectorConfig
 from pipelines.limits import FEW, LOGIT, MANY, SHARE, TIMES, Limits, keep_within
 
+LAYERS = Limits(0, 8, "from 0 to 8")
+OFFSET = Limits(0.0, LOGIT.most, "from 0 to 1e6")
 _LIMITS = {
     "points_per_side": FEW,
     "points_per_batch": MANY,
     "pred_iou_thresh": SHARE,
     "stability_score_thresh": SHARE,
-    "stability_score_offset": Limits(0, LOGIT.most, "from 0 to 1e6"),
+    "stability_score_offset": OFFSET,
     "box_nms_thresh": SHARE,
-    "crop_n_layers": Limits(0, 8, "from 0 to 8"),
+    "crop_n_layers": LAYERS,
     "crop_nms_thresh": SHARE,
     "crop_overlap_ratio": SHARE,
     "crop_n_points_downscale_factor": FEW,

@@ -1,0 +1,34 @@
+"""`make docs`: every help page, as docs/cli.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from evsam_cli import pages
+from evsam_cli.main import app
+
+
+def commands() -> Iterator[tuple[Any, Any]]:
+    """Every command of evsam with its context, groups before their own."""
+    yield from _below(typer.main.get_command(app), None)
+
+
+def _below(command: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
+    context = typer.Context(command, info_name=command.name, parent=parent, **command.context_settings)
+    yield command, context
+    for inner in getattr(command, "commands", {}).values():
+        yield from _below(inner, context)
+
+
+def reference() -> str:
+    """The pages, one after another."""
+    return "\n".join(pages.markdown(pages.page(command, context)) for command, context in commands())
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
