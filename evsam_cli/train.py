@@ -115,8 +115,8 @@ class MachineOptions:
 # L0, on a COCO file
 evsam train finetune -o run --recipe l0 --data train.json --val val.json
 
-# All but its encoder, on two data sets, one drawn from three times as often
-evsam train finetune -o run --recipe l0 --freeze image_encoder --data a=3 --data b
+# Without its encoder; of several --data, this one is drawn from thrice as often
+evsam train finetune -o run --recipe l0 --freeze image_encoder --data a=3
 
 # Go on after a stop
 evsam train finetune -o run --recipe l0 --data mine --resume
