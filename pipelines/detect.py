@@ -12,6 +12,7 @@ from pipelines import rle
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text import TextConfig
 from pipelines.errors import ImageError, UsageError
+from pipelines.outputs import OUTPUTS
 from pipelines.prompts import (
     Prompter,
     build_prompter,
@@ -45,6 +46,7 @@ def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
     Raises UsageError also for an output that needs masks.
     """
     for name in config.run.save:
+        OUTPUTS[name]
         if name not in BOX_OUTPUTS:
             raise UsageError(f"{name!r} is nothing that can be saved of boxes; choose from: {', '.join(BOX_OUTPUTS)}")
     offline = config.run.offline

@@ -1,5 +1,7 @@
 """The errors evsam raises on purpose. A message says what is wrong, where, and what to do."""
 
+from pipelines import not_yet
+
 
 class EvsamError(Exception):
     """A fault the user can mend: the command line prints it as one line and exits with `exit_code`."""
@@ -28,7 +30,13 @@ class ImageError(EvsamError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is in no registry; the message lists those that are."""
+    """A name that is in no registry; the message lists those that are, and says which may be meant."""
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; choose one of: {', '.join(known)}")
+        choice = f"choose one of: {', '.join(known)}"
+        if words := not_yet.instead(kind, name):
+            super().__init__(f"{kind} {name!r} is not supported (yet): {words}; {choice}")
+        elif near := not_yet.nearest(name, known):
+            super().__init__(f"unknown {kind} {name!r}: did you mean {near!r}? Or {choice}")
+        else:
+            super().__init__(f"unknown {kind} {name!r}; {choice}")

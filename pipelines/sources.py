@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from pipelines.errors import UsageError
 from pipelines.names import distinct, safe
+from pipelines.not_yet import no_photograph
 from pipelines.search import is_pattern, walk
 from pipelines.urls import shown_url
 
@@ -143,6 +144,7 @@ def _find(source: str, output: Path | None) -> list[_Found]:
     if source == "-":
         return _listed(_standard_input(), "standard input", Path())
     if is_url(source):
+        _check_kind(shown_location(source))
         return _rooted([source])
     _check_scheme(source, "")
     if not source or "\0" in source:
@@ -153,15 +155,24 @@ def _find(source: str, output: Path | None) -> list[_Found]:
             return _in_folder(path, output)
         if path.suffix.lower() == ".txt":
             return _listed(path.read_bytes(), f"the list {source!r}", path.parent)
+        _check_kind(source, there=True)
         return _rooted([source])
     except OSError as error:
+        _check_kind(source)
         if is_pattern(source):
             return _globbed(path, output)
         raise UsageError(f"cannot read the source {source!r}: {error.strerror}") from None
 
 
+def _check_kind(location: str, *, there: bool = False) -> None:
+    """Raise UsageError for what is known to be no photograph. there: it is a file, whose name may be a number."""
+    if (known := no_photograph(location)) and not (there and location.isdecimal()):
+        raise UsageError(known)
+
+
 def _check_scheme(location: str, where: str) -> None:
     if _SCHEME.match(location):
+        _check_kind(shown_location(location))
         raise UsageError(f"{shown_location(location)}{where} is no image: URLs are read over http and https alone")
 
 

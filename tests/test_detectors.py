@@ -56,7 +56,9 @@ class TestTable:
         assert (run.stdout.strip(), run.stderr) == ("True", "")
 
     def test_unknown_names(self, tmp_path):
-        with pytest.raises(UnknownNameError, match=r"unknown detector 'yolov9000'; choose one of: objects.*\.onnx"):
+        with pytest.raises(
+            UnknownNameError, match=r"detector 'yolov9000' is not supported .yet.: .*; choose one of: objects.*\.onnx"
+        ):
             find_weights("yolov9000")
         with pytest.raises(WeightsError, match=r"no file yolov8n\.pt: .* say yolov8n$"):
             find_weights("yolov8n.pt")

@@ -214,7 +214,7 @@ def test_stored_pixels_are_scored_not_turned_ones(data: Path, tmp_path: Path) ->
         (("--images", "x", "--clicks", "a"), "--clicks takes whole numbers"),
         (("--images", "x", "--gt-boxes", "--protocol", "mine"), "unknown protocol 'mine'"),
         (("--images", "x", "--gt-boxes", "--sam", "sam9"), "unknown SAM 'sam9'"),
-        (("--images", "x", "--detector", "yolo99"), "unknown detector"),
+        (("--images", "x", "--detector", "yolo99"), "detector 'yolo99' is not supported"),
         (("--images", "x", "--gt-boxes"), "are not in x"),
         (("--images", "x", "--boxes", "none.json"), "cannot be read"),
         (("--results", "none.json"), "cannot be read"),

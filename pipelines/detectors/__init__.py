@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pipelines import not_yet
 from pipelines.errors import UnknownNameError, WeightsError
 from pipelines.limits import MANY, SHARE, SIDE, keep_within
 from pipelines.registry import Registry, Row
@@ -145,6 +146,7 @@ def _given_file(model: str) -> Path:
     except OSError as error:
         raise WeightsError(f"{model} cannot be read: {error.strerror}") from error
     if not found:
-        hint = f": for the one evsam fetches itself, say {path.stem}" if path.stem in DETECTORS else ""
-        raise WeightsError(f"there is no file {model}{hint}")
+        own = f"for the one evsam fetches itself, say {path.stem}" if path.stem in DETECTORS else None
+        hint = own or not_yet.instead("detector", path.stem)
+        raise WeightsError(f"there is no file {model}{f': {hint}' if hint else ''}")
     return path.absolute()
