@@ -115,7 +115,7 @@ class MachineOptions:
 # L0, on a COCO file
 evsam train finetune -o run --recipe l0 --data train.json --val val.json
 
-# Without its encoder; of several --data, this one is drawn from thrice as often
+# Without its encoder; with --data a=3 --data b, a is drawn from more often
 evsam train finetune -o run --recipe l0 --freeze image_encoder --data a=3
 
 # Go on after a stop
