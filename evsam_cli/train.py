@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,6 +19,7 @@ from pipelines.errors import SetupError, UsageError
 from pipelines.limits import COUNT, FEW, WORKERS
 from pipelines.sam import SAMS
 from pipelines.training.config import (
+    MOST_WORKERS,
     DataConfig,
     DetectorConfig,
     DistillConfig,
@@ -88,7 +93,14 @@ Precision = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, options.option("Machine", "--workers", help="Processes that read photos.", within=WORKERS)
+    int | None,
+    options.option(
+        "Machine",
+        "--workers",
+        help="Processes that read photos.",
+        within=WORKERS,
+        show_default=f"the recipe's, or one for each core, at most {MOST_WORKERS}",
+    ),
 ]
 Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
 
@@ -315,5 +327,14 @@ def _run(verb: str, config: Any, output: Path, **options: Any) -> Any:
         raise SetupError(
             f"training needs the package {error.name!r}: install it with `pip install 'evsam[train]'`"
         ) from error
-    with filling(output):
+    with filling(output), _only_our_words():
         return run(config, output, **options)
+
+
+@contextmanager
+def _only_our_words() -> Iterator[None]:
+    """Keep back what libraries say of themselves; what a user must know is a note or an error of ours."""
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from runs import run_apart
 from safetensors.torch import load_file
 from training_photos import RECIPE, write_photos
 from typer.testing import CliRunner
@@ -54,6 +56,38 @@ def test_finetune_from_the_command_line(photos: Path, tmp_path: Path) -> None:
         evsam_train("finetune", "-o", out, "--recipe", "l0", "--data", f"{photos}=0")
     with pytest.raises(DataError, match="no training data"):
         evsam_train("finetune", "-o", tmp_path / "other", "--recipe", "l0")
+
+
+DETECTOR = """
+model = "yolov8n"
+weights = ""
+epochs = 1
+size = 64
+batch = 4
+device = "cpu"
+"""
+
+
+@pytest.mark.parametrize("verb", ["finetune", "distill", "detector"])
+def test_all_that_is_printed_is_ours(verb: str, photos: Path, tmp_path: Path) -> None:
+    """Among what libraries would say: that there are more workers than cores, and that bf16 is used."""
+    loop = 'photos = 2\nteacher = "evsam-starter"\nsteps = 2\n[loop]\ndevice = "cpu"\nprecision = "bf16-mixed"\n'
+    distill = f'model = "evsam-starter"\nweights = ""\n{loop}'
+    finetune = RECIPE.replace("workers = 0", 'precision = "bf16-mixed"')
+    (tmp_path / "mine.toml").write_text({"finetune": finetune, "distill": distill, "detector": DETECTOR}[verb])
+    checked = () if verb == "distill" else ("--val", photos)
+    common = ("-o", tmp_path / "run", "--recipe", tmp_path / "mine.toml", "--data", photos, "--workers", 9)
+    done = run_apart("train", verb, *common, *checked)
+    assert done.returncode == 0, done.stderr
+    for line in (done.stdout + done.stderr).splitlines():
+        assert line.startswith(("step 2/2  ", "epoch 1/1  ", str(tmp_path / "run"))), line
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that gives processes cores")
+def test_a_worker_for_each_core_that_may_be_used() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from pipelines.training.config import *"
+    done = run_apart(python=("-c", f"{code}; print(LoopConfig().workers)"))
+    assert done.stdout == "1\n", done.stderr
 
 
 def test_validation_chooses_the_best(photos: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Paper: EfficientViT-SAM, arXiv 2402.05008, section 3.2.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 import types
 import typing
@@ -33,6 +34,7 @@ from pipelines.limits import (
 )
 from pipelines.printable import brief
 
+MOST_WORKERS = 8
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 """The parts of the network that can be frozen, each as a whole or by the name of a module in it."""
 
@@ -139,16 +141,23 @@ class OptimiserConfig:
         keep_within(self, learning_rate=POSITIVE, weight_decay=AMOUNT, warmup=TIMES, clip=POSITIVE, ema=SHARE)
 
 
+def usual_workers() -> int:
+    """Processes that read photos: one for each core that this process may use, as long as they are few."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """How the machine is used and how often things happen, in optimiser steps. photos_at_once: per device and forward
-    pass; what is missing to a stage's photos is accumulated. cache_gb: memory for decoded photos, per worker."""
+    pass; what is missing to a stage's photos is accumulated. workers: processes that read photos, 0 for none beside
+    this one. cache_gb: memory for decoded photos, per worker."""
 
     device: str = "auto"
     devices: int = 1
     precision: str = "32-true"
     photos_at_once: int = 8
-    workers: int = 4
+    workers: int = field(default_factory=usual_workers)
     cache_gb: float = 1.0
     log_every: int = 20
     checkpoint_every: int = 500
@@ -232,7 +241,7 @@ class DetectorConfig:
     class_aware: bool = False
     device: str = "auto"
     precision: str = "32-true"
-    workers: int = 4
+    workers: int = field(default_factory=usual_workers)
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
