@@ -57,7 +57,7 @@ DETECTORS: Rows = (
 
 SAMS: Rows = (
     (r"sam-?[23].*", "say --sam efficientvit-sam-xl1 for the best masks, or sam-vit-h for the original SAM"),
-    (r"(sam-)?vit-[bl](-.*)?|sam(-[bl])?", "of the original SAM there is sam-vit-h; efficientvit-sam-l2 is faster"),
+    (r"sam(-[blh])?", "the original SAM is sam-vit-b, sam-vit-l or sam-vit-h; efficientvit-sam-l2 is faster"),
     (
         r"(mobile|edge|tiny|fast|nano|slim|rep-?vit|lite|efficient)-?sam.*|repvit.*",
         "for a small and fast one, say --sam efficientvit-sam-l0",
@@ -81,7 +81,7 @@ _BY_KIND: Mapping[str, Rows] = {
     "weights": (
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
-        (r".*sam.*|.*vit-?[bl].*", "there are those of EfficientViT-SAM and of the original SAM, ViT-H"),
+        (r".*sam.*|.*vit-?[bl].*", "there are those of EfficientViT-SAM and of the original SAM"),
     ),
 }
 

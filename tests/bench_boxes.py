@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import plain_sam
 import torch
-from make_parity import seeded_predictor
 from PIL import Image as Pil
+from seeded import seeded_predictor
 
 from pipelines import rle, run_info
 from pipelines.sam import SAMS, build_sam

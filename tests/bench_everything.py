@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import plain_everything
 import torch
-from make_parity import seeded_predictor
 from PIL import Image as Pil
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from seeded import seeded_predictor
 
 from pipelines import rle
 from pipelines.everything import STRATEGIES

@@ -6,13 +6,21 @@ outputs that evsam was first checked against were made with the same rule.
 
 from __future__ import annotations
 
-import hashlib
+import gzip
+import json
 import zlib
-from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from pipelines.sam import build_sam
+from pipelines.sam.network import Source
+from pipelines.sam.predictor import SamPredictor
+
+REFERENCE = Path(__file__).with_name("reference")
+"""Outputs and layouts that are not evsam's own, see the README there."""
 
 
 def weights_for(model: nn.Module) -> dict[str, Tensor]:
@@ -35,10 +43,25 @@ def _draw(key: str, like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
 
-def layout_digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 of the sorted `key shape` lines: a fingerprint of a checkpoint's layout."""
-    lines = sorted(f"{key} {list(value.shape)}" for key, value in state.items())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def official_layout(name: str) -> dict[str, Tensor]:
+    """Tensors without content, as the official checkpoint of `name` names and shapes them."""
+    shapes = json.loads(gzip.decompress((REFERENCE / "layouts.json.gz").read_bytes()))[name]
+    return {
+        key: torch.empty(
+            shape, dtype=torch.int64 if key.endswith("num_batches_tracked") else torch.float32, device="meta"
+        )
+        for key, shape in shapes.items()
+    }
+
+
+def official_weights(name: str) -> dict[str, Tensor]:
+    """Seeded weights in the official checkpoint's layout."""
+    return {key: _draw(key, value) for key, value in official_layout(name).items()}
+
+
+def seeded_predictor(name: str) -> SamPredictor:
+    """The model under its seeded weights."""
+    return build_sam(name, weights_for(Source(name).build()))
 
 
 def picture(height: int = 300, width: int = 400) -> np.ndarray:

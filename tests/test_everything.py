@@ -9,7 +9,7 @@ import plain_everything
 import pytest
 import torch
 from everything_scene import RELAXED, found_by, points_of, scene_of
-from make_parity import seeded_predictor
+from seeded import seeded_predictor
 
 from pipelines import rle
 from pipelines.errors import UsageError

@@ -44,7 +44,7 @@ TYPED = [
     ((*SEGMENT, "--sam", "sam2.1_hiera_large"), "--sam efficientvit-sam-xl1"),
     ((*SEGMENT, "--sam", "mobile-sam"), "--sam efficientvit-sam-l0"),
     ((*SEGMENT, "--sam", "FastSAM-s"), "--sam efficientvit-sam-l0"),
-    ((*SEGMENT, "--sam", "vit_b"), "sam-vit-h"),
+    ((*SEGMENT, "--sam", "vit_b"), "did you mean 'sam-vit-b'?"),
     ((*SEGMENT, "--sam", "vit_h"), "did you mean 'sam-vit-h'?"),
     ((*SEGMENT, "--sam", "xl1"), "did you mean 'efficientvit-sam-xl1'?"),
     ((*SEGMENT, "--sam", "efficientvit_sam_l0"), "did you mean 'efficientvit-sam-l0'?"),

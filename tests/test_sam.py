@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from make_parity import seeded_predictor
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
-from seeded import picture, weights_for
+from seeded import picture, seeded_predictor, weights_for
 
 from pipelines import rle
 from pipelines.device import bf16_supported

@@ -76,7 +76,7 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"model": "sam-vit-h"}, "sam-vit-h cannot be trained"),
+        ({"model": "sam-vit-b"}, "sam-vit-b trains at 1024"),
         ({"stages": (StageConfig(size=1024, photos=2, steps=1),)}, "up to 512"),
         ({"freeze": PARTS}, "nothing is left to train when image_encoder, prompt_encoder, mask_decoder are frozen"),
         ({"freeze": ("mask_decoder.neck",)}, "cannot freeze mask_decoder.neck: the network has no such part"),

@@ -49,7 +49,7 @@ LOOP = LoopConfig(device="cpu", workers=0, photos_at_once=4, log_every=5, checkp
 def tiny_sam(input_size: int = 512) -> Sam:
     """A SAM whose encoder has 0.2 M parameters; prompt encoder and mask decoder are SAM's own."""
     config = Small(widths=(8, 16, 16, 32, 64), depths=(1, 1, 1, 1, 1), neck_depth=1, neck_width=64)
-    return Sam(EfficientViTEncoder(config, input_size), input_size)
+    return Sam(EfficientViTEncoder(config, input_size), input_size, multiple=32)
 
 
 def write_photos(folder: Path, photographs: list[Path]) -> Path:

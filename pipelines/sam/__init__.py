@@ -37,12 +37,18 @@ class SamRow(Row):
 def _efficientvit(name: str, config: str, input_size: int, summary: str, **everything: Any) -> SamRow:
     return SamRow(
         name,
-        "pipelines.sam.model:Architecture",
+        "pipelines.sam.encoders.efficientvit:Architecture",
         summary,
         weights=name,
         options={"config": config, "input_size": input_size},
         **everything,
     )
+
+
+def _sam(name: str, family: str, config: str, summary: str) -> SamRow:
+    """Of a family whose architecture needs the name of a config alone."""
+    target = f"pipelines.sam.encoders.{family}:Architecture"
+    return SamRow(name, target, summary, weights=name, options={"config": config})
 
 
 SAMS = Registry(
@@ -61,13 +67,9 @@ SAMS = Registry(
         _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
         _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
-        SamRow(
-            "sam-vit-h",
-            "pipelines.sam.encoders.vit:Architecture",
-            "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with",
-            weights="sam-vit-h",
-            options={"config": "h"},
-        ),
+        _sam("sam-vit-b", "vit", "b", "93.7 M parameters, 1024-pixel input, the smallest original SAM"),
+        _sam("sam-vit-l", "vit", "l", "312.3 M parameters, 1024-pixel input, the original SAM, middle"),
+        _sam("sam-vit-h", "vit", "h", "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with"),
     ],
 )
 

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H x W the block's grid. Every norm runs with eps 1e
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,14 @@ Activation = Callable[[], nn.Module]
 def gelu() -> nn.Module:
     """The encoder's GELU is the tanh approximation; SAM's decoder uses the exact one."""
     return nn.GELU(approximate="tanh")
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A module that computes the same without its batch norms."""
+
+    def fold_norm(self) -> None:
+        """Put the norms' statistics into the convolutions, for inference. Does nothing the second time."""
 
 
 class ConvNorm(nn.Module):
@@ -224,8 +233,8 @@ class ChannelNorm(nn.Module):
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """Fold every batch norm of `model` into its convolution, in place; returns the model, set to inference."""
-    for module in model.modules():
-        if isinstance(module, ConvNorm):
+    """Let every module of `model` that can fold its norms do so, in place; returns the model, set to inference."""
+    for module in list(model.modules()):
+        if isinstance(module, Foldable):
             module.fold_norm()
     return model.eval()

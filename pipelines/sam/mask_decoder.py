@@ -27,10 +27,10 @@ MASKS = 4
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm over the last dimension, computed in float32; eps 1e-6, but for the original SAM."""
+    """LayerNorm over the last dimension, computed in float32."""
 
-    def __init__(self) -> None:
-        super().__init__(256, eps=EPS)
+    def __init__(self, eps: float) -> None:
+        super().__init__(256, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return norm_rows(x, self.weight, self.bias, self.eps)
@@ -132,15 +132,15 @@ class Head(nn.Module):
 class TwoWayLayer(nn.Module):
     """Tokens attend to each other, then to the image; then the image attends to the tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float) -> None:
         super().__init__()
         self.self_attn = Attention(256)
-        self.norm1 = Norm()
+        self.norm1 = Norm(eps)
         self.cross_attn_token_to_image = Attention(128)
-        self.norm2 = Norm()
+        self.norm2 = Norm(eps)
         self.mlp = Mlp()
-        self.norm3 = Norm()
-        self.norm4 = Norm()
+        self.norm3 = Norm(eps)
+        self.norm4 = Norm(eps)
         self.cross_attn_image_to_token = Attention(128)
 
     def image_side(self, image: Tensor, pe: Tensor) -> ImageSide:
@@ -181,11 +181,11 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 class TwoWayTransformer(nn.Module):
     """Two two-way layers and a last look of the tokens at the image."""
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([TwoWayLayer(), TwoWayLayer()])
+        self.layers = nn.ModuleList([TwoWayLayer(eps), TwoWayLayer(eps)])
         self.final_attn_token_to_image = Attention(128)
-        self.norm_final_attn = Norm()
+        self.norm_final_attn = Norm(eps)
 
     @property
     def first(self) -> TwoWayLayer:
@@ -209,11 +209,11 @@ class Decoded(NamedTuple):
 
 
 class MaskDecoder(nn.Module):
-    """Prompts on images -> predicted IoU and low-res masks."""
+    """Prompts on images -> predicted IoU and low-res masks. eps: of the transformer's norms."""
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float = EPS) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer()
+        self.transformer = TwoWayTransformer(eps)
         self.iou_token = nn.Embedding(1, 256)
         self.mask_tokens = nn.Embedding(MASKS, 256)
         self.output_upscaling = nn.Sequential(

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.sam.encoders.efficientvit import CONFIGS, EfficientViTEncoder
+from pipelines.sam.layers import EPS, fold_norms
 from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.prompt_encoder import PromptEncoder
 from weights.loading import check_state_dict
 
 
 class Sam(nn.Module):
-    """The trainable network. `input_size`: side of the encoder's square input in pixels."""
+    """The trainable network.
 
-    def __init__(self, image_encoder: nn.Module, input_size: int) -> None:
+    input_size: side of the encoder's square input in pixels. multiple: training may give it smaller squares, with
+    sides that are multiples of this; None: it takes `input_size` alone. decoder_eps: of the norms of the decoder's
+    transformer. from_checkpoint: turns the tensors of an official checkpoint, which may name them otherwise or hold
+    unused ones, into this network's.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        input_size: int,
+        *,
+        multiple: int | None = None,
+        decoder_eps: float = EPS,
+        from_checkpoint: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+    ) -> None:
         super().__init__()
         self.input_size = input_size
+        self.multiple = multiple or input_size
+        self.from_checkpoint = from_checkpoint
         self.image_encoder = image_encoder
         self.prompt_encoder = PromptEncoder()
-        self.mask_decoder = MaskDecoder()
+        self.mask_decoder = MaskDecoder(decoder_eps)
 
     def forward(
         self,
@@ -47,20 +65,30 @@ class Sam(nn.Module):
         return low_res, iou
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """What `build_model` needs: a row of CONFIGS and the side of the encoder's input in pixels."""
-
-    config: str
-    input_size: int
+class Architecture(Protocol):
+    """What a row of `SAMS` makes, called with the row's options; each family's stands beside its configs."""
 
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
-        return Sam(EfficientViTEncoder(CONFIGS[self.config], self.input_size), self.input_size)
+
+
+def without(*prefixes: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """A `from_checkpoint` that leaves out what official files hold under these prefixes and nothing uses."""
+
+    def kept(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {key: value for key, value in state.items() if not key.startswith(prefixes)}
+
+    return kept
 
 
 def load(model: Sam, state: dict[str, Tensor], name: str) -> Sam:
-    """Fill `model` from an official state dict: every key and shape must match, else WeightsError."""
+    """Fill `model` from an official state dict, or from one with its norms folded (the model then folds its own).
+
+    Every key and shape must match, else WeightsError.
+    """
+    state = model.from_checkpoint(state)
+    if state.keys() != model.state_dict().keys() and state.keys() == fold_norms(deepcopy(model)).state_dict().keys():
+        fold_norms(model)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_state_dict(state, expected, name)
     model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})

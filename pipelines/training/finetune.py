@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS
 from pipelines.sam.frame import MEAN, STD
-from pipelines.sam.model import Architecture, Sam, load
+from pipelines.sam.model import Sam, load
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
@@ -73,12 +73,10 @@ def starting_model(name: str, weights: str | None) -> Sam:
 def untrained(name: str, weights: str | None) -> Sam:
     """The network called `name` before it is loaded. Raises what is wrong with the name or the checkpoint's."""
     row = SAMS[name]
-    architecture = row.load()(**row.options)
-    if not isinstance(architecture, Architecture):
-        raise UsageError(f"{name} cannot be trained: only the EfficientViT-SAM models can")
     if weights and not Path(weights).is_file():
         raise WeightsError(f"there is no checkpoint {weights}")
-    return architecture.build()
+    model: Sam = row.load()(**row.options).build()
+    return model
 
 
 def load_start(model: Sam, name: str, weights: str | None) -> Sam:
@@ -241,8 +239,9 @@ def _phases(
 ) -> Iterator[engine.Phase]:
     start = 0
     for steps, stage in stages:
-        if stage.size * 64 % model.input_size or stage.size % 32 or stage.size > model.input_size:
-            raise UsageError(f"size {stage.size}: {config.model} trains at multiples of 32 up to {model.input_size}")
+        if stage.size * 64 % model.input_size or stage.size % model.multiple or stage.size > model.input_size:
+            sizes = f"multiples of {model.multiple} up to " if model.multiple < model.input_size else ""
+            raise UsageError(f"size {stage.size}: {config.model} trains at {sizes}{model.input_size}")
         low = 4 * 64 * stage.size // model.input_size
         samples = TrainingSet(sources, config, stage, low)
         stream = partial(_stream, samples, stage, config)

@@ -24,6 +24,7 @@ from pipelines.sam.layers import (
     gelu,
     resize,
 )
+from pipelines.sam.model import Sam
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,18 @@ CONFIGS: dict[str, Large | Small] = {
     "xl1": _xl((1, 2, 2, 4, 6, 6), neck_depth=12),
     "b1": Small(),
 }
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A row of CONFIGS and the side of the encoder's input in pixels."""
+
+    config: str
+    input_size: int
+
+    def build(self) -> Sam:
+        """A freshly initialised, trainable network."""
+        return Sam(EfficientViTEncoder(CONFIGS[self.config], self.input_size), self.input_size, multiple=32)
 
 
 class LargeBackbone(nn.Module):

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.layers import EPS, ChannelNorm
-from pipelines.sam.mask_decoder import Norm
 from pipelines.sam.model import Sam
 
 
@@ -31,7 +30,14 @@ class Vit:
     grid: int = 64
 
 
-CONFIGS = {"h": Vit(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31))}
+CONFIGS = {
+    "b": Vit(width=768, depth=12, heads=12, whole=(2, 5, 8, 11)),
+    "l": Vit(width=1024, depth=24, heads=16, whole=(5, 11, 17, 23)),
+    "h": Vit(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31)),
+}
+
+DECODER_EPS = 1e-5
+"""With which SAM's decoder was trained, and those that keep it; EfficientViT-SAM changed it."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,7 @@ class Architecture:
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
         config = CONFIGS[self.config]
-        sam = Sam(VitEncoder(config), config.grid * config.patch)
-        for module in sam.mask_decoder.modules():
-            if isinstance(module, Norm):
-                module.eps = 1e-5  # torch's default, with which SAM was trained; EfficientViT-SAM changed it
-        return sam
+        return Sam(VitEncoder(config), config.grid * config.patch, decoder_eps=DECODER_EPS)
 
 
 class VitEncoder(nn.Module):
