@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.errors import UsageError
 from pipelines.files import make_folder, reading
+from pipelines.names import file_stems
 from pipelines.outputs import remove_outputs
 from pipelines.records import Record, Status
 from pipelines.sources import Source
@@ -115,14 +116,15 @@ def plan(
 ) -> tuple[Source, ...]:
     """The images of a run in `folder`; writes nothing.
 
-    A resumed run keeps the images of the earlier one in the list, also those that have vanished since. settings: what
-    is still to be called, see `pipelines.run.run`, is not compared. Raises
+    All have the `stem` that their files are called by, those of an earlier run the one that they had there. A resumed
+    run keeps the images of the earlier one in the list, also those that have vanished since. settings: what is still to
+    be called, see `pipelines.run.run`, is not compared. Raises
     UsageError when the folder holds a run and not one of `resume` and `overwrite` was asked for, when a resumed run had
     other settings or other names for the same images, or, as one part of several, other images.
     """
     earlier = run_to_go_on_with(folder, resume=resume, overwrite=overwrite)
     if earlier is None:
-        return tuple(sources)
+        return _stemmed(sources, {})
     _check_same(earlier, settings, folder)
     known = {source.name for source in sources}
     before = read_sources(folder)
@@ -139,7 +141,13 @@ def plan(
             f"{folder} is one part of a run over {len(before)} images, and now there are others: all parts must see "
             "the same, so start all of them anew with --overwrite"
         )
-    return (*sources, *vanished)
+    return _stemmed([*sources, *vanished], {source.name: source.stem or source.name for source in before})
+
+
+def _stemmed(sources: Sequence[Source], given: Mapping[str, str]) -> tuple[Source, ...]:
+    """The images and what their files are called; given: by name, what it was in the run so far."""
+    stems = file_stems([source.name for source in sources], given)
+    return tuple(replace(source, stem=stems[source.name]) for source in sources)
 
 
 def run_to_go_on_with(folder: Path, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:

@@ -53,13 +53,14 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     info = _join_info(infos, settings)
     categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
     ids: dict[str, int] = {}
+    stems = {source.name: source.stem or source.name for source in sources}
     patterns = [pattern for name in settings["save"] for pattern in OUTPUTS[name].load().of_image]
     with ExitStack() as stack:
         journals = [stack.enter_context(Journal(part, read_only=True)) for part in parts]
         owners = _owners(sources, parts, journals)
         for name, owner in owners.items():
             if journals[owner].finished(name):
-                for _ in _files(parts[owner], patterns, name):
+                for _ in _files(parts[owner], patterns, stems[name]):
                     pass  # found fit to be copied
         _check_free(output, settings, overwrite=overwrite)
         stack.enter_context(writing(output, ", then repeat the command"))
@@ -75,12 +76,12 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
             if not all(instance["category_id"] in categories for instance in record.instances):
                 raise DataError(f"{part / 'run.json'} does not name every class of {source.name}")
             if record.status != "failed":
-                _copy(part, output, patterns, source.name)
+                _copy(part, output, patterns, stems[source.name])
             ids[source.name] = record.image_id
             joined.add(record)
         if len(set(ids.values())) < len(ids):  # a run that got more images on the way numbered them anew
             ids = image_ids(sources)
-        destination = Destination(output, scratch_folder(output), categories)
+        destination = Destination(output, scratch_folder(output), categories, stems)
         for name in settings["save"]:
             options = settings["output_options"].get(name, {})
             OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
@@ -116,10 +117,11 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
 def _common_sources(parts: Sequence[Path]) -> list[Source]:
     sources = read_sources(parts[0])
     for source in sources:
-        if not is_safe(source.name):
-            raise DataError(f"{parts[0]} names an image {source.name!r}, which would leave the folder")
+        for name in (source.name, source.stem or source.name):
+            if not is_safe(name):
+                raise DataError(f"{parts[0]} names an image {name!r}, which would leave the folder")
     for part in parts[1:]:
-        if [source.name for source in read_sources(part)] != [source.name for source in sources]:
+        if [(s.name, s.stem) for s in read_sources(part)] != [(s.name, s.stem) for s in sources]:
             raise UsageError(f"{part} and {parts[0]} are parts of runs over different images")
     return sources
 
@@ -143,12 +145,12 @@ def _check_free(output: Path, settings: Mapping[str, Any], *, overwrite: bool) -
     _check_no_link(output, output / STATE / "journal.jsonl")
 
 
-def _files(part: Path, patterns: Sequence[str], name: str) -> Iterator[Path]:
+def _files(part: Path, patterns: Sequence[str], stem: str) -> Iterator[Path]:
     """An image's own files in a part, each found to be there and to be no link."""
     for pattern in patterns:
-        found = list(image_files(part, [pattern], name))
+        found = list(image_files(part, [pattern], stem))
         if not found and "{}" in pattern.rpartition("/")[2]:
-            raise DataError(f"{part / pattern.format(name)} is missing: repeat that part with --overwrite")
+            raise DataError(f"{part / pattern.format(stem)} is missing: repeat that part with --overwrite")
         for file in found:
             _check_no_link(part, file)
             if not file.is_file():
@@ -163,8 +165,8 @@ def _check_no_link(root: Path, file: Path) -> None:
             raise UsageError(f"{path} is a link, which merge does not follow: put there what it stands for")
 
 
-def _copy(part: Path, output: Path, patterns: Sequence[str], name: str) -> None:
-    for file in _files(part, patterns, name):
+def _copy(part: Path, output: Path, patterns: Sequence[str], stem: str) -> None:
+    for file in _files(part, patterns, stem):
         copy = output / file.relative_to(part)
         _check_no_link(output, copy.parent)
         with reading(file, "a file of a finished run"):

@@ -15,6 +15,8 @@ from pathlib import PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
 
+from pipelines.errors import UsageError
+
 _COMPONENT_BYTES = 200  # file systems allow 255; outputs add numbers and extensions
 
 
@@ -71,6 +73,30 @@ def distinct(names: Sequence[str]) -> list[str]:
 def folded(name: str) -> str:
     """The same for names that differ in case, or in how their accents are written, alone."""
     return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def file_stems(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """What the files of each image are called, before their extension: its name without its own, unless that is also
+    another's, or would be a folder of another or leave its own; then its whole name.
+
+    names: as `distinct` gives them. given: what is settled already, of some of them. Raises UsageError where a new name
+    is a folder of the files of a settled one.
+    """
+    stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
+    folders = {str(folder) for name in names for folder in PurePosixPath(folded(name)).parents}
+    reserved = {folder[: end.start()] for folder in folders for end in re.finditer(r"\.|$", folder)}
+    for name, stem in given.items():
+        if folded(stem) in reserved and stem != name:
+            raise UsageError(f"the files of {name} lie where a folder of other images would: choose another output")
+    whole = {folded(name) for name in names} | {folded(stem) for stem in given.values()}
+    times = Counter(folded(stem) for stem in stems.values())
+
+    def free(stem: str) -> bool:
+        key = folded(stem)
+        alone = times[key] == 1 and key not in whole and key not in reserved
+        return alone and is_safe(stem) and not stem.endswith((".", " "))
+
+    return {name: given.get(name) or (stem if free(stem) else name) for name, stem in stems.items()}
 
 
 # Which image a name means

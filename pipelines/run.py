@@ -175,7 +175,8 @@ def run(
             begin(config.output, settings, sources, fresh=fresh, replaced=replaced)
         stack.enter_context(writing_resumably(config.output))
         categories = {category.id: category for category in job.categories}
-        destination = Destination(config.output, scratch_folder(config.output), categories)
+        stems = {source.name: source.stem or source.name for source in sources}
+        destination = Destination(config.output, scratch_folder(config.output), categories, stems)
         outputs: list[Output] = [row.load()(destination, **config.output_options.get(row.name, {})) for row in rows]
         with Journal(config.output) as journal:
             earlier = sum(journal.finished(name) for name in mine)

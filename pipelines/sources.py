@@ -13,7 +13,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -45,7 +45,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 @dataclass(frozen=True)
 class Source:
     """One image of a run. name: its unique key, a relative POSIX path; location: its path or URL. sha256: None, but
-    where location is a URL without what may be secret, from which nothing can be fetched: the hash of the whole.
+    where location is a URL without what may be secret, from which nothing can be fetched: the hash of the whole. stem:
+    what its own files are called before their extension, see `pipelines.names.file_stems`; None: by its name.
 
     A name never leaves the folder it is joined to, holds no control character, and differs from every other name
     even where case is ignored. No name is a folder of another one, nor becomes one when an extension is added.
@@ -54,13 +55,14 @@ class Source:
     name: str
     location: str
     sha256: str | None = None
+    stem: str | None = None
 
     def kept(self) -> Source:
         """The image as it may be written down. Two of one location stay alike, and of two they stay apart."""
         shown = shown_location(self.location)
         if shown == self.location:
             return self
-        return Source(self.name, shown, hashlib.sha256(os.fsencode(self.location)).hexdigest())
+        return replace(self, location=shown, sha256=hashlib.sha256(os.fsencode(self.location)).hexdigest())
 
 
 @dataclass(frozen=True)

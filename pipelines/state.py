@@ -126,8 +126,9 @@ def _settings(content: Any) -> dict[str, Any]:
 
 def _sources(content: Any) -> list[Source]:
     sources = [Source(**fields) for fields in _list(content)]
-    if not all(isinstance(source.name, str) and isinstance(source.location, str) for source in sources):
-        raise TypeError("a name and a location are texts")
+    texts = ((source.name, source.location, source.stem or source.name) for source in sources)
+    if not all(isinstance(text, str) for each in texts for text in each):
+        raise TypeError("a name, a location and a stem are texts")
     return [source.kept() for source in sources]
 
 

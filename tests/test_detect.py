@@ -57,9 +57,9 @@ def test_boxes_and_nothing_of_masks(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     assert {key for line in lines for row in line["instances"] for key in row} == {"category_id", "bbox", "score"}
     assert sorted(path.name for path in (run / "overlays").iterdir()) == [
-        "grey.png.jpg",
-        "photo 0.jpg.jpg",
-        "photo 1.jpg.jpg",
+        "grey.jpg",
+        "photo 0.jpg",
+        "photo 1.jpg",
     ]
 
 
@@ -76,7 +76,7 @@ def test_overlay_shows_the_boxes(run: Path, photos: Path) -> None:
     entry = next(entry for entry in boxes_of(run) if entry["file_name"] == "photo 0.jpg")
     before, after = (
         np.asarray(Pil.open(path).convert("RGB")).astype(int)
-        for path in (photos / "photo 0.jpg", run / "overlays" / "photo 0.jpg.jpg")
+        for path in (photos / "photo 0.jpg", run / "overlays" / "photo 0.jpg")
     )
     x, y, _, height = map(int, entry["bbox"])
     changed = np.abs(before - after).max(axis=2) > 60

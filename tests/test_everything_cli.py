@@ -69,15 +69,16 @@ def test_every_image_is_accounted_for(run: Path) -> None:
 
 def test_pictures_and_metadata_as_amg_writes_them(run: Path) -> None:
     for name, record in records(run).items():
+        stem = name if Path(name).stem == "a" else Path(name).stem  # two share it
         if record["status"] == "failed":
-            assert not (run / "amg" / name).exists()
+            assert not (run / "amg" / stem).exists()
             continue
-        text = (run / "amg" / name / "metadata.csv").read_text()
+        text = (run / "amg" / stem / "metadata.csv").read_text()
         assert text.splitlines()[0] == AMG_HEADER
         rows = list(csv.DictReader(text.splitlines()))
-        assert len(rows) == len(record["instances"]) == len(list((run / "amg" / name).glob("*.png")))
+        assert len(rows) == len(record["instances"]) == len(list((run / "amg" / stem).glob("*.png")))
         for i, (row, instance) in enumerate(zip(rows, record["instances"], strict=True)):
-            mask = np.asarray(Pil.open(run / "amg" / name / f"{i}.png"))
+            mask = np.asarray(Pil.open(run / "amg" / stem / f"{i}.png"))
             assert mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 255}
             y, x = np.nonzero(mask)
             values = {key: float(value) for key, value in row.items()}
@@ -102,7 +103,8 @@ def test_pictures_and_metadata_as_amg_writes_them(run: Path) -> None:
 def test_rles_as_amg_and_sa1b_write_them(run: Path) -> None:
     numbers = []
     for name, record in records(run).items():
-        path = run / "sa1b" / f"{name}.json"
+        stem = name if Path(name).stem == "a" else Path(name).stem  # two share it
+        path = run / "sa1b" / f"{stem}.json"
         assert path.exists() == (record["status"] != "failed")
         if record["status"] == "failed":
             continue
@@ -114,7 +116,7 @@ def test_rles_as_amg_and_sa1b_write_them(run: Path) -> None:
             "file_name": name,
         }
         numbers += [annotation.pop("id") for annotation in content["annotations"]]
-        entries = json.loads((run / "amg_rle" / f"{name}.json").read_text())
+        entries = json.loads((run / "amg_rle" / f"{stem}.json").read_text())
         assert entries == content["annotations"]
         for entry, instance in zip(entries, record["instances"], strict=True):
             assert set(entry) == {
@@ -171,15 +173,15 @@ def test_objects_and_edges_from_the_command_line(folder: Path, tmp_path: Path) -
     evsam(
         "everything", folder / "a.jpg", "-o", tmp_path / "objects", "--prompts", "objects", *quick, "--save", "amg-rle"
     )
-    entries = json.loads((tmp_path / "objects/amg_rle/a.jpg.json").read_text())
+    entries = json.loads((tmp_path / "objects/amg_rle/a.json").read_text())
     assert 0 < len(entries) <= 3
     assert all(entry["point_coords"] == [] and entry["crop_box"] == [0, 0, 160, 90] for entry in entries)
 
     few = ("--prompts", "edges", "--points-per-side", "2", "--save", "coco")
     evsam("everything", folder / "a.jpg", folder / "blank.png", "-o", tmp_path / "edges", *few)
-    edges = np.asarray(Pil.open(tmp_path / "edges/edges/a.jpg.png"))
+    edges = np.asarray(Pil.open(tmp_path / "edges/edges/a.png"))
     assert edges.shape == (90, 160) and edges.dtype == np.uint8 and edges.max() == 255
-    assert not np.asarray(Pil.open(tmp_path / "edges/edges/blank.png.png")).any()
+    assert not np.asarray(Pil.open(tmp_path / "edges/edges/blank.png")).any()
 
 
 def test_values_come_from_the_options_then_the_preset_then_the_model_then_the_strategy() -> None:

@@ -101,7 +101,7 @@ def _beside(folder: Path) -> Any:
     beside = folder / "beside"
     beside.mkdir()
     (beside / "photo.png").write_bytes((folder / "images" / "photo.png").read_bytes())
-    (beside / "photo.json").write_text((folder / "out" / "sa1b" / "photo.png.json").read_text())
+    (beside / "photo.json").write_text((folder / "out" / "sa1b" / "photo.json").read_text())
     return open_source(beside)
 
 

@@ -99,7 +99,7 @@ def test_a_killed_merge_can_be_resumed_as_a_run(folder: Path, tmp_path: Path) ->
     journal = out / ".evsam/journal.jsonl"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:1]))
     (out / ".evsam/merging").touch()
-    for left in ("overlays/2.png.jpg", "panoptic/2.png.json", "coco_results.json", "run.json"):
+    for left in ("overlays/2.jpg", "panoptic/2.json", "coco_results.json", "run.json"):
         (out / left).unlink()
     with pytest.raises(AssertionError, match="holds no finished run"):
         evsam("merge", out, folder / "part-2", "-o", tmp_path / "more")
@@ -123,14 +123,14 @@ def test_what_another_run_left_is_safe_from_a_merge(folder: Path, tmp_path: Path
 
 
 def test_a_failed_image_has_no_files_in_the_whole(folder: Path, parts: list[Path], tmp_path: Path) -> None:
-    shutil.copy(parts[0] / "ids/0.png.png", parts[1] / "ids/3.png.png")
+    shutil.copy(parts[0] / "ids/0.png", parts[1] / "ids/3.png")
     (parts[1] / "mine").mkdir()
     (parts[1] / "mine/notes.txt").write_text("no output of a run")
     evsam("merge", *parts, "-o", tmp_path / "out", code=1)
     assert final_files(tmp_path / "out") == final_files(folder / "whole")
 
 
-@pytest.mark.parametrize("place", ["ids/0.png.png", "objects/0.png/000_object.png", "objects/0.png", "overlays"])
+@pytest.mark.parametrize("place", ["ids/0.png", "objects/0/000_object.png", "objects/0", "overlays"])
 def test_links_in_a_part_are_not_followed(place: str, parts: list[Path], tmp_path: Path) -> None:
     (parts[0] / place).rename(tmp_path / "elsewhere")
     (parts[0] / place).symlink_to(tmp_path / "elsewhere")
@@ -151,10 +151,10 @@ def test_links_in_the_output_are_not_followed(place: str, parts: list[Path], tmp
 def test_a_file_in_the_output_that_is_a_link_is_replaced(parts: list[Path], tmp_path: Path) -> None:
     (tmp_path / "out/ids").mkdir(parents=True)
     (tmp_path / "precious").write_text("mine")
-    for place in ("ids/0.png.png", "coco_results.json", "run.json"):
+    for place in ("ids/0.png", "coco_results.json", "run.json"):
         (tmp_path / "out" / place).symlink_to(tmp_path / "precious")
     evsam("merge", *parts, "-o", tmp_path / "out", code=1)
-    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "out/ids/0.png.png").is_symlink()
+    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "out/ids/0.png").is_symlink()
 
 
 NESTED = "[" * 100_000
@@ -182,12 +182,12 @@ def test_state_of_another_form_is_named(name: str, content: str, parts: list[Pat
 
 
 def test_what_is_missing_or_leads_elsewhere_is_named(parts: list[Path], tmp_path: Path) -> None:
-    (parts[0] / "overlays/1.png.jpg").unlink()
+    (parts[0] / "overlays/1.jpg").unlink()
     _, err = evsam("merge", *parts, "-o", tmp_path / "out", code=2)
-    assert "overlays/1.png.jpg is missing" in err
-    os.mkfifo(parts[0] / "overlays/1.png.jpg")
+    assert "overlays/1.jpg is missing" in err
+    os.mkfifo(parts[0] / "overlays/1.jpg")
     _, err = evsam("merge", *parts, "-o", tmp_path / "out", code=2)
-    assert "overlays/1.png.jpg is no file" in err
+    assert "overlays/1.jpg is no file" in err
     (parts[0] / ".evsam/journal.jsonl").unlink()
     _, err = evsam("merge", *parts, "-o", tmp_path / "out", code=2)
     assert "journal.jsonl cannot be read" in err and len(err.splitlines()) == 1

@@ -194,7 +194,7 @@ def test_ids_show_the_smallest_mask_of_each_pixel(tmp_path_factory: pytest.TempP
     image = photo("x.jpg", 6, 7)
     build("ids", Destination(folder, folder, CATEGORIES)).write(image, make_instances(masks))
     ids = read(folder / "ids" / "x.jpg.png")
-    assert ids.dtype == np.uint16
+    assert ids.dtype == np.uint8
     for (y, x), shown in np.ndenumerate(ids):
         areas = [int(mask.sum()) for mask in masks if mask[y, x]]
         assert (int(masks[shown - 1].sum()) == min(areas) and masks[shown - 1][y, x]) if shown else not areas

@@ -169,3 +169,13 @@ def test_a_picture_too_long_for_its_format_is_refused(
     output.write(photo("x", 1, longest), NOTHING)
     with PilImage.open(destination.path(path)) as picture:
         assert picture.size == (longest, 1)
+
+
+def test_colours_of_many_boxes_depend_on_the_thousand_before_each() -> None:
+    corners = np.random.default_rng(0).integers(0, 900, (1300, 2))
+    boxes = np.concatenate([corners, corners + 40], 1)
+    few, many = _colours(boxes[:1000]), _colours(boxes)
+    assert many[:1000] == few
+    everywhere = np.array([[0, 0, 1000, 1000]] * 3000)
+    turns = [PALETTE.index(colour) for colour in _colours(everywhere)]
+    assert turns == [i % len(PALETTE) for i in range(3000)]

@@ -222,5 +222,5 @@ def test_demo_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "evsam_cli.demo"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), check=True)
     assert "demo/overlays" in done.stdout
-    with Pil.open(tmp_path / "demo/overlays/bus.jpg.jpg") as picture:
+    with Pil.open(tmp_path / "demo/overlays/bus.jpg") as picture:
         assert np.asarray(picture).shape == (1080, 810, 3)

@@ -80,7 +80,7 @@ def test_a_run_that_finds_edges_leaves_none_of_a_failed_image(tmp_path: Path) ->
     folder = photos(tmp_path / "photos", 1)
     options = ("--prompts", "edges", "--points-per-side", "2", "--save", "edges,jsonl", "--device", "cpu")
     evsam("everything", folder, "-o", tmp_path / "out", *options)
-    assert (tmp_path / "out/edges/00.png.png").exists()
+    assert (tmp_path / "out/edges/00.png").exists()
     (folder / "00.png").write_bytes(b"no picture any more")
     evsam("everything", folder, "-o", tmp_path / "out", *options, "--resume", code=1)
     assert not (tmp_path / "out/edges").exists()
@@ -100,6 +100,6 @@ def test_a_damaged_entry_of_panoptic_is_named(content: str, tmp_path: Path) -> N
     folder = photos(tmp_path / "photos", 1)
     command = ("segment", folder, "-o", tmp_path / "out", "--box", "5,5,60,60", "--device", "cpu", "--save", "panoptic")
     evsam(*command)
-    (tmp_path / "out/panoptic/00.png.json").write_text(content)
+    (tmp_path / "out/panoptic/00.json").write_text(content)
     _, err = evsam(*command, "--resume", "--quiet", code=2)
-    assert "panoptic/00.png.json is not an image's entry" in err and len(err.splitlines()) == 1
+    assert "panoptic/00.json is not an image's entry" in err and len(err.splitlines()) == 1

@@ -85,10 +85,10 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(photographs: list[Path], 
     for lost in sorted(folder.iterdir())[1:]:
         lost.unlink()
     evsam("segment", folder, "-o", out, *QUICK, "--save", "cutouts,overlay", "--overwrite")
-    assert [path.name for path in (out / "overlays").iterdir()] == ["photo 0000.jpg.jpg"]
+    assert [path.name for path in (out / "overlays").iterdir()] == ["photo 0000.jpg"]
     assert (out / "records.jsonl").exists(), "another kind of file, which the second run was not to write"
     kept = sorted((out / "cutouts").rglob("*.png"))
-    assert kept and {path.parent.name for path in kept} == {"photo 0000.jpg"}
+    assert kept and {path.parent.name for path in kept} == {"photo 0000"}
     _, err = evsam("segment", kept[0], "-o", out, *QUICK, "--save", "cutouts", "--overwrite", code=2)
     assert "choose another output folder" in err and kept[0].exists()
 

@@ -192,7 +192,7 @@ def test_a_url_that_is_named_no_more_is_not_fetched_without_its_secrets(server: 
         journal.write_text("".join(line for line in whole.splitlines(keepends=True) if '"a.png"' not in line))
         evsam("segment", other, "-o", out, *BOX, "--resume", code=1)
         reason = json.loads((out / "run.json").read_text())["failed"]["a.png"]
-        assert "its URL is no more among the sources" in reason and not (out / "ids/a.png.png").exists()
+        assert "its URL is no more among the sources" in reason and not (out / "ids/a.png").exists()
         evsam("segment", other, url.replace("t0ken", "wrong"), "-o", out, *BOX, "--resume")
         assert final_files(out) != done, "another URL, another image"
         evsam("segment", other, url, "-o", out, *BOX, "--resume")

@@ -175,7 +175,7 @@ def test_nothing_found_is_empty_not_failed(photos: Path, tmp_path: Path) -> None
     assert results(tmp_path / "out") == [] == json.loads((tmp_path / "out" / "coco_boxes.json").read_text())
     dataset = COCO(tmp_path / "out" / "coco_dataset.json")
     assert (len(dataset.imgs), len(dataset.anns), dataset.cats[17]["name"]) == (1, 0, "cat")
-    assert not np.asarray(Pil.open(tmp_path / "out" / "ids" / "a.jpg.png")).any()
+    assert not np.asarray(Pil.open(tmp_path / "out" / "ids" / "a.png")).any()
     assert json.loads((tmp_path / "out" / "records.jsonl").read_text())["status"] == "empty"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -24,15 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where outputs go. folder: the run's output folder; scratch: its folder for temporary files."""
+    """Where outputs go. folder: the run's output folder; scratch: its folder for temporary files. stems: by name of
+    image, what its files are called before their extension; by default its name.
+    """
 
     folder: Path
     scratch: Path
     categories: Mapping[int, Category]
+    stems: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, *parts: str) -> Path:
-        """A path inside `folder`. parts may hold image names (relative POSIX paths, already made safe)."""
+        """A path inside `folder`. parts may hold images' stems (relative POSIX paths, already made safe)."""
         return self.folder.joinpath(*parts)
+
+    def stem(self, name: str) -> str:
+        """What the files of the image of that name are called: a relative POSIX path without extension."""
+        return self.stems.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,14 @@ class Output:
     files: ClassVar[tuple[str, ...]]
     """Files and folders in the run's folder that it writes, and nobody else."""
     of_image: ClassVar[tuple[str, ...]] = ()
-    """Those of one image, `{}` standing for its name: a file, or a folder and a pattern of the files in it."""
+    """Those of one image, `{}` standing for its stem: a file, or a folder and a pattern of the files in it."""
 
     destination: Destination
 
     def remove(self, name: str) -> None:
         """Delete what was written of an image, by this run or an earlier one, and folders that this leaves empty."""
         folder = self.destination.folder
-        for path in list(image_files(folder, self.of_image, name)):
+        for path in list(image_files(folder, self.of_image, self.destination.stem(name))):
             path.unlink()
             for parent in takewhile(lambda parent: parent != folder, path.parents):
                 try:
@@ -70,7 +77,11 @@ OUTPUTS = Registry(
         Row("coco", "pipelines.outputs.coco:Results", "COCO results list with RLE masks: coco_results.json"),
         Row("boxes", "pipelines.outputs.coco:Boxes", "COCO results list of the boxes, for --boxes: coco_boxes.json"),
         Row("dataset", "pipelines.outputs.coco:Dataset", "COCO data set, holes and parts kept: coco_dataset.json"),
-        Row("ids", "pipelines.outputs.png:InstanceIds", "16-bit PNG of instance ids per image: ids/"),
+        Row(
+            "ids",
+            "pipelines.outputs.png:InstanceIds",
+            "PNG of instance ids per image, coloured by a palette, 16-bit above 255: ids/",
+        ),
         Row("objects", "pipelines.outputs.png:Objects", "one black-and-white PNG per object: objects/"),
         Row("overlay", "pipelines.outputs.overlay:Overlay", "the picture with coloured masks and boxes: overlays/"),
         Row("cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/"),
@@ -102,13 +113,13 @@ def files_of(folder: Path, names: Iterable[str]) -> list[Path]:
     return [folder / file for name in names for file in OUTPUTS[name].load().files]
 
 
-def image_files(folder: Path, patterns: Iterable[str], name: str) -> Iterator[Path]:
+def image_files(folder: Path, patterns: Iterable[str], stem: str) -> Iterator[Path]:
     """What lies in `folder` of one image's files. patterns: see `Output.of_image`."""
     for pattern in patterns:
         parent, _, last = pattern.rpartition("/")
         if "{}" in last:
-            path = folder / pattern.format(name)
+            path = folder / pattern.format(stem)
             if path.is_symlink() or path.exists():
                 yield path
         else:
-            yield from sorted((folder / parent.format(name)).glob(last))
+            yield from sorted((folder / parent.format(stem)).glob(last))

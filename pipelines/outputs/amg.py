@@ -1,6 +1,6 @@
 """The files of segment-anything's scripts/amg.py, and of its SA-1B data set: same names, same fields.
 
-Unlike there, an image's files are named by its whole name with its folder, so that no two images share one. Boxes are
+Unlike there, images in different folders, and those that share a stem, have files of their own. Boxes are
 xywh in pixels from the first pixel to the last, so one less wide and high than the mask is. Masks that were not asked
 for by a click have no point.
 """
@@ -30,14 +30,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Pictures(Output):
-    """`amg/<image>/<i>.png`, 8 bits, 255 on the mask and 0 off it, and `amg/<image>/metadata.csv`."""
+    """`amg/<stem>/<i>.png`, 8 bits, 255 on the mask and 0 off it, and `amg/<stem>/metadata.csv`."""
 
     files = ("amg",)
     of_image = ("amg/{}/[0-9]*.png", "amg/{}/metadata.csv")
 
     def write(self, image: Image, instances: Instances) -> None:
         self.remove(image.name)
-        folder = self.destination.path("amg", image.name)
+        folder = self.destination.path("amg", self.destination.stem(image.name))
         for i, mask in enumerate(instances.masks.rles):
             write_picture(self.destination, folder / f"{i}.png", rle.decode(mask).astype(np.uint8) * 255)
         with (
@@ -54,19 +54,19 @@ class Pictures(Output):
 
 @dataclass(frozen=True)
 class Rles(Output):
-    """`amg_rle/<image>.json`: a list of the image's masks, as amg.py writes with --convert-to-rle."""
+    """`amg_rle/<stem>.json`: a list of the image's masks, as amg.py writes with --convert-to-rle."""
 
     files = ("amg_rle",)
     of_image = ("amg_rle/{}.json",)
 
     def write(self, image: Image, instances: Instances) -> None:
         entries = list(_annotations(_rows(instances), image.width, image.height))
-        _write_json(self.destination, ("amg_rle", f"{image.name}.json"), entries)
+        _write_json(self.destination, ("amg_rle", f"{self.destination.stem(image.name)}.json"), entries)
 
 
 @dataclass(frozen=True)
 class Sa1b(Output):
-    """`sa1b/<image>.json`: an image and its annotations, numbered through the run, as in SA-1B."""
+    """`sa1b/<stem>.json`: an image and its annotations, numbered through the run, as in SA-1B."""
 
     files = ("sa1b",)
     of_image = ("sa1b/{}.json",)
@@ -85,7 +85,7 @@ class Sa1b(Output):
                 entries = _annotations(record.instances, record.width, record.height)
                 annotations = [{"id": number, **entry} for entry, number in zip(entries, numbers)]  # noqa: B905
                 content = {"image": image, "annotations": annotations}
-                _write_json(self.destination, ("sa1b", f"{record.name}.json"), content)
+                _write_json(self.destination, ("sa1b", f"{self.destination.stem(record.name)}.json"), content)
 
 
 def _rows(instances: Instances) -> tuple[InstanceRecord, ...]:

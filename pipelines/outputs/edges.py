@@ -1,4 +1,4 @@
-"""Edge maps: `edges/<image>.png`."""
+"""Edge maps: `edges/<stem>.png`."""
 
 from __future__ import annotations
 
@@ -21,4 +21,8 @@ class Edges(Output):
         """Raises UsageError when the run looks for no edges."""
         if instances.edges is None:
             raise UsageError("edges are found by `evsam everything --prompts edges` only: save something else")
-        write_picture(self.destination, self.destination.path("edges", f"{image.name}.png"), instances.edges)
+        write_picture(
+            self.destination,
+            self.destination.path("edges", f"{self.destination.stem(image.name)}.png"),
+            instances.edges,
+        )

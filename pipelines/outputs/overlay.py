@@ -28,6 +28,8 @@ PALETTE: tuple[Colour, ...] = (
     (204, 121, 167),
 )
 _TINT = 0.4
+_REMEMBERED = 1000
+"""Boxes before one whose colours it avoids: of more, the time would grow with the square of their number."""
 _LONGEST_NAME = 40
 _JPEG = (
     *(cv2.IMWRITE_JPEG_QUALITY, 90),
@@ -37,7 +39,7 @@ _JPEG = (
 
 @dataclass(frozen=True)
 class Overlay(Output):
-    """`overlays/<image>.jpg`."""
+    """`overlays/<stem>.jpg`."""
 
     files = ("overlays",)
     of_image = ("overlays/{}.jpg",)
@@ -45,7 +47,7 @@ class Overlay(Output):
     def write(self, image: Image, instances: Instances) -> None:
         """Raises ImageError for a picture too large for JPEG."""
         picture = cv2.cvtColor(draw(image, instances, self.destination.categories), cv2.COLOR_RGB2BGR)
-        path = self.destination.path("overlays", f"{image.name}.jpg")
+        path = self.destination.path("overlays", f"{self.destination.stem(image.name)}.jpg")
         write_picture(self.destination, path, picture, _JPEG)
 
 
@@ -76,11 +78,12 @@ def draw(image: Image, instances: Instances, categories: Mapping[int, Category])
 
 
 def _colours(boxes: Int64) -> list[Colour]:
-    """For each box the colour least used by the earlier boxes that it meets, in turn among equals."""
+    """For each box the colour least used by the boxes before it that it meets, in turn among equals."""
     chosen = np.zeros(len(boxes), np.int64)
     for i in range(len(boxes)):
-        meets = overlap(boxes[i : i + 1], boxes[:i])[0] > 0
-        used = np.bincount(chosen[:i][meets], minlength=len(PALETTE))
+        before = slice(max(i - _REMEMBERED, 0), i)
+        meets = overlap(boxes[i : i + 1], boxes[before])[0] > 0
+        used = np.bincount(chosen[before][meets], minlength=len(PALETTE))
         turn = (i + np.arange(len(PALETTE))) % len(PALETTE)
         chosen[i] = turn[used[turn].argmin()]
     return [PALETTE[colour] for colour in chosen]

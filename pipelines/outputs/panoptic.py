@@ -1,4 +1,4 @@
-"""One id per pixel, in COCO's panoptic format: `panoptic/<image>.png` and `panoptic.json`."""
+"""One id per pixel, in COCO's panoptic format: `panoptic/<stem>.png` and `panoptic.json`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class Panoptic(Output):
         )
         flat = flatten(masks.rles, order, image.height, image.width, self.min_area)
         colours = np.stack([flat.labels >> 16, flat.labels >> 8, flat.labels], axis=2).astype(np.uint8)  # OpenCV's BGR
-        write_picture(self.destination, self.destination.path("panoptic", f"{image.name}.png"), colours)
+        write_picture(
+            self.destination, self.destination.path("panoptic", f"{self.destination.stem(image.name)}.png"), colours
+        )
         entry = {
             "segments_info": list(_segments(flat, instances, self.min_area)),
             "holes_filled": flat.filled,
@@ -77,10 +79,10 @@ class Panoptic(Output):
         path = self._entry_path(record.name)
         with reading(path, "an image's entry of panoptic.json"):
             entry = json.loads(path.read_text("ascii"))
-            return {"image_id": record.image_id, "file_name": f"{record.name}.png", **entry}
+            return {"image_id": record.image_id, "file_name": f"{self.destination.stem(record.name)}.png", **entry}
 
     def _entry_path(self, name: str) -> Path:
-        return self.destination.path("panoptic", f"{name}.json")
+        return self.destination.path("panoptic", f"{self.destination.stem(name)}.json")
 
 
 def _segments(flat: Flat, instances: Instances, margin: int) -> Iterator[dict[str, Any]]:

@@ -15,10 +15,22 @@ import numpy as np
 
 from pipelines.errors import ImageError
 from pipelines.outputs import Destination, Output
-from pipelines.outputs.picture import write_picture
+from pipelines.outputs.picture import write_indexed, write_picture
 from pipelines.rle import decode_region, large_first
-from pipelines.types import Image, Instances, Rle
+from pipelines.types import Image, Instances, Rle, UInt8
 
+
+def _voc_palette() -> UInt8:
+    """256 x 3 RGB, all distinct, 0 black: every third bit of the number, the lowest the highest of its channel."""
+    bits = np.arange(256)[:, None] >> np.arange(8) & 1
+    channels = [
+        sum(bits[:, channel + 3 * place] << (7 - place) for place in range((10 - channel) // 3)) for channel in range(3)
+    ]
+    return np.stack(channels, axis=1).astype(np.uint8)
+
+
+VOC_PALETTE = _voc_palette()
+"""The colours of label maps in the PASCAL VOC development kit (VOClabelcolormap)."""
 _MOST_IDS = 2**16 - 1
 _NAME_BYTES = 100
 _OBJECT_FILES = "[0-9][0-9][0-9]*_*.png"
@@ -26,7 +38,10 @@ _OBJECT_FILES = "[0-9][0-9][0-9]*_*.png"
 
 @dataclass(frozen=True)
 class InstanceIds(Output):
-    """`ids/<image>.png`, 16 bits: 0 is background, i + 1 is instance i; where masks overlap, the smaller one shows."""
+    """`ids/<stem>.png`: 0 is background, i + 1 is instance i; where masks overlap, the smaller one shows.
+
+    8 bits with PASCAL VOC's palette, in which viewers show a colour for each id; for more than 255 instances 16 bits.
+    """
 
     files = ("ids",)
     of_image = ("ids/{}.png",)
@@ -42,12 +57,16 @@ class InstanceIds(Output):
         for i in large_first(instances.masks.rles):
             mask, x0, y0 = decode_region(instances.masks.rles[i])
             ids[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = i + 1
-        write_picture(self.destination, self.destination.path("ids", f"{image.name}.png"), ids, frame=image.frame)
+        path = self.destination.path("ids", f"{self.destination.stem(image.name)}.png")
+        if len(instances) < len(VOC_PALETTE):
+            write_indexed(self.destination, path, ids.astype(np.uint8), VOC_PALETTE, frame=image.frame)
+        else:
+            write_picture(self.destination, path, ids, frame=image.frame)
 
 
 @dataclass(frozen=True)
 class Objects(Output):
-    """`objects/<image>/<i>_<category>.png`, 8 bits, the size of the image: 255 on the object, 0 off it."""
+    """`objects/<stem>/<i>_<category>.png`, 8 bits, the size of the image: 255 on the object, 0 off it."""
 
     files = ("objects",)
     of_image = (f"objects/{{}}/{_OBJECT_FILES}",)
@@ -63,7 +82,7 @@ class Objects(Output):
 
 @dataclass(frozen=True)
 class Cutouts(Output):
-    """`cutouts/<image>/<i>_<category>.png`, RGBA, the size of the object: its own colours, nothing around it.
+    """`cutouts/<stem>/<i>_<category>.png`, RGBA, the size of the object: its own colours, nothing around it.
 
     A mask without pixels has no cut-out; its number is left out.
     """
@@ -83,7 +102,7 @@ class Cutouts(Output):
 
 def _own_files(destination: Destination, kind: str, image: Image, instances: Instances) -> Iterator[tuple[Path, Rle]]:
     """Each object's path and mask."""
-    folder = destination.path(kind, image.name)
+    folder = destination.path(kind, destination.stem(image.name))
     for i, (rle, category) in enumerate(zip(instances.masks.rles, instances.detections.category_ids, strict=True)):
         yield folder / f"{i:03d}_{_safe(destination.categories[int(category)].name)}.png", rle
 
