@@ -26,8 +26,9 @@ FLATTENS = ("area", "score")
 def _option(panel: str, field: str, help: str, config: type = GridConfig, **settings: Any) -> Any:
     """An option for a field of a strategy's configuration: unset it is None, and the model's or its own holds."""
     default = next(f.default for f in fields(config) if f.name == field)
-    text = f"{default:.3g}" if isinstance(default, float) else str(default)
-    models = [f"{row.name} {row.everything[field]:g}" for row in SAMS.values() if field in row.everything]
+    text = f"{default:.3g}" if isinstance(default, float) else "none" if field == "box_margin" else str(default)
+    values = {row.name: row.own_values() for row in SAMS.values()}
+    models = [f"{name} {own[field]:g}" for name, own in values.items() if field in own]
     whose = ", ".join([*models, f"others {text}" if models else text])
     return options.option(panel, _flag(field), help=help, show_default=whose, **settings)
 
@@ -82,7 +83,7 @@ class SearchOptions:
         float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.", within=SHARE)
     ] = None
     min_mask_region_area: Annotated[
-        int | None, _option(KEEP, "min_mask_region_area", "Holes and islands of fewer pixels go.", within=TIMES)
+        int | None, _option(KEEP, "min_mask_region_area", options.SMALL_REGIONS, within=TIMES)
     ] = None
     model: Annotated[
         str | None,
@@ -104,6 +105,9 @@ class SearchOptions:
     max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig, within=MANY)] = (
         None
     )
+    box_margin: Annotated[
+        str | None, _option(BOXES, "box_margin", options.BOX_MARGIN, ObjectsConfig, metavar="SHARE|none")
+    ] = None
     imgsz: Annotated[
         int | None,
         _option(BOXES, "imgsz", "Longest side, in pixels, that the detector sees.", ObjectsConfig, within=SIDE),
@@ -207,7 +211,9 @@ def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any]
     STRATEGIES[strategy]
     if useless := _useless(strategy, asked):
         raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
-    own = {} if preset else {name: value for name, value in sam.everything.items() if not _useless(strategy, [name])}
+    own = {} if preset else {name: value for name, value in sam.own_values().items() if not _useless(strategy, [name])}
+    if "box_margin" in asked:
+        asked["box_margin"] = options.margin(asked["box_margin"])
     return CONFIGS[strategy](**(own | asked))
 
 

@@ -13,11 +13,12 @@ import typer
 
 from evsam_cli.commands import completing
 from pipelines.errors import UsageError
-from pipelines.limits import EXACT, MANY, SHARE, SIDE, Limits
+from pipelines.limits import EXACT, MANY, SHARE, SIDE, TIMES, Limits
 from pipelines.outputs import OUTPUTS
 from pipelines.printable import brief
 from pipelines.registry import Registry
 from pipelines.sam import BACKENDS, SAMS, SamConfig
+from pipelines.sam.rules import AS_THEY_COME, MaskRules
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -47,6 +48,16 @@ def numbers(flag: str, values: list[str] | None) -> tuple[int, ...]:
     except ValueError:
         given = ", ".join(values or ())
         raise UsageError(f"{flag} takes whole numbers with commas between them, not {brief(given)}") from None
+
+
+def margin(text: str | None) -> float | None:
+    """The share that --box-margin names, None for `none`. Raises UsageError."""
+    if text is None or text == "none":
+        return None
+    try:
+        return MaskRules(box_margin=float(text)).box_margin
+    except (ValueError, UsageError):
+        raise UsageError(f"--box-margin takes a share from 0 to 1000, or none, not {brief(text)}") from None
 
 
 def path(text: str) -> Path:
@@ -116,6 +127,12 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=path)
 ]
 
+BOX_MARGIN = (
+    "Look for a mask only in its box, enlarged on each side by this share of the box's width or height; none: "
+    "everywhere."
+)
+SMALL_REGIONS = "Fill holes and remove islands of fewer pixels; 0: none."
+
 Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)]
 MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", within=MANY)]
 ImgSize = Annotated[
@@ -174,6 +191,41 @@ Overwrite = Annotated[
 ]
 
 
+def own_rule(field: str) -> str:
+    """What --box-margin or --min-mask-region-area is where it is not given."""
+    neutral = {"box_margin": "none", "min_mask_region_area": "0"}[field]
+    models = [f"{row.name} {row.rules.given()[field]:g}" for row in SAMS.values() if field in row.rules.given()]
+    return ", ".join([*models, f"others {neutral}" if models else neutral])
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is done to masks."""
+
+    box_margin: Annotated[
+        str | None,
+        option("Masks", "--box-margin", metavar="SHARE|none", help=BOX_MARGIN, show_default=own_rule("box_margin")),
+    ] = None
+    min_mask_region_area: Annotated[
+        int | None,
+        option(
+            "Masks",
+            "--min-mask-region-area",
+            help=SMALL_REGIONS,
+            within=TIMES,
+            show_default=own_rule("min_mask_region_area"),
+        ),
+    ] = None
+
+    def rules(self, sam: str, *, clicks: bool = False) -> MaskRules:
+        """Those given, and the SAM's own for the others. clicks: there are no boxes. Raises UsageError."""
+        own = SAMS[sam].rules
+        return MaskRules(
+            (None if clicks else own.box_margin) if self.box_margin is None else margin(self.box_margin),
+            own.min_mask_region_area if self.min_mask_region_area is None else self.min_mask_region_area,
+        )
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What runs a SAM."""
@@ -212,16 +264,16 @@ class ModelOptions:
     ] = None
     offline: Offline = False
 
-    def config(self, sam: str) -> SamConfig:
+    def config(self, sam: str, rules: MaskRules = AS_THEY_COME) -> SamConfig:
         """What the pipeline is told of one SAM. Raises UsageError."""
         from pipelines.device import pick_device
 
         device = pick_device(self.device)
-        return SamConfig(sam, self.weights, device, self.precision, self.backend, size(self.max_memory))
+        return SamConfig(sam, self.weights, device, self.precision, self.backend, size(self.max_memory), rules)
 
-    def configs(self, sams: list[str]) -> tuple[SamConfig, ...]:
+    def configs(self, sams: list[str], rules: MaskRules) -> tuple[SamConfig, ...]:
         """The same of several. Raises UsageError also when they are to share --weights."""
         names = split(sams)
         if self.weights and len(names) > 1:
             raise UsageError("--weights is for one SAM, but several were named")
-        return tuple(map(self.config, names))
+        return tuple(self.config(name, rules) for name in names)

@@ -14,13 +14,15 @@ from evsam_cli.running import show_failures, show_notes
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.evaluation.protocols import PROTOCOLS
-from pipelines.limits import COUNT, MANY, SHARE
+from pipelines.limits import COUNT, MANY, SHARE, TIMES
 from pipelines.sam import SAMS
+from pipelines.sam.rules import MaskRules
 
 if TYPE_CHECKING:
     from pipelines.evaluation.prompts import Prompting
 
 _PROMPTS, _SCORING = "Boxes", "Scoring"
+_AS_PUBLISHED = "Unless given, masks are scored as the SAM gives them, whatever its own values are."
 
 Annotations = Annotated[
     Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False, parser=options.path)
@@ -132,6 +134,26 @@ class BoxOptions:
             else DetectorConfig(name, self.conf, self.iou, self.max_det or 300, self.imgsz)
             for name in options.split(detectors)
         ]
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is done to masks before they are scored: nothing, as protocols have it, unless it is given."""
+
+    box_margin: Annotated[
+        str | None,
+        options.option("Masks", "--box-margin", metavar="SHARE|none", help=f"{options.BOX_MARGIN} {_AS_PUBLISHED}"),
+    ] = None
+    min_mask_region_area: Annotated[
+        int,
+        options.option(
+            "Masks", "--min-mask-region-area", help=f"{options.SMALL_REGIONS} {_AS_PUBLISHED}", within=TIMES
+        ),
+    ] = 0
+
+    def rules(self) -> MaskRules:
+        """What the SAMs are told. Raises UsageError."""
+        return MaskRules(options.margin(self.box_margin), self.min_mask_region_area)
 
 
 def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:

@@ -110,6 +110,7 @@ def segment(
     given: GivenOptions,
     sam: options.Sam = "evsam-starter",
     models: options.ModelOptions,
+    masks: options.MaskOptions,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     run: running.RunOptions,
 ) -> None:
@@ -125,5 +126,5 @@ def segment(
     elif detector != finding.DetectorOptions():
         raise UsageError("--boxes, --box and --point need no detector: drop --detector and its options, such as --conf")
     images = run.config(sources, output, save, offline=models.offline)
-    config = SegmentConfig(images, prompts, models.config(sam))
+    config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam, clicks=bool(given.point))))
     run.show(output, lambda watch: segment(config, watch))

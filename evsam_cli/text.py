@@ -57,6 +57,7 @@ def text(
     max_det: options.MaxDet = 300,
     sam: options.Sam = "evsam-starter",
     models: options.ModelOptions,
+    masks: options.MaskOptions,
     save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     run: running.RunOptions,
 ) -> None:
@@ -70,7 +71,7 @@ def text(
     precision = finding.precision_of_reader(models.precision)
     prompts = replace(words, texts=texts).config(detector, iou, max_det, precision)
     images = run.config(sources, output, save, offline=models.offline)
-    config = SegmentConfig(images, prompts, models.config(sam))
+    config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam)))
     run.show(output, lambda watch: segment(config, watch))
 
 

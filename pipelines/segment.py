@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipelines.categories import OBJECT
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import ImageError, UsageError
 from pipelines.prompts import (
+    GivenPoints,
     PromptConfig,
     Prompter,
     build_prompter,
@@ -27,9 +28,10 @@ from pipelines.prompts import (
     prompt_settings,
 )
 from pipelines.run import Finish, Result, RunConfig, Summary, run
-from pipelines.sam import SamConfig
+from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.masks import LowResMasks
 from pipelines.sam.predictor import Prepared, SamPredictor
+from pipelines.sam.rules import NO_BOX
 from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Points
 from pipelines.watching import Watcher
@@ -47,20 +49,27 @@ class SegmentConfig:
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     """Segment all images and write the outputs; see `pipelines.run.run` for how it ends.
 
-    Raises UsageError also for edge maps, which masks do not give.
+    Raises UsageError also for edge maps, which masks do not give, and for a margin of boxes where there are clicks.
     """
     if "edges" in config.run.save:
         raise UsageError("edge maps come of `evsam everything --prompts edges` alone: save something else")
     device, offline = config.sam.device, config.run.offline
+    rules = config.sam.rules
+    if isinstance(config.prompts, GivenPoints) and rules.box_margin is not None:
+        raise UsageError(NO_BOX)
     config.sam.check()
     check_prompts(config.prompts, device=device)
-    settings = {**config.sam.settings(offline=offline), **prompt_settings(config.prompts, offline=offline)}
+    settings = {
+        **config.sam.settings(offline=offline),
+        **prompt_settings(config.prompts, offline=offline),
+        "masks": asdict(rules),
+    }
 
     def make_job(image_ids: Mapping[str, int]) -> SegmentJob:
         prompter = build_prompter(config.prompts, image_ids, device=device, offline=offline)  # may be the cheaper one
         return SegmentJob(config.sam.build(offline=offline), prompter)
 
-    own = prompt_defaults(config.prompts)
+    own = prompt_defaults(config.prompts) | SAMS[config.sam.name].own(rules)
     return run(config.run, settings, make_job, device=device, watch=watch, defaults=own)
 
 

@@ -15,6 +15,7 @@ from tiny_yolo import make_yolo
 from pipelines.detectors import DETECTORS, DetectorConfig, build_detector
 from pipelines.everything.config import GridConfig
 from pipelines.everything.funnel import Funnel
+from pipelines.sam import SAMS
 from pipelines.types import Image
 
 NAMES = ("cat", "dog", "car")
@@ -61,7 +62,8 @@ class TestDetectors:
         row = DETECTORS["objects"]
         assert info["settings"]["prompts"]["conf"] == row.conf and info["settings"]["prompts"]["iou"] == row.iou
         assert info["defaults"] == {
-            name: f"{getattr(row, name):g}, the own value of objects" for name in ("conf", "iou")
+            **{name: f"{getattr(row, name):g}, the own value of objects" for name in ("conf", "iou")},
+            **SAMS["evsam-starter"].own(SAMS["evsam-starter"].rules),
         }
 
     def test_a_run_says_of_each_empty_image_why(self, tmp_path: Path, photo: Path) -> None:

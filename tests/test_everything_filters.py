@@ -14,8 +14,8 @@ from pipelines import rle
 from pipelines.everything.config import GridConfig
 from pipelines.everything.crops import Crop, crops
 from pipelines.everything.filters import cut_off, suppress
-from pipelines.everything.regions import without_small_regions
 from pipelines.sam.masks import Upscaler
+from pipelines.sam.regions import without_small_regions
 from pipelines.types import Bool
 
 CPU = torch.device("cpu")

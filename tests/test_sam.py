@@ -21,9 +21,9 @@ from pipelines.device import bf16_supported
 from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS, build_sam, list_sams
 from pipelines.sam.layers import resize, resize_by_products
-from pipelines.sam.masks import Upscaler, region_runs
+from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.runs import compressed
+from pipelines.sam.runs import compressed, region_runs
 
 STARTER = "evsam-starter"
 

@@ -20,7 +20,7 @@ from pipelines.evaluation.matrix import write_matrix
 from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
-from pipelines.evaluation.prompts import Prompting, build_prompter, check_prompting, names_of
+from pipelines.evaluation.prompts import Prompting, SimulatedClicks, build_prompter, check_prompting, names_of
 from pipelines.evaluation.protocols import Protocol, find_protocol
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.runner import Cell, Model, cell_folder, check_distinct, run_cells
@@ -32,6 +32,7 @@ from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
 from pipelines.records import Record
 from pipelines.sam import SamConfig
+from pipelines.sam.rules import NO_BOX
 from pipelines.state import scratch_folder
 from pipelines.watching import Silent, Watcher
 
@@ -47,7 +48,8 @@ class EvaluationConfig:
     annotations: a COCO or LVIS file; images: the folder that its file names are below (needed for prompts, and for the
     report's pictures). prompts x sams are the cells; all runs on the device of the SAMs. results: COCO results lists to
     be scored as they are. data_set: one of `DATA_SETS`. class_agnostic: take all classes as one. boundary: boundary AP
-    of detections, too. limit: only the first images of the file. Raises UsageError unless the SAMs are on one device.
+    of detections, too. limit: only the first images of the file. Raises UsageError unless the SAMs are on one device,
+    and for a margin of boxes where there are clicks.
     """
 
     annotations: Path
@@ -69,6 +71,10 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if len({sam.device for sam in self.sams}) != 1:
             raise UsageError("name a SAM at least, and one device for all")
+        if self.sams[0].rules.box_margin is not None and any(
+            isinstance(each, SimulatedClicks) for each in self.prompts
+        ):
+            raise UsageError(NO_BOX)
 
     @property
     def device(self) -> str:
@@ -148,6 +154,7 @@ def build_models(config: EvaluationConfig) -> list[Model]:
             "sha256": sam.sha256(offline=config.offline),
             "precision": sam.precision,
             "backend": sam.backend,
+            "masks": asdict(sam.rules),
         }
         models.append(Model(sam.build(offline=config.offline), identity))
     return models

@@ -7,7 +7,8 @@ from math import inf
 from typing import Any, ClassVar
 
 from pipelines.detectors import DetectorConfig
-from pipelines.limits import FEW, LOGIT, MANY, SHARE, TIMES, Limits, keep_within
+from pipelines.limits import FEW, LOGIT, MANY, MARGIN, SHARE, TIMES, Limits, keep_within
+from pipelines.sam.rules import MaskRules
 
 LAYERS = Limits(0, 8, "from 0 to 8")
 OFFSET = Limits(0.0, LOGIT.most, "from 0 to 1e6")
@@ -92,14 +93,25 @@ class EdgesConfig:
 class ObjectsConfig(DetectorConfig):
     """The boxes of a detector, whatever their class; see DetectorConfig. iou: boxes that overlap more are one.
 
-    conf is low whatever the model: here a box too many costs a mask, a box too few an object.
+    conf is low whatever the model: here a box too many costs a mask, a box too few an object. box_margin,
+    min_mask_region_area: see `MaskRules`.
     """
 
     conf: float = 0.05
     iou: float = 0.7
     max_det: int = 320
+    box_margin: float | None = None
+    min_mask_region_area: int = 0
 
     strategy: ClassVar[str] = "objects"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        keep_within(self, box_margin=MARGIN, min_mask_region_area=TIMES)
+
+    @property
+    def rules(self) -> MaskRules:
+        return MaskRules(self.box_margin, self.min_mask_region_area)
 
 
 StrategyConfig = GridConfig | ObjectsConfig | EdgesConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipelines.attempts import FAULTS, failure
@@ -15,6 +15,7 @@ from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, 
 from pipelines.run import Job, RunConfig, Summary, run
 from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.rules import AS_THEY_COME
 from pipelines.stages import StageClock
 from pipelines.types import Category, Image, Instances
 from pipelines.watching import Watcher
@@ -23,7 +24,9 @@ from weights import digest
 
 @dataclass(frozen=True)
 class EverythingConfig:
-    """run: images and outputs. prompts: the strategy, by its configuration. sam: what makes the masks."""
+    """run: images and outputs. prompts: the strategy, by its configuration, which tells the rules of masks, too. sam:
+    what makes them.
+    """
 
     run: RunConfig
     prompts: StrategyConfig = field(default_factory=GridConfig)
@@ -41,24 +44,16 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
     config.sam.check()
     if isinstance(config.prompts, ObjectsConfig):
         check_detector(config.prompts, device=device)
+    rules = config.prompts.rules if isinstance(config.prompts, ObjectsConfig) else AS_THEY_COME
 
     def make_job(_: Mapping[str, int]) -> Job[Any]:
-        sam = config.sam.build(offline=offline)
+        sam = replace(config.sam, rules=rules).build(offline=offline)
         build = STRATEGIES[config.prompts.strategy].load()
         job: Job[Any] = build(sam, config.prompts, device=device, offline=offline)
         return job
 
-    return run(config.run, _settings(config), make_job, device=device, watch=watch, defaults=_defaults(config))
-
-
-def _defaults(config: EverythingConfig) -> dict[str, str]:
-    """Of the values that are the SAM's own, for `run.json`."""
-    own = SAMS[config.sam.name].everything.items()
-    return {
-        name: f"{value:g}, the own value of {config.sam.name}"
-        for name, value in own
-        if getattr(config.prompts, name, None) == value
-    }
+    own = SAMS[config.sam.name].own(config.prompts)
+    return run(config.run, _settings(config), make_job, device=device, watch=watch, defaults=own)
 
 
 def _settings(config: EverythingConfig) -> dict[str, Any]:

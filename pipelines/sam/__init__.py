@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipelines.registry import Registry, Row
+from pipelines.sam.rules import AS_THEY_COME, MaskRules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,24 +25,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamRow(Row):
-    """A SAM, and what `evsam everything` does with it where the user says nothing.
+    """A SAM, and what is done with it where the user says nothing.
 
     strategy: a name of `pipelines.everything.STRATEGIES`. everything: values of `GridConfig`, for those strategies that
-    have such a field; what is missing here is as in segment-anything.
+    have such a field; what is missing here is as in segment-anything. rules: what `evsam segment`, `text` and
+    `everything` do with its masks; evaluations do nothing that they are not told.
     """
 
     strategy: str = "grid"
     everything: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    rules: MaskRules = AS_THEY_COME
+
+    def own_values(self) -> dict[str, Any]:
+        """All of them, by the names that configurations have for them."""
+        return {**self.everything, **self.rules.given()}
+
+    def own(self, chosen: object) -> dict[str, str]:
+        """Those values of a configuration that are the model's own, for `run.json`."""
+        return {
+            name: f"{value:g}, the own value of {self.name}"
+            for name, value in self.own_values().items()
+            if getattr(chosen, name, None) == value
+        }
 
 
-def _efficientvit(name: str, config: str, input_size: int, summary: str, **everything: Any) -> SamRow:
+def _efficientvit(name: str, config: str, input_size: int, summary: str, **own: Any) -> SamRow:
     return SamRow(
         name,
         "pipelines.sam.encoders.efficientvit:Architecture",
         summary,
         weights=name,
         options={"config": config, "input_size": input_size},
-        **everything,
+        **own,
     )
 
 
@@ -61,6 +76,7 @@ SAMS = Registry(
             "bundled, small, trained on few photos: works offline, rough masks",
             strategy="objects",
             everything=MappingProxyType({"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5}),
+            rules=MaskRules(box_margin=0.05, min_mask_region_area=100),  # docs/benchmarks/masks.md
         ),
         _efficientvit("efficientvit-sam-l0", "l0", 512, "34.8 M parameters, the fastest official model"),
         _efficientvit("efficientvit-sam-l1", "l1", 512, "47.7 M parameters"),
@@ -100,6 +116,7 @@ def build_sam(
     *,
     backend: str = "torch",
     max_memory: int | None = None,
+    rules: MaskRules = AS_THEY_COME,
     offline: bool | None = None,
 ) -> SamPredictor:
     """A predictor ready for images.
@@ -108,7 +125,8 @@ def build_sam(
     the download), a checkpoint file, a state dict in the official layout, or a folder that `evsam export` made.
     device: "cpu", "cuda", "cuda:1", "mps". precision: "fp32", "bf16" or "fp16", as device and back end have it.
     backend: one of `BACKENDS`; what is not exported for it yet is exported into the cache and checked first.
-    max_memory: bytes of the device that the process should not exceed; None: what is free.
+    max_memory: bytes of the device that the process should not exceed; None: what is free. rules: what its
+    `segment_...` methods do with masks; `predict` gives them as they are.
 
     Raises UsageError for an unknown name, device, precision or backend, WeightsError when the weights are missing or
     are not this model's, SetupError when a back end is not installed or its masks are not torch's.
@@ -118,7 +136,7 @@ def build_sam(
 
     source = Source(SAMS[name].name, Path(weights) if isinstance(weights, str) else weights, offline)
     network = BACKENDS[backend].load()().build(source, device=device, precision=precision)
-    return SamPredictor(name, network, max_memory=max_memory)
+    return SamPredictor(name, network, max_memory=max_memory, rules=rules)
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,7 @@ class SamConfig:
     precision: str = "fp32"
     backend: str = "torch"
     max_memory: int | None = None
+    rules: MaskRules = AS_THEY_COME
 
     def build(self, *, offline: bool | None = None) -> SamPredictor:
         """The predictor. Raises as `build_sam` does."""
@@ -141,6 +160,7 @@ class SamConfig:
             self.precision,
             backend=self.backend,
             max_memory=self.max_memory,
+            rules=self.rules,
             offline=offline,
         )
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image as Pil
 from torch import Tensor
 
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.types import UInt8
+from pipelines.types import Int64, UInt8
 
 MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
@@ -35,6 +36,16 @@ class Frame:
         return coordinates.float() * torch.tensor(
             [width / self.width, height / self.height], dtype=torch.float32, device=coordinates.device
         )
+
+    def windows(self, boxes: ArrayLike, margin: float) -> Int64:
+        """N x 4 xyxy boxes -> the pixels that they touch when enlarged on each side by `margin`, a share of their width
+        or height: N x 4 (x0, y0, x1, y1), half-open, inside the image. A box outside of it has none: x0 = x1.
+        """
+        given = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+        corners = np.stack([given.min(1), given.max(1)], 1)
+        more = margin * (corners[:, 1] - corners[:, 0])
+        reach = np.concatenate([np.floor(corners[:, 0] - more), np.ceil(corners[:, 1] + more)], 1)
+        return reach.clip(0, [self.width, self.height] * 2).astype(np.int64)
 
 
 def preprocess(pixels: UInt8, input_size: int) -> Tensor:

@@ -25,8 +25,9 @@ from pipelines.rle import from_runs
 from pipelines.sam.frame import Frame, resized
 from pipelines.sam.memory import Chunks, Item
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.sam.runs import compressed
-from pipelines.types import Bool, Float32, Int64, Masks, Rle, check_finite
+from pipelines.sam.regions import without_small_regions
+from pipelines.sam.runs import compressed, region_runs
+from pipelines.types import Float32, Int64, Masks, Rle, check_finite
 
 LOW = 256
 """Side of the low-res masks."""
@@ -107,7 +108,8 @@ class Region:
 class LowResMasks:
     """One image's masks, chosen but not yet of its size. low_res: N x 256 x 256 logits and predicted_iou: N, on the
     device, where they are complete at the event `ready` (None on a CPU). earlier: those before them, where there are
-    many.
+    many. windows: N x 4, see `Frame.windows`: nothing outside counts; None: all counts. min_mask_region_area: see
+    `MaskRules`.
     """
 
     frame: Frame
@@ -115,6 +117,8 @@ class LowResMasks:
     predicted_iou: Tensor
     ready: torch.cuda.Event | None = None
     earlier: Sequence[Masks] = ()
+    windows: Int64 | None = None
+    min_mask_region_area: int = 0
 
     @torch.inference_mode()
     def upscale(self) -> Masks:
@@ -125,8 +129,10 @@ class LowResMasks:
         with _after(self.ready, self.low_res.device):
             finite = torch.isfinite(self.low_res).all()
             upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
-            rles, stabilities = upscaler.segment(self.low_res)
+            rles, stabilities = upscaler.segment(self.low_res, self.windows)
             check_finite("a mask", bool(finite))
+            if self.min_mask_region_area:
+                rles = [without_small_regions(mask, self.min_mask_region_area) for mask in rles]
             last = Masks(tuple(rles), self.predicted_iou.float().cpu().numpy(), stabilities)
         parts = [*self.earlier, last]
         return Masks(
@@ -172,14 +178,17 @@ class Upscaler:
         down, across = self.rows.matrix[rows], self.columns.matrix[columns]
         return torch.einsum("ph,nhw,pw->np", down, low_res.float(), across)
 
-    def segment(self, low_res: Tensor) -> tuple[list[Rle], Float32]:
-        """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores."""
+    def segment(self, low_res: Tensor, windows: Int64 | None = None) -> tuple[list[Rle], Float32]:
+        """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores.
+
+        windows: N x 4 (x0, y0, x1, y1) pixels, half-open: what lies outside is not looked at.
+        """
         if low_res.is_cuda:
-            _, rles, stabilities = self.whole(low_res, STABILITY_OFFSET, None, *self.size)
+            _, rles, stabilities = self.whole(low_res, STABILITY_OFFSET, None, *self.size, windows=windows)
             return rles, stabilities
         found = [
             (region.rle(*self.size), region.stability())  # one after the other: each can be as large as the image
-            for region in self.regions(low_res, -STABILITY_OFFSET)
+            for region in self.regions(low_res, -STABILITY_OFFSET, windows)
         ]
         return [mask for mask, _ in found], np.array([stability for _, stability in found], np.float32)
 
@@ -210,13 +219,16 @@ class Upscaler:
         width: int,
         x0: int = 0,
         y0: int = 0,
+        windows: Int64 | None = None,
     ) -> tuple[Int64, list[Rle], Float32]:
         """As `stable`, or without `least` of all masks, whole ones together: on a GPU that takes less time than to
-        choose what to compute.
+        choose what to compute. windows: see `segment`.
         """
 
         def part(start: int, size: int) -> tuple[Int64, list[Rle], Float32]:
             logits = self.columns.matrix @ low_res[start : start + size].float().mT @ self.rows.matrix.T
+            if windows is not None:
+                logits.masked_fill_(self._outside(torch.from_numpy(windows[start : start + size])), -torch.inf)
             inner, outer = ((logits > level).sum((1, 2)) for level in (offset, -offset))
             stability = (inner.double() / outer.clamp(min=1)).float()
             masks = logits > 0
@@ -249,13 +261,24 @@ class Upscaler:
             bounds.append(min(most / least, 1) if least else 1.0)
         return np.array(bounds, np.float32)
 
-    def regions(self, low_res: Tensor, level: float) -> Iterator[Region]:
-        """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`."""
+    def _outside(self, windows: Tensor) -> Tensor:
+        """N x 4 windows -> N x width x height, whether a pixel lies outside of them."""
+        x, y = self.columns.matrix.new_tensor(range(self.size[1])), self.rows.matrix.new_tensor(range(self.size[0]))
+        x0, y0, x1, y1 = windows.to(x.device).T[:, :, None]
+        outside = (x < x0) | (x >= x1)
+        return outside[:, :, None] | ((y < y0) | (y >= y1))[:, None, :]
+
+    def regions(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[Region]:
+        """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`, or are not looked at."""
         low_res = low_res.float()
         possible = low_res > level
         spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
-        for logits, (rows, columns) in zip(low_res, spans, strict=True):
-            yield self.window(logits, *self.columns.reach(columns), *self.rows.reach(rows))
+        everywhere = ((0, 0, self.size[1], self.size[0]),) * len(low_res)
+        within = everywhere if windows is None else windows.tolist()
+        for logits, (rows, columns), (x0, y0, x1, y1) in zip(low_res, spans, within, strict=True):
+            left, right = self.columns.reach(columns)
+            top, bottom = self.rows.reach(rows)
+            yield self.window(logits, max(left, x0), min(right, x1), max(top, y0), min(bottom, y1))
 
     def window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> Region:
         """256 x 256 logits -> those of the image's pixels x0 <= x < x1, y0 <= y < y1."""
@@ -271,26 +294,3 @@ def _spans(occupied: Tensor) -> list[tuple[int, int]]:
     first, last = marks.argmax(1), occupied.shape[1] - marks.flip(1).argmax(1)
     empty = ~occupied.any(1)
     return list(zip(first.masked_fill(empty, 0).tolist(), last.masked_fill(empty, 0).tolist(), strict=True))
-
-
-def region_runs(region: Bool, x0: int, y0: int, height: int, width: int) -> list[int]:
-    """COCO run lengths, column by column from a run of zeros, of a height x width mask that is `region` at (x0, y0).
-
-    region: w x h, transposed: region[x, y] is the pixel (x0 + x, y0 + y).
-    """
-    w, h = region.shape
-    padded = np.zeros((w, h + 1), np.bool_)  # the extra pixel ends a run at the end of its column
-    padded[:, :h] = region
-    flat = padded.ravel()
-    edges = np.flatnonzero(np.diff(flat.view(np.int8), prepend=np.int8(0)))
-    column, row = np.divmod(edges, h + 1)
-    positions = (x0 + column) * height + y0 + row
-    starts, ends = positions[0::2], positions[1::2]
-    apart = starts[1:] != ends[:-1]  # full-height columns that touch are one run
-    starts, ends = (
-        starts[np.r_[True, apart]] if len(starts) else starts,
-        ends[np.r_[apart, True]] if len(ends) else ends,
-    )
-    bounds = np.stack([starts, ends], axis=1).ravel()
-    runs: list[int] = np.diff(bounds, prepend=0, append=height * width).tolist()
-    return runs if runs[-1] else runs[:-1]

@@ -23,6 +23,7 @@ from pipelines.sam.masks import LOW, LowResMasks, Upscaler
 from pipelines.sam.memory import IMAGES, PROMPTS, Chunks
 from pipelines.sam.model import Sam
 from pipelines.sam.network import Decoded, EncodedImages, Network, Prompts
+from pipelines.sam.rules import AS_THEY_COME, NO_BOX, MaskRules
 from pipelines.sam.torch_network import TorchNetwork
 from pipelines.types import Bool, Float32, Int64, Masks, UInt8, check_finite
 
@@ -72,13 +73,16 @@ class Encoded:
 class SamPredictor:
     """Encodes an image once, then answers prompts given in pixels of the original image."""
 
-    def __init__(self, name: str, network: Network, *, max_memory: int | None = None) -> None:
-        """Use `pipelines.sam.build_sam` to get a predictor. max_memory: see there.
+    def __init__(
+        self, name: str, network: Network, *, max_memory: int | None = None, rules: MaskRules = AS_THEY_COME
+    ) -> None:
+        """Use `pipelines.sam.build_sam` to get a predictor. max_memory, rules: see there.
 
         Afterwards `batch` is how many images it likes to be given at once.
         """
         self.name = name
         self.network = network
+        self.rules = rules
         self.device = network.device
         self.batch = IMAGES.usual if network.device.type == "cuda" else 1
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
@@ -164,22 +168,26 @@ class SamPredictor:
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
 
     def segment_boxes(self, boxes: ArrayLike) -> Masks:
-        """One mask per box (N x 4 xyxy pixels): the best of three by predicted IoU. The fast path."""
+        """One mask per box (N x 4 xyxy pixels): the best of three by predicted IoU, by `rules`. The fast path."""
         return self.segment_batch(self._encoded, [{"boxes": boxes}])[0].upscale()
 
     def segment_points(self, points: ArrayLike, labels: ArrayLike) -> Masks:
-        """One mask per prompt of clicks (points N x P x 2 pixels, labels N x P): the best of three by predicted IoU."""
+        """One mask per prompt of clicks (points N x P x 2 pixels, labels N x P): as `segment_boxes`.
+
+        Raises UsageError where `rules` ask for the boxes' surroundings, which clicks have not.
+        """
         return self.segment_batch(self._encoded, [{"points": points, "labels": labels}])[0].upscale()
 
     @torch.inference_mode()
     def segment_batch(self, encoded: Encoded, asked: Sequence[Mapping[str, ArrayLike]]) -> list[LowResMasks]:
-        """One mask per prompt, the best of three, for images that were encoded together.
+        """One mask per prompt, the best of three, by `rules`, for images that were encoded together.
 
         asked: for each image boxes, or points and labels, as `predict` takes them; the same for all images, and P the
         same. On a GPU this returns before it is done. Of an image with more than `PIECE` prompts the masks are upscaled
         as they come, all but the last piece, so that memory does not grow with their number.
         """
         prompts = [self._prompts(frame, **given) for frame, given in zip(encoded.frames, asked, strict=True)]
+        windows = [self._windows(frame, given) for frame, given in zip(encoded.frames, asked, strict=True)]
 
         def best(decoded: Decoded) -> tuple[Tensor, Tensor]:
             iou, which = decoded.iou[:, 1:].max(1)
@@ -187,18 +195,27 @@ class SamPredictor:
 
         rows = _Rows(self._decode(encoded, Prompts.join(prompts), best), self.device)
 
-        def taken(frame: Frame, count: int, earlier: Sequence[Masks] = ()) -> LowResMasks:
-            low_res, iou = rows.take(count)
+        def taken(frame: Frame, windows: Int64 | None, part: slice, earlier: Sequence[Masks] = ()) -> LowResMasks:
+            low_res, iou = rows.take(part.stop - part.start)
             ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
-            return LowResMasks(frame, low_res, iou, ready, earlier)
+            within = None if windows is None else windows[part]
+            return LowResMasks(frame, low_res, iou, ready, earlier, within, self.rules.min_mask_region_area)
 
         piece = PIECE if self.device.type == "cpu" else GPU_PIECE
         found = []
-        for frame, count in zip(encoded.frames, map(len, prompts), strict=True):
-            many = (count - 1) // piece if count else 0
-            earlier = [taken(frame, piece).upscale() for _ in range(many)]
-            found.append(taken(frame, count - many * piece, earlier))
+        for frame, within, count in zip(encoded.frames, windows, map(len, prompts), strict=True):
+            starts = range(0, max(count, 1), piece)
+            earlier = [taken(frame, within, slice(start, start + piece)).upscale() for start in starts[:-1]]
+            found.append(taken(frame, within, slice(starts[-1], count), earlier))
         return found
+
+    def _windows(self, frame: Frame, asked: Mapping[str, ArrayLike]) -> Int64 | None:
+        """Where the masks of an image's prompts are looked for; None: everywhere."""
+        if self.rules.box_margin is None:
+            return None
+        if "boxes" not in asked:
+            raise UsageError(NO_BOX)
+        return frame.windows(asked["boxes"], self.rules.box_margin)
 
     @torch.inference_mode()
     def candidates(self, points: ArrayLike, *, min_iou: float, at_once: int) -> Iterator[Candidates]:
