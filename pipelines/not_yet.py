@@ -59,8 +59,8 @@ SAMS: Rows = (
     (r"sam-?[23].*", "say --sam efficientvit-sam-xl1 for the best masks, or sam-vit-h for the original SAM"),
     (r"sam(-[blh])?", "the original SAM is sam-vit-b, sam-vit-l or sam-vit-h; efficientvit-sam-l2 is faster"),
     (
-        r"(mobile|edge|tiny|fast|nano|slim|rep-?vit|lite|efficient)-?sam.*|repvit.*",
-        "for a small and fast one, say --sam efficientvit-sam-l0",
+        r"(edge|fast|nano|lite|squeeze|efficient)-?sam.*|mobile-?sam-?v2|q-tiny-?sam",
+        "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
     (r"(sam-)?hq(-sam)?.*|med-?sam.*|semantic-sam.*", "say --sam efficientvit-sam-xl1 for the best masks"),
     (r".*\.(pt|pth|safetensors|onnx)", "a file goes to --weights, beside the name of its model"),
@@ -81,7 +81,10 @@ _BY_KIND: Mapping[str, Rows] = {
     "weights": (
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
-        (r".*sam.*|.*vit-?[bl].*", "there are those of EfficientViT-SAM and of the original SAM"),
+        (
+            r"(?!mobile|tiny|slim|rep-?vit).*sam.*|.*vit-?[bl].*",
+            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM and SlimSAM",
+        ),
     ),
 }
 

@@ -42,7 +42,7 @@ TYPED = [
     (("everything", "photo.png", "-o", "out", "--detector", "yolo11n"), "bring yolo11n.pt"),
     ((*SEGMENT, "--sam", "sam2"), "--sam efficientvit-sam-xl1"),
     ((*SEGMENT, "--sam", "sam2.1_hiera_large"), "--sam efficientvit-sam-xl1"),
-    ((*SEGMENT, "--sam", "mobile-sam"), "--sam efficientvit-sam-l0"),
+    ((*SEGMENT, "--sam", "edge-sam"), "--sam efficientvit-sam-l0"),
     ((*SEGMENT, "--sam", "FastSAM-s"), "--sam efficientvit-sam-l0"),
     ((*SEGMENT, "--sam", "vit_b"), "did you mean 'sam-vit-b'?"),
     ((*SEGMENT, "--sam", "vit_h"), "did you mean 'sam-vit-h'?"),
@@ -52,9 +52,9 @@ TYPED = [
     ((*TEXT, "-d", "yolov8s-worldv2"), "--detector grounding-dino-swint"),
     ((*TEXT, "-d", "grounding-dino"), "did you mean 'grounding-dino-"),
     (("export", "sam2", "-o", "out"), "--sam efficientvit-sam-xl1"),
-    (("benchmark", "mobile-sam", "-o", "out"), "--sam efficientvit-sam-l0"),
+    (("benchmark", "edge-sam", "-o", "out"), "--sam efficientvit-sam-l0"),
     (("weights", "pull", "yolo11n"), "yolov8n to yolov8x"),
-    (("weights", "pull", "mobile_sam"), "EfficientViT-SAM"),
+    (("weights", "pull", "mobile_sam"), "did you mean 'mobile-sam'?"),
     (("weights", "pull", "yolov8"), "did you mean 'yolov8n'?"),
 ]
 

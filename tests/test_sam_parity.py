@@ -9,7 +9,9 @@ from PIL import Image as Pil
 from seeded import REFERENCE, official_layout, official_weights
 
 from pipelines.sam import SAMS, build_sam, list_sams
+from pipelines.sam.layers import fold_norms
 from pipelines.sam.model import Sam
+from pipelines.sam.network import Source
 from weights.loading import check_state_dict
 
 TOLERANCE = 1e-4
@@ -19,6 +21,11 @@ PUBLISHED_MILLIONS = {
     "efficientvit-sam-l2": 61.3,
     "efficientvit-sam-xl0": 117.0,
     "efficientvit-sam-xl1": 203.3,
+    "mobile-sam": 9.8,
+    "tinysam": 9.8,
+    "repvit-sam": 27.2,
+    "slimsam-50": 28.0,
+    "slimsam-77": 9.7,
     "sam-vit-b": 93.7,
     "sam-vit-l": 312.3,
     "sam-vit-h": 641.1,
@@ -50,6 +57,23 @@ def test_layout_is_the_official_one(name: str) -> None:
     model = meta(name)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_state_dict(model.from_checkpoint(official_layout(name)), expected, name)
+
+
+@pytest.mark.parametrize("name", ["slimsam-50", "slimsam-77"])
+def test_the_authors_layout_loads_too(name: str) -> None:
+    model = meta(name)
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    check_state_dict(model.from_checkpoint(official_layout(f"{name}-sam")), expected, name)
+
+
+@pytest.mark.parametrize("name", ["mobile-sam", "repvit-sam"])
+def test_folded_weights_load_and_compute_the_same(name: str) -> None:
+    state = official_weights(name)
+    trained, folded = (Source(name, state).load().eval() for _ in range(2))
+    folded = Source(name, fold_norms(folded).state_dict()).load().eval()
+    pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        same(folded.image_encoder(pixels).numpy(), trained.image_encoder(pixels).numpy(), name)
 
 
 @pytest.mark.parametrize("name", sorted({*list_sams()} - {"evsam-starter"}))

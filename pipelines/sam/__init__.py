@@ -83,6 +83,13 @@ SAMS = Registry(
         _efficientvit("efficientvit-sam-l2", "l2", 512, "61.3 M parameters"),
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
         _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
+        _sam("mobile-sam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM"),
+        _sam("tinysam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM's network, better trained"),
+        _sam("repvit-sam", "repvit", "m2.3", "27.2 M parameters, 1024-pixel input: RepViT-SAM"),
+        _sam("slimsam-50", "vit", "slim-50", "28.0 M parameters, 1024-pixel input: SlimSAM, half of ViT-B's channels"),
+        _sam(
+            "slimsam-77", "vit", "slim-77", "9.7 M parameters, 1024-pixel input: SlimSAM, a quarter of ViT-B's channels"
+        ),
         _sam("sam-vit-b", "vit", "b", "93.7 M parameters, 1024-pixel input, the smallest original SAM"),
         _sam("sam-vit-l", "vit", "l", "312.3 M parameters, 1024-pixel input, the original SAM, middle"),
         _sam("sam-vit-h", "vit", "h", "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with"),

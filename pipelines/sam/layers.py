@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-6
+TORCH_EPS = 1e-5
+"""torch's default, which the families beside EfficientViT keep."""
 Activation = Callable[[], nn.Module]
 
 
@@ -61,6 +63,25 @@ class ConvNorm(nn.Module):
         if self.norm is not None:
             self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = None
+
+
+class ConvBatchNorm(nn.Module):
+    """Convolution with same padding, then batch norm, as TinyViT and RepViT name and compute it; no activation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, *, groups: int = 1) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs, eps=TORCH_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c(x)
+        return x if self.bn is None else self.bn(x)
+
+    def fold_norm(self) -> None:
+        """Put the batch norm's statistics into the convolution, for inference. Does nothing the second time."""
+        if self.bn is not None:
+            self.c = nn.utils.fuse_conv_bn_eval(self.c.eval(), self.bn.eval())
+            self.bn = None
 
 
 class OpList(nn.Module):

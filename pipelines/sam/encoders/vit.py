@@ -1,4 +1,5 @@
-"""SAM's own image encoder (arXiv 2304.02643, appendix A): a plain vision transformer with windows, after ViTDet.
+"""SAM's own image encoder (arXiv 2304.02643, appendix A), a plain vision transformer with windows, after ViTDet; and
+SlimSAM's (arXiv 2312.05284): SAM ViT-B with fewer channels.
 
 Module names are those of the official checkpoints, https://github.com/facebookresearch/segment-anything.
 
@@ -7,6 +8,7 @@ Shapes: B images, G x G patches in each, C channels, W windows (or whole images)
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +21,16 @@ from pipelines.sam.model import Sam
 
 @dataclass(frozen=True)
 class Vit:
-    """width, depth, heads: of the transformer. whole: the blocks that attend to the whole image, not to windows."""
+    """width, depth, heads: of the transformer. whole: the blocks that attend to the whole image, not to windows.
+
+    hidden: of the feed-forward blocks; None: four times the width.
+    """
 
     width: int
     depth: int
     heads: int
     whole: tuple[int, ...]
+    hidden: int | None = None
     window: int = 14
     patch: int = 16
     grid: int = 64
@@ -33,6 +39,8 @@ class Vit:
 CONFIGS = {
     "b": Vit(width=768, depth=12, heads=12, whole=(2, 5, 8, 11)),
     "l": Vit(width=1024, depth=24, heads=16, whole=(5, 11, 17, 23)),
+    "slim-50": Vit(width=384, depth=12, heads=12, whole=(2, 5, 8, 11)),
+    "slim-77": Vit(width=168, depth=12, heads=12, whole=(2, 5, 8, 11), hidden=696),
     "h": Vit(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31)),
 }
 
@@ -49,7 +57,51 @@ class Architecture:
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
         config = CONFIGS[self.config]
-        return Sam(VitEncoder(config), config.grid * config.patch, decoder_eps=DECODER_EPS)
+        return Sam(VitEncoder(config), config.grid * config.patch, decoder_eps=DECODER_EPS, from_checkpoint=official)
+
+
+HUB = (
+    (r"^vision_encoder\.layers\.(\d+)\.layer_norm", r"image_encoder.blocks.\1.norm"),
+    (r"^vision_encoder\.layers\.", "image_encoder.blocks."),
+    (r"^vision_encoder\.patch_embed\.projection", "image_encoder.patch_embed.proj"),
+    (r"^vision_encoder\.neck\.conv1", "image_encoder.neck.0"),
+    (r"^vision_encoder\.neck\.layer_norm1", "image_encoder.neck.1"),
+    (r"^vision_encoder\.neck\.conv2", "image_encoder.neck.2"),
+    (r"^vision_encoder\.neck\.layer_norm2", "image_encoder.neck.3"),
+    (r"^vision_encoder\.", "image_encoder."),
+    (r"^shared_image_embedding\.positional_", "prompt_encoder.pe_layer.positional_"),
+    (r"pe_layer\.positional_embedding$", "pe_layer.positional_encoding_gaussian_matrix"),
+    (r"\.point_embed\.", ".point_embeddings."),
+    (r"\.mask_embed\.conv1", ".mask_downscaling.0"),
+    (r"\.mask_embed\.layer_norm1", ".mask_downscaling.1"),
+    (r"\.mask_embed\.conv2", ".mask_downscaling.3"),
+    (r"\.mask_embed\.layer_norm2", ".mask_downscaling.4"),
+    (r"\.mask_embed\.conv3", ".mask_downscaling.6"),
+    (r"\.upscale_conv1", ".output_upscaling.0"),
+    (r"\.upscale_layer_norm", ".output_upscaling.1"),
+    (r"\.upscale_conv2", ".output_upscaling.3"),
+    (r"\.layer_norm_final_attn", ".norm_final_attn"),
+    (r"\.layer_norm(\d)", r".norm\1"),
+    (r"(mlps\.\d|head)\.layers\.0", r"\1.layers.1"),
+    (r"\.proj_in", ".layers.0"),
+    (r"\.proj_out", ".layers.2"),
+)
+"""From the names of files for transformers, as SlimSAM's are, to those of the official checkpoints of SAM."""
+TIED = "prompt_encoder.shared_embedding.positional_embedding"
+"""A second name in those files, or in none, of the positional encoding."""
+
+
+def official(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """SAM's own names for those of either kind of file."""
+    if not any(key.startswith("vision_encoder.") for key in state):
+        return dict(state)
+    named = {}
+    for key in state.keys() - {TIED}:
+        name = key
+        for pattern, replacement in HUB:
+            name = re.sub(pattern, replacement, name)
+        named[name] = state[key]
+    return named
 
 
 class VitEncoder(nn.Module):
@@ -60,21 +112,25 @@ class VitEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, config.width))
         self.patch_embed = PatchEmbed(config.width, config.patch)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.grid, None if i in config.whole else config.window)
-            for i in range(config.depth)
+            Block(config, None if i in config.whole else config.window) for i in range(config.depth)
         )
-        self.neck = nn.Sequential(
-            nn.Conv2d(config.width, 256, 1, bias=False),
-            ChannelNorm(256),
-            nn.Conv2d(256, 256, 3, padding=1, bias=False),
-            ChannelNorm(256),
-        )
+        self.neck = neck(config.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch_embed(pixels) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         return self.neck(x.permute(0, 3, 1, 2))
+
+
+def neck(width: int) -> nn.Sequential:
+    """From the encoder's width to the embedding's."""
+    return nn.Sequential(
+        nn.Conv2d(width, 256, 1, bias=False),
+        ChannelNorm(256),
+        nn.Conv2d(256, 256, 3, padding=1, bias=False),
+        ChannelNorm(256),
+    )
 
 
 class PatchEmbed(nn.Module):
@@ -91,13 +147,14 @@ class PatchEmbed(nn.Module):
 class Block(nn.Module):
     """Attention, in windows of `window` patches a side or (None) in the whole image, then a feed-forward block."""
 
-    def __init__(self, width: int, heads: int, grid: int, window: int | None) -> None:
+    def __init__(self, config: Vit, window: int | None) -> None:
         super().__init__()
+        width = config.width
         self.window = window
         self.norm1 = nn.LayerNorm(width, eps=EPS)
-        self.attn = Attention(width, heads, window or grid)
+        self.attn = Attention(width, config.heads, window or config.grid)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, config.hidden or 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(x)
@@ -144,10 +201,10 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """The feed-forward block."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.lin1 = nn.Linear(width, 4 * width)
-        self.lin2 = nn.Linear(4 * width, width)
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lin2(F.gelu(self.lin1(x)))

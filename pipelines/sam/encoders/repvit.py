@@ -1,0 +1,147 @@
+"""RepViT-SAM's image encoder (arXiv 2312.05760): RepViT-M2.3 (arXiv 2307.09283) and SAM's neck.
+
+Module names are those of the official checkpoints, https://github.com/THU-MIG/RepViT. What has branches in training is
+one convolution in inference: see `Mixer.fold_norm`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.sam.encoders.vit import DECODER_EPS, neck
+from pipelines.sam.layers import TORCH_EPS, ConvBatchNorm
+from pipelines.sam.model import Sam
+
+
+@dataclass(frozen=True)
+class RepVit:
+    """Per stage: width and number of blocks, of which all but the first stage's first change the width. strides: of
+    the changes."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+CONFIGS = {"m2.3": RepVit(widths=(80, 160, 320, 640), depths=(7, 8, 36, 3), strides=(2, 2, 1))}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A row of CONFIGS."""
+
+    config: str
+
+    def build(self) -> Sam:
+        """A freshly initialised, trainable network."""
+        return Sam(RepVitEncoder(CONFIGS[self.config]), 1024, multiple=32, decoder_eps=DECODER_EPS)
+
+
+class RepVitEncoder(nn.Module):
+    """B x 3 x 16G x 16G -> B x 256 x G x G."""
+
+    def __init__(self, config: RepVit) -> None:
+        super().__init__()
+        width = config.widths[0]
+        stem = nn.Sequential(ConvBatchNorm(3, width // 2, 3, 2), nn.GELU(), ConvBatchNorm(width // 2, width, 3, 2))
+        blocks: list[nn.Module] = [stem]
+        for stage, (outputs, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            if stage:
+                blocks.append(Block(Change(width, outputs, config.strides[stage - 1]), outputs))
+            width = outputs
+            # every other block squeezes; a stage's last does not
+            stays = depth - (stage > 0)
+            blocks += [Block(Stay(width, squeeze=i % 2 == 0 and i < stays - 1), width) for i in range(stays)]
+        self.features = nn.ModuleList(blocks)
+        self.neck = neck(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.features:
+            x = block(x)
+        return self.neck(x)
+
+
+class Block(nn.Module):
+    """Mixes places, then channels."""
+
+    def __init__(self, token_mixer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.token_mixer = token_mixer
+        self.channel_mixer = ChannelMixer(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.token_mixer(x)
+        return x + self.channel_mixer(x)
+
+
+class ChannelMixer(nn.Module):
+    """The feed-forward block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.m = nn.Sequential(ConvBatchNorm(width, 2 * width), nn.GELU(), ConvBatchNorm(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.m(x)
+        return x
+
+
+class Change(nn.Sequential):
+    """To another width and grid."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(
+            ConvBatchNorm(inputs, inputs, 3, stride, groups=inputs), nn.Identity(), ConvBatchNorm(inputs, outputs)
+        )
+
+
+class Stay(nn.Sequential):
+    """Mixes places on the same grid."""
+
+    def __init__(self, width: int, *, squeeze: bool) -> None:
+        super().__init__(Mixer(width), SqueezeExcite(width) if squeeze else nn.Identity())
+
+
+class Mixer(nn.Module):
+    """Depthwise convolutions 3x3 and 1x1 beside the identity, and a norm of their sum; folded, one convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = ConvBatchNorm(width, width, 3, groups=width)
+        self.conv1: nn.Conv2d | None = nn.Conv2d(width, width, 1, groups=width)
+        self.bn: nn.BatchNorm2d | None = nn.BatchNorm2d(width, eps=TORCH_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv1 is None or self.bn is None:
+            return self.conv(x)
+        return self.bn(self.conv(x) + self.conv1(x) + x)
+
+    def fold_norm(self) -> None:
+        """One 3x3 depthwise convolution for all. Does nothing the second time."""
+        if self.conv1 is None or self.bn is None:
+            return
+        self.conv.fold_norm()
+        conv, bias = self.conv.c, self.conv1.bias
+        assert conv.bias is not None and bias is not None
+        with torch.no_grad():
+            conv.weight += F.pad(self.conv1.weight + 1, (1, 1, 1, 1))
+            conv.bias += bias
+        self.conv.c = nn.utils.fuse_conv_bn_eval(conv, self.bn.eval())
+        self.conv1 = self.bn = None
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighted by what the whole image says of them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        squeezed = 8 * int(width / 32 + 0.5)
+        self.fc1 = nn.Conv2d(width, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
