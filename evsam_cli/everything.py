@@ -193,7 +193,8 @@ def everything(
         output_options={"panoptic": {"by": flatten, "min_area": flatten_min_area}} if flatten else {},
     )
     config = EverythingConfig(images, strategy, models.config(sam))
-    run.show(output, lambda watch: everything(config, watch))
+    instead = "--prompts objects takes a small part of that" if isinstance(strategy, GridConfig) else ""
+    run.show(output, lambda watch: everything(config, watch), instead)
 
 
 def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any], sam: SamRow) -> StrategyConfig:

@@ -20,10 +20,38 @@ LONG_SECONDS = 30.0
 """An image that seems to take longer is shown while it is in work."""
 
 
+class Cost:
+    """Says once, early in the first image of many prompts, what all of it takes. instead: what takes less; "": nothing
+    is said."""
+
+    def __init__(self, instead: str = "") -> None:
+        self._instead = instead
+        self._first: tuple[str, int, float] | None = None  # an image, and when so many of its prompts were done
+
+    def line(self, name: str, done: int, total: int) -> str | None:
+        """To be called as `Watcher.within`; the line when there is one to say.
+
+        Timed from the first part to the second, as the first has waited for the encoder and for memory.
+        """
+        now = time.monotonic()
+        if not self._instead or not done:
+            return None
+        if self._first is None or name != self._first[0]:
+            self._first = name, done, now
+            return None
+        _, earlier, start = self._first
+        seconds = (now - start) / max(done - earlier, 1) * total
+        instead, self._instead = self._instead, ""
+        if seconds < LONG_SECONDS / 3:
+            return None
+        return f"{total} clicks a photo, about {_rough(seconds)} each here: {instead}"
+
+
 class Quiet:
     """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.watching.Watcher`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cost: Cost | None = None) -> None:
+        self.cost = cost or Cost()
         self.counts = {"done": 0, "empty": 0, "failed": 0}
         self.total = 0
         self._in_work = ("", 0.0)  # an image, and when it was begun
@@ -93,6 +121,8 @@ class Plain(Quiet):
             say.aside(f"{seen + self.earlier}/{self.total} images, {rate:.2f} images/s, {self.tally}")
 
     def within(self, name: str, done: int, total: int) -> None:
+        if line := self.cost.line(name, done, total):
+            say.aside(line)
         left, now = self.left(name, done, total), time.monotonic()
         if left is not None and now - self.said >= PLAIN_SECONDS:
             self.said = now
@@ -135,6 +165,8 @@ class Bar(Quiet):
             self._progress.update(self._inner, visible=False)
 
     def within(self, name: str, done: int, total: int) -> None:
+        if line := self.cost.line(name, done, total):
+            say.above(self._progress, line)
         if not done or name != self._in_work[0]:
             self._progress.reset(self._inner, total=total, visible=False, description=printable(name))
         long = self.left(name, done, total) is not None
@@ -149,10 +181,10 @@ def _rough(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def choose(*, quiet: bool, as_json: bool) -> Quiet:
-    """The display for these options and this terminal."""
+def choose(*, quiet: bool, as_json: bool, instead: str = "") -> Quiet:
+    """The display for these options and this terminal. instead: see `Cost`."""
     if as_json:
         return Json()
     if quiet:
         return Quiet()
-    return Bar() if say.on_terminal() else Plain()
+    return Bar(Cost(instead)) if say.on_terminal() else Plain(Cost(instead))

@@ -80,9 +80,10 @@ class RunOptions:
             offline=offline or None,
         )
 
-    def show(self, output: Path, run: Callable[[Watcher], Summary]) -> None:
-        """Run it, showing its progress, and say how it ended; exit with 1 when images failed."""
-        with progress.choose(quiet=self.quiet, as_json=self.as_json) as watch:
+    def show(self, output: Path, run: Callable[[Watcher], Summary], instead: str = "") -> None:
+        """Run it, showing its progress, and say how it ended; exit with 1 when images failed. instead: what takes less
+        where an image takes long, said once."""
+        with progress.choose(quiet=self.quiet, as_json=self.as_json, instead=instead) as watch:
             summary = run(watch)
         report(summary, output, quiet=self.quiet or self.as_json)
 

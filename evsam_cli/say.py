@@ -114,6 +114,11 @@ def progress(*columns: ProgressColumn, per_second: float = 10) -> Progress:
     )
 
 
+def above(bar: Progress, text: object) -> None:
+    """A line of what is to be known beside, over a bar that goes on."""
+    bar.console.print(printable(str(text)), markup=False, highlight=False, soft_wrap=True)
+
+
 def text_column(template: str) -> TextColumn:
     """A column of a bar, such as "{task.description}"."""
     from rich.progress import TextColumn
