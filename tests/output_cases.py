@@ -22,7 +22,7 @@ def make_instances(masks: Sequence[Bool], category_ids: Sequence[int] | None = N
     boxes = np.concatenate([xywh[:, :2] - 1, xywh[:, :2] + xywh[:, 2:] + 1], axis=1)
     scores = np.linspace(0.9, 0.3, n, dtype=np.float32)
     ids = np.array([1] * n if category_ids is None else category_ids, np.int64)
-    edges = np.full((HEIGHT, WIDTH), n, np.uint8)
+    edges = np.full((HEIGHT, WIDTH), min(n, 255), np.uint8)
     return Instances(Detections(boxes, scores, ids), Masks(rles, scores * 0.9, scores * 0.8), edges=edges)
 
 

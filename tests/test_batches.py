@@ -133,10 +133,10 @@ def test_an_image_that_does_not_fit_fails_alone(pictures: list[np.ndarray], monk
 
     real = Upscaler.segment
 
-    def segment(self: Upscaler, low_res: torch.Tensor) -> object:
+    def segment(self: Upscaler, low_res: torch.Tensor, windows: np.ndarray | None = None) -> object:
         if self.size == images[2].pixels.shape[:2]:
             raise MemoryError
-        return real(self, low_res)
+        return real(self, low_res, windows)
 
     monkeypatch.setattr(Upscaler, "segment", segment)
     results = results_of(job, images, StageClock())

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from output_cases import make_instances
 from PIL import Image as Pil
 from runs import evsam, final_files
 
 from pipelines.errors import UsageError
 from pipelines.names import distinct, file_stems, folded, safe
+from pipelines.outputs import OUTPUTS, Destination
 from pipelines.outputs.png import VOC_PALETTE
+from pipelines.training.sources import open_source
+from pipelines.types import Category, Image
 
 PARTS = st.sampled_from(
     ["a", "A", "a.jpg", "a.png", "a.jpg.png", "..", "...jpg", "b.", "b .jpg", "é.jpg", "é.png", "0.JPG"]
@@ -99,6 +103,21 @@ def test_ids_show_in_a_viewer_and_are_read_back(folder: Path, tmp_path: Path) ->
         assert picture.mode == "P" and np.asarray(picture).max() == 2
         shown = np.asarray(picture.convert("RGB"))
         assert {tuple(colour) for colour in shown.reshape(-1, 3).tolist()} <= {(0, 0, 0), (128, 0, 0), (0, 128, 0)}
+
+
+@pytest.mark.parametrize("count", [3, 255, 300])
+def test_training_reads_ids_of_either_kind(count: int, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Pil.new("RGB", (320, 4), "red").save(tmp_path / "images" / "a.jpg")
+    masks = np.zeros((count, 4, 320), bool)
+    masks[np.arange(count), 1, np.arange(count)] = True
+    destination = Destination(tmp_path, tmp_path, {1: Category(1, "object")}, {"a.jpg": "a"})
+    OUTPUTS["ids"].load()(destination).write(Image("a.jpg", np.zeros((4, 320, 3), np.uint8)), make_instances(masks))
+    (tmp_path / "ids").rename(tmp_path / "masks")
+    with Pil.open(tmp_path / "masks/a.png") as picture:
+        assert (picture.mode == "P") == (count <= 255)
+    found = open_source(tmp_path)[0].regions
+    assert len(found) == count and found[-1].decode(4, 320)[1, count - 1]
 
 
 def test_the_palette_has_a_colour_for_each_id() -> None:

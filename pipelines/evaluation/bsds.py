@@ -159,7 +159,8 @@ def read_edges(path: Path) -> Float64:
 
 
 def find_edges(folder: Path, truth: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The edge map of each .mat file, and notes: `<name>.png`, or `<name>.jpg.png` as `evsam everything` has it.
+    """The edge map of each .mat file, and notes: `<name>.png`, or `<name>.jpg.png`, as `evsam everything` has it where
+    images share a stem.
 
     Raises DataError.
     """

@@ -63,7 +63,8 @@ class Sa1bSource:
 
 class PngSource:
     """Folders `images/` and `masks/`. Photo `a.jpg` has `masks/a.png`, whose values number the objects (0: none), or a
-    folder `masks/a/` with one PNG per object (above 0: the object); or `a.jpg.png` or `a.jpg/`, as evsam calls them."""
+    folder `masks/a/` with one PNG per object (above 0: the object); or `a.jpg.png` or `a.jpg/`, as evsam calls
+    them where photos share a stem."""
 
     categories = {1: "object"}  # noqa: RUF012
 
