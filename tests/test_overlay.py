@@ -173,9 +173,13 @@ def test_a_picture_too_long_for_its_format_is_refused(
 
 def test_colours_of_many_boxes_depend_on_the_thousand_before_each() -> None:
     corners = np.random.default_rng(0).integers(0, 900, (1300, 2))
-    boxes = np.concatenate([corners, corners + 40], 1)
-    few, many = _colours(boxes[:1000]), _colours(boxes)
-    assert many[:1000] == few
-    everywhere = np.array([[0, 0, 1000, 1000]] * 3000)
-    turns = [PALETTE.index(colour) for colour in _colours(everywhere)]
-    assert turns == [i % len(PALETTE) for i in range(3000)]
+    boxes = np.concatenate([corners, corners + 90], 1)
+    meets = overlap(boxes, boxes) > 0
+    chosen: list[int] = []
+    for i in range(1000):
+        used = Counter(chosen[j] for j in range(i) if meets[i, j])
+        chosen.append(min(range(len(PALETTE)), key=lambda colour: (used[colour], (colour - i) % len(PALETTE))))
+    colours = _colours(boxes)
+    assert colours[:1000] == [PALETTE[colour] for colour in chosen]
+    crowd, nothing = np.tile([0, 0, 9, 9], (299, 1)), np.zeros((1000, 4), np.int64)
+    assert _colours(np.concatenate([crowd, nothing, crowd[:1]]))[-1] == PALETTE[1299 % len(PALETTE)]
