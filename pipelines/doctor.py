@@ -82,10 +82,9 @@ def _cache() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    for name in manifest.names():
-        state = store.state(name)
+    states = {name: store.state(name) for name in manifest.names()}
+    for name, state in states.items():
         if state == "missing":
-            yield Finding("weights", "note", f"{name} is not here: `evsam weights pull {name}` brings it")
             continue
         try:
             unknown = [file.path.name for file in store.verify(name) if file.against != "manifest"]
@@ -97,6 +96,9 @@ def _weights() -> Iterator[Finding]:
             yield Finding("weights", "note", f"{name} (cached) is not verified: no hash was published of {files}")
         else:
             yield Finding("weights", "ok", f"{name} ({'bundled' if state == 'bundled' else 'cached'})")
+    if missing := [name for name, state in states.items() if state == "missing"]:
+        pull = "a command that names them fetches them, as `evsam weights pull NAME` does"
+        yield Finding("weights", "note", f"{len(missing)} models are not here, such as {missing[0]}: {pull}")
 
 
 _TOPICS: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -170,7 +170,7 @@ def test_doctor_reports_and_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_pa
     findings = json.loads(out)
     texts = [finding["text"] for finding in findings]
     assert any(text.startswith("torch ") for text in texts) and any(text.startswith("cpu") for text in texts)
-    assert any("evsam weights pull yolov8n" in text for text in texts)
+    assert sum("not here" in text and "`evsam weights pull NAME`" in text for text in texts) == 1
     assert not [finding for finding in findings if finding["verdict"] == "fault"]
     evsam("doctor")
 

@@ -263,7 +263,7 @@ def test_output_that_is_no_longer_read_ends_quietly(photographs: list[Path], tmp
     [
         (("--box", "1,1,9,9", "--conf", "0.9"), "need no detector"),
         (("--min-score", "0.9"), "--boxes, which is missing"),
-        (("--boxes", "f.json", "--min-score", "nan"), "--min-score is no number"),
+        (("--boxes", "f.json", "--min-score", "nan"), "'--min-score': 'nan' is no number"),
         (("--save", ""), "--save names nothing"),
     ],
 )

@@ -105,6 +105,19 @@ def test_predict_shapes_and_single_mask(starter: SamPredictor) -> None:
     assert starter.predict(boxes=np.zeros((0, 4))).masks.shape == (0, 3, 90, 130)
 
 
+def test_one_prompt_in_the_names_of_segment_anything(starter: SamPredictor) -> None:
+    starter.set_image(picture(90, 130))
+    masks, scores, logits = starter.predict(point_coords=np.array([[60, 40], [10, 10]]), point_labels=np.array([1, 0]))
+    many = starter.predict(points=[[[60, 40], [10, 10]]], labels=[[1, 0]])
+    assert (masks.shape, scores.shape, logits.shape) == ((3, 90, 130), (3,), (3, 256, 256))
+    np.testing.assert_array_equal(logits, many.low_res_masks[0])
+    again = {"box": np.array([20, 10, 100, 70]), "mask_input": logits[:1], "multimask_output": False}
+    refined = starter.predict(point_coords=np.array([[60, 40]]), point_labels=np.array([1]), **again)
+    assert refined.masks.shape == (1, 90, 130)
+    both = {"boxes": [[20, 10, 100, 70]], "mask_input": logits[None, :1], "multimask_output": False}
+    np.testing.assert_array_equal(refined.masks, starter.predict(points=[[[60, 40]]], labels=[[1]], **both).masks[0])
+
+
 def test_prompts_do_not_depend_on_their_chunk(starter: SamPredictor) -> None:
     starter.set_image(picture())
     boxes = some_boxes(11, 300, 400)
@@ -241,6 +254,8 @@ def test_wrong_requests_are_refused(starter: SamPredictor) -> None:
         (lambda: starter.set_image(np.zeros((4, 4, 3), np.float32)), "uint8"),
         (lambda: starter.predict(), "prompt"),
         (lambda: starter.predict(boxes=[1, 2, 3, 4]), "N x 4"),
+        (lambda: starter.predict(boxes=[[1, 2, 3, 4]], box=[1, 2, 3, 4]), "one prompt .* or many"),
+        (lambda: starter.predict(point_coords=[[1, 2]]), "labels"),
         (lambda: starter.predict(boxes=[[1, 2, 3, np.nan]]), "finite"),
         (lambda: starter.predict(points=[[[1, 2]]]), "labels"),
         (lambda: starter.predict(points=[[[1, 2]]], labels=[[1, 0]]), "one length"),

@@ -33,7 +33,10 @@ PIECE, GPU_PIECE = 256, 1024
 
 
 class Prediction(NamedTuple):
-    """masks: N x K x H x W bool; predicted_iou: N x K float32; low_res_masks: N x K x 256 x 256 float32 logits."""
+    """masks: N x K x H x W bool; predicted_iou: N x K float32; low_res_masks: N x K x 256 x 256 float32 logits.
+
+    Of a prompt in segment-anything's own names, all without N.
+    """
 
     masks: Bool
     predicted_iou: Float32
@@ -144,13 +147,27 @@ class SamPredictor:
         labels: ArrayLike | None = None,
         mask_input: ArrayLike | None = None,
         multimask_output: bool = True,
+        *,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
     ) -> Prediction:
         """Masks for N prompts; prompt i is made of the i-th entry of everything given.
 
         boxes: N x 4 xyxy pixels. points: N x P x 2 (x, y) pixels with labels: N x P (1 on, 0 off, -1 padding).
         mask_input: N x 1 x 256 x 256 logits, as an earlier `low_res_masks`. multimask_output: three masks per prompt
-        (K = 3) or one (K = 1). Raises UsageError for prompts of other shapes, or before `set_image`.
+        (K = 3) or one (K = 1).
+        point_coords: P x 2, point_labels: P, box: 4, and with them mask_input: 1 x 256 x 256: one prompt, as
+        segment-anything's `SamPredictor.predict` takes it, with its shapes in the answer.
+        Raises UsageError for prompts of other shapes, or before `set_image`.
         """
+        single = {"points": point_coords, "labels": point_labels, "boxes": box}
+        if any(part is not None for part in single.values()):
+            if not all(part is None for part in (boxes, points, labels)):
+                raise UsageError("give one prompt (point_coords, point_labels, box) or many (points, labels, boxes)")
+            many = {name: [part] for name, part in {**single, "mask_input": mask_input}.items() if part is not None}
+            answer = self.predict(**many, multimask_output=multimask_output)
+            return Prediction(*(part[0] for part in answer))
         which = [1, 2, 3] if multimask_output else [0]
 
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
