@@ -56,4 +56,4 @@ def detect(
         raise UsageError(f"{what.model} runs in fp32 only: drop --precision")
     images = run.config(sources, output, save, offline=offline)
     config = DetectConfig(images, what, pick_device(device))
-    run.show(output, lambda watch: detect(config, watch))
+    run.show(output, lambda watch: detect(config, watch), detector.own_model())

@@ -184,17 +184,18 @@ def everything(
     if flatten not in (None, *FLATTENS):
         raise UnknownNameError("way to flatten", flatten, list(FLATTENS))
     strategy = configure(prompts, preset, asdict(search), SAMS[sam])
-    also = {"panoptic": flatten is not None, "edges": strategy.strategy == "edges"}
+    written = {"panoptic": flatten is not None, "edges": strategy.strategy == "edges"}
     images = run.config(
         sources,
         output,
-        [*save, *(kind for kind, wanted in also.items() if wanted)],
+        [*save, *(kind for kind, wanted in written.items() if wanted)],
         offline=models.offline,
         output_options={"panoptic": {"by": flatten, "min_area": flatten_min_area}} if flatten else {},
     )
     config = EverythingConfig(images, strategy, models.config(sam))
     instead = "--prompts objects takes a small part of that" if isinstance(strategy, GridConfig) else ""
-    run.show(output, lambda watch: everything(config, watch), instead)
+    also = () if prompts else ("--prompts", strategy.strategy)  # which another SAM may not choose by itself
+    run.show(output, lambda watch: everything(config, watch), models.own_model(sam), also=also, instead=instead)
 
 
 def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any], sam: SamRow) -> StrategyConfig:

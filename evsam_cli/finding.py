@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from evsam_cli import options
-from pipelines.detectors import DETECTORS, DetectorConfig
+from pipelines.detectors import DETECTORS, DetectorConfig, DetectorRow
 from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS, TextConfig
 from pipelines.errors import UsageError
 from pipelines.limits import SHARE
@@ -157,6 +157,10 @@ class DetectorOptions:
     ] = None
     max_det: options.MaxDet = 300
     imgsz: options.ImgSize = None
+
+    def own_model(self) -> dict[str, DetectorRow]:
+        """--detector and the row that it chose, unless it is a file or one that reads."""
+        return {"--detector": DETECTORS[self.detector]} if self.detector in DETECTORS else {}
 
     def config(self, words: TextOptions, precision: str) -> DetectorConfig | TextConfig:
         """What the pipeline is told; precision: of a detector that reads. Raises UsageError for what it cannot use."""

@@ -17,7 +17,7 @@ from pipelines.limits import EXACT, MANY, SHARE, SIDE, TIMES, Limits
 from pipelines.outputs import OUTPUTS
 from pipelines.printable import brief
 from pipelines.registry import Registry
-from pipelines.sam import BACKENDS, SAMS, SamConfig
+from pipelines.sam import BACKENDS, SAMS, SamConfig, SamRow
 from pipelines.sam.rules import AS_THEY_COME, MaskRules
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -270,6 +270,10 @@ class ModelOptions:
 
         device = pick_device(self.device)
         return SamConfig(sam, self.weights, device, self.precision, self.backend, size(self.max_memory), rules)
+
+    def own_model(self, sam: str) -> dict[str, SamRow]:
+        """--sam and the row that it chose, unless the weights are others."""
+        return {} if self.weights else {"--sam": SAMS[sam]}
 
     def configs(self, sams: list[str], rules: MaskRules) -> tuple[SamConfig, ...]:
         """The same of several. Raises UsageError also when they are to share --weights."""

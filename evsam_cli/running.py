@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evsam_cli import options, progress, say
+from evsam_cli.better import better
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
 
 if TYPE_CHECKING:
+    from pipelines.registry import Row
     from pipelines.run import RunConfig, Summary
     from pipelines.watching import Watcher
 
@@ -80,16 +82,26 @@ class RunOptions:
             offline=offline or None,
         )
 
-    def show(self, output: Path, run: Callable[[Watcher], Summary], instead: str = "") -> None:
-        """Run it, showing its progress, and say how it ended; exit with 1 when images failed. instead: what takes less
-        where an image takes long, said once."""
+    def show(
+        self,
+        output: Path,
+        run: Callable[[Watcher], Summary],
+        models: Mapping[str, Row],
+        *,
+        also: Sequence[str] = (),
+        instead: str = "",
+    ) -> None:
+        """Run it, showing its progress, and say how it ended; exit with 1 when images failed.
+
+        models, also: see `evsam_cli.better.better`. instead: what takes less where an image takes long, said once.
+        """
         with progress.choose(quiet=self.quiet, as_json=self.as_json, instead=instead) as watch:
             summary = run(watch)
-        report(summary, output, quiet=self.quiet or self.as_json)
+        report(summary, output, quiet=self.quiet or self.as_json, then=better(models, output, also=also))
 
 
-def report(summary: Summary, output: Path, *, quiet: bool) -> None:
-    """Say how the run ended; exit with 1 when images failed."""
+def report(summary: Summary, output: Path, *, quiet: bool, then: str | None = None) -> None:
+    """Say how the run ended; exit with 1 when images failed. then: a line to end with."""
     show_notes(summary.notes)
     if not quiet:
         show_empty(summary)
@@ -100,6 +112,8 @@ def report(summary: Summary, output: Path, *, quiet: bool) -> None:
         counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
         speed = summary.info["this_run"]["images_per_second"]
         say.aside(f"{counts} ({speed:.2f} images/s). Results are in {output}")
+        if then:
+            say.aside(then)
     if summary.failed:
         raise typer.Exit(1)
 

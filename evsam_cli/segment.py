@@ -121,10 +121,11 @@ def segment(
     from pipelines.segment import SegmentConfig, segment
 
     prompts = given.config()
+    own_models = models.own_model(sam) | (detector.own_model() if prompts is None else {})
     if prompts is None:
         prompts = detector.config(words, finding.precision_of_reader(models.precision))
     elif detector != finding.DetectorOptions():
         raise UsageError("--boxes, --box and --point need no detector: drop --detector and its options, such as --conf")
     images = run.config(sources, output, save, offline=models.offline)
     config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam, clicks=bool(given.point))))
-    run.show(output, lambda watch: segment(config, watch))
+    run.show(output, lambda watch: segment(config, watch), own_models)

@@ -72,7 +72,7 @@ def text(
     prompts = replace(words, texts=texts).config(detector, iou, max_det, precision)
     images = run.config(sources, output, save, offline=models.offline)
     config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam)))
-    run.show(output, lambda watch: segment(config, watch))
+    run.show(output, lambda watch: segment(config, watch), models.own_model(sam))
 
 
 def _split(arguments: list[str], words: finding.TextOptions) -> tuple[list[str], list[str] | None]:

@@ -18,6 +18,7 @@ class Row:
     name: what the user types. target: `"module:attribute"`, imported only by `load`. summary: one line for
     `--help` and listings. weights: the row's key in `weights/manifest.toml`, if it needs any. extra: the pip extra
     that brings the row's own dependencies. options: fixed keyword arguments that tell rows with one target apart.
+    better: the row that a bundled model's user may want next.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Row:
     weights: str | None = None
     extra: str | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    better: str | None = None
 
     def load(self) -> Any:
         """Import and return the row's attribute. Raises SetupError when its extra is not installed."""

@@ -77,6 +77,7 @@ DETECTORS = Registry(
             _YOLO,
             "bundled, small: boxes any object, names none, works offline",
             weights="objects-starter",
+            better="yolov8m",
             conf=0.1,
             iou=0.5,
         ),

@@ -74,6 +74,7 @@ SAMS = Registry(
             "b1",
             512,
             "bundled, small, trained on few photos: works offline, rough masks",
+            better="efficientvit-sam-l2",
             strategy="objects",
             everything=MappingProxyType({"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5}),
             rules=MaskRules(box_margin=0.05, min_mask_region_area=100),  # docs/benchmarks/masks.md
