@@ -161,13 +161,13 @@ class SamPredictor:
         segment-anything's `SamPredictor.predict` takes it, with its shapes in the answer.
         Raises UsageError for prompts of other shapes, or before `set_image`.
         """
-        single = {"points": point_coords, "labels": point_labels, "boxes": box}
-        if any(part is not None for part in single.values()):
+        if not all(part is None for part in (point_coords, point_labels, box)):
             if not all(part is None for part in (boxes, points, labels)):
                 raise UsageError("give one prompt (point_coords, point_labels, box) or many (points, labels, boxes)")
-            many = {name: [part] for name, part in {**single, "mask_input": mask_input}.items() if part is not None}
-            answer = self.predict(**many, multimask_output=multimask_output)
-            return Prediction(*(part[0] for part in answer))
+            one = self.predict(
+                _of_one(box), _of_one(point_coords), _of_one(point_labels), _of_one(mask_input), multimask_output
+            )
+            return Prediction(*(part[0] for part in one))
         which = [1, 2, 3] if multimask_output else [0]
 
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
@@ -353,3 +353,8 @@ def _tensor(name: str, value: ArrayLike | None, text: str, shape: tuple[int | No
     if not fits or not np.isfinite(array).all():
         raise UsageError(f"{name}: expected finite numbers of shape {text}, got shape {array.shape}")
     return torch.from_numpy(array)
+
+
+def _of_one(part: ArrayLike | None) -> ArrayLike | None:
+    """A part of one prompt as a part of N = 1 prompts."""
+    return None if part is None else np.asarray(part)[None]
