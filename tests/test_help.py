@@ -156,3 +156,16 @@ def test_other_shells_are_told_the_same(name: str, shell: dict[str, str]) -> Non
     env = {**shell, **more, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = subprocess.run(["evsam"], env=env, capture_output=True, text=True, executable=f"{shell['HOME']}/bin/evsam")
     assert "coco,overlay" in done.stdout and not done.stderr
+
+
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "cli.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_documented_commands_are_commands(page: Path) -> None:
+    """Each has a verb, options and values that are the command line's. A table's cell may leave out the rest."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for cell, line in re.findall(r"^(?:\$ )?(\| `)?(evsam [a-z][^`\n]*)", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)[1:]
+        if "--help" not in words and (not cell or "-o" in words):
+            parse(words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -145,24 +144,6 @@ def test_help_names_the_box_formats() -> None:
 def test_command_reference_is_what_help_says() -> None:
     """Made by `make docs`."""
     assert (ROOT / "docs/cli.md").read_text("utf-8") == reference(), "run `make docs`"
-
-
-def test_the_documented_commands_exist() -> None:
-    """Every command of the pages on evaluation is one of the command line's, with options that it has."""
-    docs = Path(__file__).parents[1] / "docs"
-    text = "".join((docs / page).read_text("utf-8") for page in ("evaluation.md", "benchmarks/evaluation.md"))
-    commands = set(re.findall(r"^(?:\| `)?(evsam [^`\n]+)", text, re.MULTILINE))
-    assert len(commands) > 25
-    helps: dict[tuple[str, ...], str] = {}
-    for command in commands:
-        words = command.split()[1:]
-        verb = tuple(words[: 2 if words[0] == "evaluate" else 1])
-        if verb not in helps:
-            helps[verb] = " ".join(evsam(*verb, "--help")[0].split())
-        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", command):
-            assert option in helps[verb], f"{command}: {option}"
-        for sam in re.findall(r"--sam (\S+)", command):
-            assert set(sam.split(",")) <= set(SAMS)
 
 
 def test_doctor_reports_and_finds_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
