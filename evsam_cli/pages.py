@@ -45,8 +45,7 @@ def page(command: Any, context: Any) -> Page:
         usual = "Arguments" if _is_argument(parameter) else "Options"
         title = "Required" if parameter.required else _panel(parameter, usual)
         panels.setdefault(title, []).append(Entry(_names(parameter), _meaning(parameter)))
-    for last in ("Options",):  # among them --help
-        panels[last] = panels.pop(last)
+    panels["Options"] = panels.pop("Options")  # the last: it has --help
     return Page(
         context.command_path,
         " ".join([context.command_path, *_usage(command, parameters)]),
