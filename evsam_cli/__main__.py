@@ -58,8 +58,9 @@ def check_folder() -> None:
 
 def run_command() -> None:
     """Parse `sys.argv` and run it; always ends with SystemExit."""
-    from evsam_cli import ending
+    from evsam_cli import ending, say
 
+    say.asides_of("evsam")
     try:
         from evsam_cli.main import app
 

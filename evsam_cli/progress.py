@@ -166,7 +166,7 @@ class Bar(Quiet):
 
     def within(self, name: str, done: int, total: int) -> None:
         if line := self.cost.line(name, done, total):
-            say.above(self._progress, line)
+            say.aside(line)
         if not done or name != self._in_work[0]:
             self._progress.reset(self._inner, total=total, visible=False, description=printable(name))
         long = self.left(name, done, total) is not None

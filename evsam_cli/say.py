@@ -6,6 +6,7 @@ Results go to standard output, all else to standard error. See also `evsam_cli.s
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ PAGE = 120
 """Characters across, where a terminal is not wider."""
 Cell = str | tuple[str, str]
 """Of a table: text, or text and Rich's style of it."""
+_bars: list[Progress] = []
+"""Those that are on the terminal now."""
 
 
 def result(text: object) -> None:
@@ -40,8 +43,22 @@ def document(content: Any, indent: int | None = None) -> None:
 
 
 def aside(text: object) -> None:
-    """A line of what is to be known beside."""
-    _print(sys.stderr, printable(str(text)) + "\n")
+    """A line of what is to be known beside; over a bar that goes on, where there is one."""
+    if _bars:
+        _bars[-1].console.print(printable(str(text)), markup=False, highlight=False, soft_wrap=True)
+    else:
+        _print(sys.stderr, printable(str(text)) + "\n")
+
+
+class _Asides(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        aside(record.getMessage())
+
+
+def asides_of(name: str) -> None:
+    """Say what the logger of this name is told, and nobody else."""
+    log = logging.getLogger(name)
+    log.handlers, log.propagate = [_Asides()], False
 
 
 def traceback() -> None:
@@ -105,18 +122,23 @@ def progress(*columns: ProgressColumn, per_second: float = 10) -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(
+    class Bar(Progress):
+        def start(self) -> None:
+            super().start()
+            _bars.append(self)
+
+        def stop(self) -> None:
+            super().stop()
+            if self in _bars:
+                _bars.remove(self)
+
+    return Bar(
         *columns,
         console=Console(stderr=True),
         refresh_per_second=per_second,
         redirect_stdout=False,  # else what others print meanwhile would go past `evsam_cli.streams`
         redirect_stderr=False,
     )
-
-
-def above(bar: Progress, text: object) -> None:
-    """A line of what is to be known beside, over a bar that goes on."""
-    bar.console.print(printable(str(text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def text_column(template: str) -> TextColumn:

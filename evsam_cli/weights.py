@@ -83,7 +83,7 @@ def list_weights(
     rows = []
     for name in manifest.names():
         files = manifest.files(name)
-        licences = ", ".join(dict.fromkeys(file.licence for file in files))
+        licences = ", ".join(dict.fromkeys(map(_licence, files)))
         rows.append((name, files[0].model, _size(name), licences, STATES[store.state(name)]))
     say.table(rows, header=("name", "for", "size", "licence", "status"))
 
@@ -233,6 +233,11 @@ def _describe(name: str) -> dict[str, object]:
         "hub_path": str(shared) if shared else None,
         "files": [asdict(file) for file in manifest.files(name)],
     }
+
+
+def _licence(file: manifest.WeightsFile) -> str:
+    """As in "S-Lab-1.0: no commercial use"."""
+    return ": ".join(filter(None, (file.licence.removeprefix("LicenseRef-"), file.terms)))
 
 
 def _size(name: str) -> str:

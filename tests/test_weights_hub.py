@@ -125,6 +125,27 @@ def test_list_and_path_say_from_where(shelf: Shelf, cache: Path) -> None:
         store.fetch("net", offline=True)
 
 
+def test_what_lies_in_a_space_is_found_too(shelf: Shelf, cache: Path, no_network: None) -> None:
+    shelf.add(url=MAIN.replace("/mine/", "/spaces/mine/"), sha256=SHA)
+    put(cache, "net.pt", BODY)
+    assert store.locate("net") is None
+    (cache / "models--mine--net").rename(cache / "spaces--mine--net")
+    assert store.fetch("net", offline=True).read_bytes() == BODY
+
+
+def test_what_a_licence_does_not_allow_is_said_before_the_download(
+    shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.add(sha256=SHA, licence="LicenseRef-Lab-1.0", terms="no commercial use")
+    monkeypatch.setenv("EVSAM_MIRROR", "http://127.0.0.1:9")
+    told = "net comes under LicenseRef-Lab-1.0: no commercial use (https://net.example)"
+    assert evsam("weights", "pull", "net", code=WeightsError.exit_code)[1].splitlines()[0] == told
+    monkeypatch.delenv("EVSAM_MIRROR")
+    assert evsam("weights", "pull", "net")[1].count(told) == 1
+    assert told not in evsam("weights", "pull", "net")[1]  # it is here
+    assert "Lab-1.0: no commercial use" in evsam("weights", "list")[0]
+
+
 @pytest.mark.parametrize("value", ["1", "true", "ON", "yes"])
 def test_hub_offline_is_about_the_hub_alone(
     shelf: Shelf, hub: Hub, monkeypatch: pytest.MonkeyPatch, value: str

@@ -1,8 +1,9 @@
 """The Hugging Face Hub as its own environment variables set it up, and the cache that its programs share.
 
 `HF_HUB_CACHE`, else `hub` in `HF_HOME`, is the cache: `models--OWNER--NAME/snapshots/COMMIT/FILE`, and there
-`refs/BRANCH` holds a commit. `HF_ENDPOINT` takes the place of the Hub's scheme and host, `HF_HUB_OFFLINE` forbids to
-ask it, `HF_TOKEN` is sent to it alone. See https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+`refs/BRANCH` holds a commit; `spaces--OWNER--NAME` where the file lies in a Space. `HF_ENDPOINT` takes the place of the
+Hub's scheme and host, `HF_HUB_OFFLINE` forbids to ask it, `HF_TOKEN` is sent to it alone. See
+https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from pipelines.errors import UsageError
 
-_FILE = re.compile(r"https://huggingface\.co/([^/]+)/([^/]+)/resolve/([^/]+)/([^?]+)(\?.*)?")
+_FILE = re.compile(r"https://huggingface\.co/(spaces/)?([^/]+)/([^/]+)/resolve/([^/]+)/([^?]+)(\?.*)?")
 
 
 def serves(url: str | None) -> bool:
@@ -29,9 +30,9 @@ def cached(url: str, *, any_commit: bool) -> list[Path]:
     match = _FILE.fullmatch(url)
     if match is None:
         return []
-    owner, name, revision, file, _ = match.groups()
+    space, owner, name, revision, file, _ = match.groups()
     try:
-        folder = _cache() / f"models--{owner}--{name}"
+        folder = _cache() / f"{'spaces' if space else 'models'}--{owner}--{name}"
         ref = folder / "refs" / revision
         commit = ref.read_text("utf-8").strip() if ref.is_file() else revision
         others = sorted(path.name for path in (folder / "snapshots").glob("*")) if any_commit else []

@@ -26,6 +26,7 @@ class WeightsFile:
     bytes: int | None = None
     about_bytes: int | None = None
     sha256: str | None = None
+    terms: str | None = None
 
     @property
     def filename(self) -> str:

@@ -15,6 +15,7 @@ accept another, fetch it with `force`, or import the other.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 BUNDLED = Path(__file__).with_name("bundled")
+LOG = logging.getLogger("evsam")
+"""What the user of a command, or of Python, has to know before a download."""
 State = Literal["bundled", "cached", "shared", "unverified", "damaged", "missing"]
 """cached: as published when last looked at, and not touched since; unverified: nothing says so; shared: in the cache of
 the Hugging Face Hub's programs, and checked when it is first used."""
@@ -242,6 +245,8 @@ def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | N
             expected, against = (file.sha256, "manifest") if force else _expected(file)
             otherwise = f", which it had before: `{_renewal(file)}` accepts another" if against == "lock" else ""
             url, token = origins.address(file)
+            if file.terms:
+                LOG.warning("%s comes under %s: %s (%s)", file.name, file.licence, file.terms, file.source)
             source = Source(url, file.bytes, expected, file.about_bytes, otherwise, token)
             try:
                 digest.write_lock(path, download(source, path, progress, partial(_fault, file)))
