@@ -59,7 +59,7 @@ SAMS: Rows = (
     (r"sam-?[23].*", "say --sam efficientvit-sam-xl1 for the best masks, or sam-vit-h for the original SAM"),
     (r"sam(-[blh])?", "the original SAM is sam-vit-b, sam-vit-l or sam-vit-h; efficientvit-sam-l2 is faster"),
     (
-        r"(edge|fast|nano|lite|squeeze|efficient)-?sam.*|mobile-?sam-?v2|q-tiny-?sam",
+        r"(fast|nano|lite|squeeze|efficient)-?sam.*|mobile-?sam-?v2|q-tiny-?sam",
         "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
     (r"(sam-)?hq(-sam)?.*|med-?sam.*|semantic-sam.*", "say --sam efficientvit-sam-xl1 for the best masks"),
@@ -82,8 +82,9 @@ _BY_KIND: Mapping[str, Rows] = {
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
         (
-            r"(?!mobile|tiny|slim|rep-?vit).*sam.*|.*vit-?[bl].*",
-            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM and SlimSAM",
+            r"(?!mobile|tiny|slim|edge|rep-?vit).*sam.*|.*vit-?[bl].*",
+            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM, EdgeSAM and "
+            "SlimSAM",
         ),
     ),
 }

@@ -43,9 +43,13 @@ def _draw(key: str, like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
 
+SAME_LAYOUT = {"edge-sam-3x": "edge-sam"}
+"""Models whose checkpoints differ from another's in numbers alone."""
+
+
 def official_layout(name: str) -> dict[str, Tensor]:
     """Tensors without content, as the official checkpoint of `name` names and shapes them."""
-    shapes = json.loads(gzip.decompress((REFERENCE / "layouts.json.gz").read_bytes()))[name]
+    shapes = json.loads(gzip.decompress((REFERENCE / "layouts.json.gz").read_bytes()))[SAME_LAYOUT.get(name, name)]
     return {
         key: torch.empty(
             shape, dtype=torch.int64 if key.endswith("num_batches_tracked") else torch.float32, device="meta"

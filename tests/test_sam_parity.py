@@ -24,6 +24,8 @@ PUBLISHED_MILLIONS = {
     "mobile-sam": 9.8,
     "tinysam": 9.8,
     "repvit-sam": 27.2,
+    "edge-sam": 9.6,
+    "edge-sam-3x": 9.6,
     "slimsam-50": 28.0,
     "slimsam-77": 9.7,
     "sam-vit-b": 93.7,
@@ -66,7 +68,7 @@ def test_the_authors_layout_loads_too(name: str) -> None:
     check_state_dict(model.from_checkpoint(official_layout(f"{name}-sam")), expected, name)
 
 
-@pytest.mark.parametrize("name", ["mobile-sam", "repvit-sam"])
+@pytest.mark.parametrize("name", ["mobile-sam", "repvit-sam", "edge-sam"])
 def test_folded_weights_load_and_compute_the_same(name: str) -> None:
     state = official_weights(name)
     trained, folded = (Source(name, state).load().eval() for _ in range(2))

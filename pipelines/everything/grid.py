@@ -87,7 +87,7 @@ def passing(
     min_iou = config.pred_iou_thresh or -inf
     for candidates in sam.candidates(points, min_iou=min_iou, at_once=config.points_per_batch):
         part, kept = _stable(sam, candidates, points, crop, image, config)
-        funnel.masks += candidates.decoded
+        funnel.masks += candidates.clicks * candidates.each
         funnel.likely += len(candidates.prompts)
         funnel.best_iou = max(funnel.best_iou, candidates.best_iou)
         funnel.stable += len(kept)

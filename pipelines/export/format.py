@@ -120,7 +120,7 @@ class Format(ABC):
         model = graph_form(source.load(), self.graph_precision(precision))
         with folders.making(folder, self.files) as scratch:
             int8_share = self._write(model, scratch, precision, where, pixels)
-            candidate = SamPredictor(source.name, self._open(scratch, made.input_size, precision, where))
+            candidate = SamPredictor(source.name, self._open(scratch, model, precision, where))
             shown = gate.photographs() if photos is None else photos
             parity = gate.compare(reference, candidate, shown, stability)
             parity = replace(parity, int8_share=int8_share)
@@ -147,13 +147,15 @@ class Format(ABC):
             raise SetupError(
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
-        if made.input_size != (size := _input_size(Source(name))):
+        model = _without_weights(Source(name))
+        if made.input_size != model.input_size:
             raise UsageError(
-                f"{folder / folders.MANIFEST} says that {name} sees {brief(made.input_size)} pixels, not {size}"
+                f"{folder / folders.MANIFEST} says that {name} sees {brief(made.input_size)} pixels, not "
+                f"{model.input_size}"
             )
         parts = [folder / name for name in self._to_open if contained(folder, name)]
         folders.verify(folder, [*self._to_open, *(name for path in parts for name in self.beside(path))])
-        return self._open(folder, made.input_size, precision, device)
+        return self._open(folder, model, precision, device)
 
     @property
     def files(self) -> list[str]:
@@ -183,7 +185,13 @@ class Format(ABC):
     def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
         versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}
         return folders.Made(
-            source.name, _input_size(source), source.sha256(), self.name, precision, versions, self.machine(device)
+            source.name,
+            _without_weights(source).input_size,
+            source.sha256(),
+            self.name,
+            precision,
+            versions,
+            self.machine(device),
         )
 
     def graph_precision(self, precision: str) -> str:
@@ -209,14 +217,15 @@ class Format(ABC):
                 self.convert(graphs / f"{part}.onnx", target, precision=precision, device=device)
         return int8_share
 
-    def _open(self, folder: Path, input_size: int, precision: str, device: torch.device) -> GraphNetwork:
+    def _open(self, folder: Path, model: Sam, precision: str, device: torch.device) -> GraphNetwork:
+        """model: for what it says of itself."""
         encoder, decoder = (self.open(folder / name, precision=precision, device=device) for name in self._to_open)
-        return GraphNetwork(encoder, decoder, input_size, device, self.most_prompts)
+        return GraphNetwork(encoder, decoder, model.input_size, model.conventions, device, self.most_prompts)
 
 
-def _input_size(source: Source) -> int:
+def _without_weights(source: Source) -> Sam:
     with torch.device("meta"):
-        return source.build().input_size
+        return source.build()
 
 
 def _version(package: str) -> str:

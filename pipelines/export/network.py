@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import UsageError
+from pipelines.sam.conventions import Conventions
 from pipelines.sam.network import Prompts
 
 Graph = Callable[..., list[Tensor]]
@@ -26,6 +27,7 @@ class GraphNetwork:
     encoder: Graph
     decoder: Graph
     input_size: int
+    conventions: Conventions
     device: torch.device
     most_prompts: int | None = None
     prompt_sizes: ClassVar[Sequence[int]] = ()

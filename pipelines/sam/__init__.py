@@ -87,6 +87,10 @@ SAMS = Registry(
         _sam("mobile-sam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM"),
         _sam("tinysam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM's network, better trained"),
         _sam("repvit-sam", "repvit", "m2.3", "27.2 M parameters, 1024-pixel input: RepViT-SAM"),
+        _sam("edge-sam", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, not for commercial use"),
+        _sam(
+            "edge-sam-3x", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, trained three times as long"
+        ),
         _sam("slimsam-50", "vit", "slim-50", "28.0 M parameters, 1024-pixel input: SlimSAM, half of ViT-B's channels"),
         _sam(
             "slimsam-77", "vit", "slim-77", "9.7 M parameters, 1024-pixel input: SlimSAM, a quarter of ViT-B's channels"
@@ -192,6 +196,14 @@ class SamConfig:
         return {
             "sam": self.name,
             "sam_sha256": partial(self.sha256, offline=offline),
+            **self._terms(),
             "precision": self.precision,
             "backend": self.backend,
         }
+
+    def _terms(self) -> dict[str, str]:
+        """What its published weights may not be used for."""
+        from weights import manifest
+
+        file = manifest.files(SAMS[self.name].weights or self.name)[0]
+        return {"sam_licence": f"{file.licence}: {file.terms}"} if file.terms else {}

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pipelines.sam import conventions as families
+from pipelines.sam.conventions import Conventions
 from pipelines.sam.layers import EPS, fold_norms
 from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.prompt_encoder import PromptEncoder
@@ -21,7 +23,7 @@ class Sam(nn.Module):
     input_size: side of the encoder's square input in pixels. multiple: training may give it smaller squares, with
     sides that are multiples of this; None: it takes `input_size` alone. decoder_eps: of the norms of the decoder's
     transformer. from_checkpoint: turns the tensors of an official checkpoint, which may name them otherwise or hold
-    unused ones, into this network's.
+    unused ones, into this network's. conventions: what is its own around the network.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Sam(nn.Module):
         multiple: int | None = None,
         decoder_eps: float = EPS,
         from_checkpoint: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+        conventions: Conventions = families.SAM,
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.multiple = multiple or input_size
         self.from_checkpoint = from_checkpoint
+        self.conventions = conventions
         self.image_encoder = image_encoder
         self.prompt_encoder = PromptEncoder()
         self.mask_decoder = MaskDecoder(decoder_eps)

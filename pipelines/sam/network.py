@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipelines.errors import UsageError, WeightsError
 from pipelines.export.folder import MANIFEST
+from pipelines.sam.conventions import Conventions
 from pipelines.sam.model import Sam, load
 from weights import digest, loading, store
 
@@ -91,6 +92,9 @@ class Network(Protocol):
 
     @property
     def input_size(self) -> int: ...
+
+    @property
+    def conventions(self) -> Conventions: ...
 
     @property
     def most_prompts(self) -> int | None: ...

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipelines.device import send
 from pipelines.errors import UsageError
+from pipelines.sam.choice import SINGLE
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.masks import LOW, LowResMasks, Upscaler
 from pipelines.sam.memory import IMAGES, PROMPTS, Chunks
@@ -45,14 +46,15 @@ class Prediction(NamedTuple):
 
 class Candidates(NamedTuple):
     """M masks of single clicks. prompts: M int64, each one's click; predicted_iou: M float32; low_res: M x 256 x 256
-    float32 logits, on the predictor's device. decoded: of how many masks these were chosen; best_iou: the best
-    predicted IoU of all of them.
+    float32 logits, on the predictor's device. These were chosen of clicks x each masks; best_iou: the best predicted
+    IoU of all of them.
     """
 
     prompts: Int64
     predicted_iou: Float32
     low_res: Tensor
-    decoded: int
+    clicks: int
+    each: int
     best_iou: float
 
 
@@ -87,6 +89,7 @@ class SamPredictor:
         self.network = network
         self.rules = rules
         self.device = network.device
+        self.choice = network.conventions.choice
         self.batch = IMAGES.usual if network.device.type == "cuda" else 1
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
         self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts, network.prompt_sizes)
@@ -168,12 +171,13 @@ class SamPredictor:
                 _of_one(box), _of_one(point_coords), _of_one(point_labels), _of_one(mask_input), multimask_output
             )
             return Prediction(*(part[0] for part in one))
-        which = [1, 2, 3] if multimask_output else [0]
+        which = self.choice.multi if multimask_output else SINGLE
 
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
-            low = decoded.masks(torch.tensor([which], device=self.device).expand(len(decoded.iou), -1))
+            ranked = self.choice.ranked(decoded, which)
+            low = ranked.masks()
             masks = self.upscaler.full(low) > 0
-            return masks.cpu().numpy(), decoded.iou[:, which].cpu().numpy(), low.cpu().numpy()
+            return masks.cpu().numpy(), decoded.iou.gather(1, ranked.tokens).cpu().numpy(), low.cpu().numpy()
 
         frame = self._encoded.frames[0]
         prompts = self._prompts(frame, boxes, points, labels, mask_input)
@@ -206,11 +210,13 @@ class SamPredictor:
         prompts = [self._prompts(frame, **given) for frame, given in zip(encoded.frames, asked, strict=True)]
         windows = [self._windows(frame, given) for frame, given in zip(encoded.frames, asked, strict=True)]
 
-        def best(decoded: Decoded) -> tuple[Tensor, Tensor]:
-            iou, which = decoded.iou[:, 1:].max(1)
-            return decoded.masks(which[:, None] + 1)[:, 0], iou
+        together = Prompts.join(prompts)
 
-        rows = _Rows(self._decode(encoded, Prompts.join(prompts), best), self.device)
+        def best(decoded: Decoded) -> tuple[Tensor, Tensor]:
+            best = self.choice.best(decoded, boxes=together.boxes is not None)
+            return best.masks()[:, 0], best.scores[:, 0]
+
+        rows = _Rows(self._decode(encoded, together, best), self.device)
 
         def taken(frame: Frame, windows: Int64 | None, part: slice, earlier: Sequence[Masks] = ()) -> LowResMasks:
             low_res, iou = rows.take(part.stop - part.start)
@@ -245,23 +251,23 @@ class SamPredictor:
         clicks = np.asarray(points, np.float32).reshape(-1, 1, 2)
 
         def likely(decoded: Decoded) -> Candidates:
-            iou = decoded.iou[:, 1:]
+            ranked = self.choice.ranked(decoded, self.choice.multi)
+            iou = ranked.scores
             check_finite("a predicted IoU", bool(torch.isfinite(iou).all()))
             good = iou > min_iou
             prompts = good.any(1).nonzero()[:, 0]
             low_res = torch.zeros(0, LOW, LOW, device=self.device)
             if len(prompts):
-                which = torch.tensor([[1, 2, 3]], device=self.device).expand(len(prompts), -1)
-                low_res = decoded.take(prompts).masks(which)[good[prompts]]
+                low_res = ranked.take(prompts).masks()[good[prompts]]
                 check_finite("a mask", bool(torch.isfinite(low_res).all()))
             owners = good.nonzero()[:, 0].cpu().numpy()
-            return Candidates(owners, iou[good].cpu().numpy(), low_res, iou.numel(), float(iou.max()))
+            return Candidates(owners, iou[good].cpu().numpy(), low_res, len(iou), iou.shape[1], float(iou.max()))
 
         start = 0
         prompts = self._prompts(self._encoded.frames[0], points=clicks, labels=np.ones(clicks.shape[:2]))
         for found in self._decode(self._encoded, prompts, likely, at_once):
             yield found._replace(prompts=found.prompts + start)
-            start += found.decoded // 3
+            start += found.clicks
 
     @property
     def upscaler(self) -> Upscaler:

@@ -55,6 +55,7 @@ class TorchNetwork:
         self.device = device
         self.dtype = model.prompt_encoder.dtype
         self.input_size = model.input_size
+        self.conventions = model.conventions
         with torch.inference_mode():
             self.pe = model.prompt_encoder.dense_pe(64)
             self.positions = model.mask_decoder.positions(self.pe)

@@ -44,6 +44,8 @@ CONFIGS = {
     "h": Vit(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31)),
 }
 
+WIDTH = 256
+"""Of the image embedding."""
 DECODER_EPS = 1e-5
 """With which SAM's decoder was trained, and those that keep it; EfficientViT-SAM changed it."""
 
@@ -126,10 +128,10 @@ class VitEncoder(nn.Module):
 def neck(width: int) -> nn.Sequential:
     """From the encoder's width to the embedding's."""
     return nn.Sequential(
-        nn.Conv2d(width, 256, 1, bias=False),
-        ChannelNorm(256),
-        nn.Conv2d(256, 256, 3, padding=1, bias=False),
-        ChannelNorm(256),
+        nn.Conv2d(width, WIDTH, 1, bias=False),
+        ChannelNorm(WIDTH),
+        nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+        ChannelNorm(WIDTH),
     )
 
 
