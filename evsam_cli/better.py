@@ -40,7 +40,7 @@ def better(models: Mapping[str, Row], output: Path, *, also: Sequence[str] = ())
 
 def repeated(arguments: Sequence[str], changes: Mapping[str, str], also: Sequence[str] = ()) -> str:
     """The command line of `arguments` with other values for some options, as a shell takes it."""
-    from pipelines.sources import shown_location
+    from pipelines.urls import shown_location
 
     flags = {spelling: flag for flag in changes for spelling in _SPELLINGS[flag]}
     end = arguments.index("--") if "--" in arguments else len(arguments)

@@ -56,9 +56,9 @@ def _disk_fault(error: OSError) -> str | None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    if "pipelines.sam.memory" not in sys.modules:
+    if "pipelines.memory" not in sys.modules:
         return False
-    from pipelines.sam.memory import out_of_memory
+    from pipelines.memory import out_of_memory
 
     return isinstance(error, RuntimeError) and out_of_memory(error)
 

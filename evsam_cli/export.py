@@ -105,7 +105,7 @@ def export(
 
     from pipelines.device import pick_device
     from pipelines.export.gate import photographs
-    from pipelines.sam.network import Source
+    from pipelines.sam.network import SamSource
 
     shown = {"photos": photographs(photos)}
     if precision == "int8" and photos is not None:
@@ -117,7 +117,7 @@ def export(
         BACKENDS[format]
         .load()()
         .export(
-            Source(model, weights, offline or None),
+            SamSource(SAMS[model], weights, offline or None),
             output,
             device=pick_device(device),
             precision=precision,

@@ -32,6 +32,6 @@ def merge(
     quiet: options.Quiet = False,
 ) -> None:
     """Join the parts of a run made with --shard into one folder, as if it had been one run."""
-    from pipelines.merge import merge as join
+    from pipelines.run.merge import merge as join
 
     report(join(parts, output, overwrite=overwrite), output, quiet=quiet)

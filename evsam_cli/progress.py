@@ -48,7 +48,7 @@ class Cost:
 
 
 class Quiet:
-    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.watching.Watcher`."""
+    """Says nothing. The other kinds follow its form: a context manager that is a `pipelines.run.Watcher`."""
 
     def __init__(self, cost: Cost | None = None) -> None:
         self.cost = cost or Cost()

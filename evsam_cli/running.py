@@ -16,8 +16,7 @@ from pipelines.limits import MANY, PIXELS
 
 if TYPE_CHECKING:
     from pipelines.registry import Row
-    from pipelines.run import RunConfig, Summary
-    from pipelines.watching import Watcher
+    from pipelines.run import RunConfig, Summary, Watcher
 
 SHOWN_FAILURES = 20
 SHOWN_EMPTY = 5
@@ -64,8 +63,8 @@ class RunOptions:
         output_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> RunConfig:
         """What the pipeline is told of it. Raises UsageError."""
+        from pipelines.images.sources import parse_shard
         from pipelines.run import RunConfig
-        from pipelines.sources import parse_shard
 
         if not options.split(save):
             raise UsageError("--save names nothing to write")

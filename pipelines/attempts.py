@@ -8,7 +8,7 @@ from typing import TypeVar
 import cv2
 
 from pipelines.errors import ImageError
-from pipelines.sam.memory import out_of_memory
+from pipelines.memory import out_of_memory
 from pipelines.types import Image
 
 T = TypeVar("T")

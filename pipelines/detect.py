@@ -11,8 +11,8 @@ import numpy as np
 from pipelines import rle
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text import TextConfig
-from pipelines.errors import ImageError, UsageError
-from pipelines.outputs import OUTPUTS
+from pipelines.errors import ImageError
+from pipelines.outputs import check_needs
 from pipelines.prompts import (
     Prompter,
     build_prompter,
@@ -22,18 +22,15 @@ from pipelines.prompts import (
     prompt_report,
     prompt_settings,
 )
-from pipelines.run import RunConfig, Summary, run
-from pipelines.stages import StageClock
+from pipelines.run import RunConfig, Summary, Watcher
+from pipelines.run.loop import run
+from pipelines.run.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks, Points
-from pipelines.watching import Watcher
-
-BOX_OUTPUTS = ("boxes", "dataset", "overlay", "jsonl")
-"""Those of `OUTPUTS` that need no masks."""
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """run: images and outputs, of `BOX_OUTPUTS`. detector: what finds the boxes. device: "cpu", "cuda", "mps"."""
+    """run: images and outputs, of those that need no masks. detector: finds the boxes. device: "cpu", "cuda", "mps"."""
 
     run: RunConfig
     detector: DetectorConfig | TextConfig
@@ -41,14 +38,8 @@ class DetectConfig:
 
 
 def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
-    """Find the boxes of all images and write the outputs; see `pipelines.run.run` for how it ends.
-
-    Raises UsageError also for an output that needs masks.
-    """
-    for name in config.run.save:
-        OUTPUTS[name]
-        if name not in BOX_OUTPUTS:
-            raise UsageError(f"{name!r} is nothing that can be saved of boxes; choose from: {', '.join(BOX_OUTPUTS)}")
+    """Find the boxes of all images and write the outputs; see `pipelines.run.loop.run` for how it ends."""
+    check_needs(config.run.save, "boxes")
     offline = config.run.offline
     check_prompts(config.detector, device=config.device)
     settings = {"boxes_only": True, **prompt_settings(config.detector, offline=offline)}

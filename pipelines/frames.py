@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 from zlib import crc32
 
 import numpy as np
 
-from pipelines.images import load
-from pipelines.sources import Source
 from pipelines.types import Float32, Frame, Image
 
 _OTHER: Mapping[Frame, Frame] = {"stored": "upright", "upright": "stored"}
@@ -51,24 +48,6 @@ def said_by_png(path: Path) -> Frame | None:
     with path.open("rb") as file:
         text = file.read(_HEADER + 30)[_HEADER + 4 :]
     return next((frame for frame in _OTHER if text.startswith(b"tEXtframe\0" + frame.encode("ascii"))), None)
-
-
-def load_annotated(source: Source, frame: Frame | None, size: tuple[int, int] | None, file: str) -> Image:
-    """A photo in the frame of its annotations, as far as can be known: of any other size than they state, if need be.
-
-    frame, size (width, height): as the annotations state them. Where they say nothing and sizes do not tell, as stored.
-    file: what states them, for notes. Raises ImageError.
-    """
-    image = load(source, upright=frame == "upright")
-    if frame is not None or image.frame is None:
-        return image
-    fitting = frame_of_size(image, size)
-    if fitting == "upright":
-        image = load(source)
-        return _noted(image, f"photos were turned upright, since {file} has their upright sizes")
-    if fitting is None and size in (None, (image.width, image.height)):
-        return _noted(image, unsaid(file, "stored"))
-    return image
 
 
 def unsaid(file: str, assumed: Frame) -> str:
@@ -127,7 +106,3 @@ _TURNED: Mapping[int, Callable[[Float32, int, int], Float32]] = {
     8: lambda boxes, width, height: _swapped(_flipped(boxes, width, None)),
 }
 """By EXIF orientation: xyxy boxes in stored pixels, and the stored width and height -> the boxes upright."""
-
-
-def _noted(image: Image, note: str) -> Image:
-    return replace(image, notes=(*image.notes, note))

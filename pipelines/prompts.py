@@ -18,7 +18,7 @@ from pipelines.detectors.text import (
     with_text_defaults,
 )
 from pipelines.errors import DataError, ImageError
-from pipelines.stages import StageClock
+from pipelines.run.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
 from weights import digest
 
@@ -177,7 +177,7 @@ def prompt_defaults(config: PromptConfig) -> dict[str, str]:
 
 
 def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:
-    """What decides the prompts, as `pipelines.run.run` takes it: the configuration, and the content of its file."""
+    """What decides the prompts, as `pipelines.run.loop.run` takes it: the configuration, and its file's content."""
     kind = _KINDS[type(config)]
     described = {"kind": type(config).__name__, **asdict(kind.with_defaults(config))}
     content = {kind.digest_key: partial(kind.digest, config, offline)} if kind.digest else {}

@@ -27,14 +27,14 @@ from pipelines.prompts import (
     prompt_report,
     prompt_settings,
 )
-from pipelines.run import Finish, Result, RunConfig, Summary, run
+from pipelines.run import Finish, Result, RunConfig, Summary, Watcher
+from pipelines.run.loop import run
+from pipelines.run.stages import StageClock
 from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.masks import LowResMasks
 from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.sam.rules import NO_BOX
-from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Points
-from pipelines.watching import Watcher
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SegmentConfig:
 
 
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
-    """Segment all images and write the outputs; see `pipelines.run.run` for how it ends.
+    """Segment all images and write the outputs; see `pipelines.run.loop.run` for how it ends.
 
     Raises UsageError also for edge maps, which masks do not give, and for a margin of boxes where there are clicks.
     """

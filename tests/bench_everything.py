@@ -31,11 +31,11 @@ from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.grid import ask_grid, search
-from pipelines.run import results_of
+from pipelines.run.loop import results_of
+from pipelines.run.stages import StageClock
 from pipelines.run_info import machine, peak_memory_mib
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
-from pipelines.stages import StageClock
 from pipelines.types import Image, Instances
 
 MOST = 1000

@@ -40,7 +40,7 @@ from pipelines.export.gate import photographs
 from pipelines.sam import BACKENDS, SAMS, build_sam
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Source
+from pipelines.sam.network import SamSource
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Rle, UInt8
 from weights import store
@@ -72,7 +72,7 @@ def main() -> None:
     print(f"{machine['processor']}, {machine['threads']} threads, {json.dumps(run_info.versions())}")
     print(f"{options.model}{'' if here else f' ({options.draw} weights)'}")
     with random_weights([options.model]) as drawn:
-        seeded = weights_for(Source(options.model).build())
+        seeded = weights_for(SamSource(SAMS[options.model]).build())
         options.weights = None if here else drawn[options.model] if options.draw == "random" else seeded
         options.run(options)
 
@@ -99,7 +99,7 @@ def fit(options: argparse.Namespace, backend: str) -> Path:
         BACKENDS[backend]
         .load()()
         .export(
-            Source(options.model, options.weights),
+            SamSource(SAMS[options.model], options.weights),
             folder,
             precision="int8",
             calibration=photographs(options.fit, slice(0, None, 2)),
@@ -118,7 +118,7 @@ def speed(options: argparse.Namespace) -> None:
     photo = works.open_scene(None, 0).image.pixels
     pixels = np.asarray(Pil.fromarray(photo).resize((640, 853)))[200:680].copy()
     boxes = boxes_for(options.boxes, 480, 640)
-    plain, sams = Source(options.model, options.weights).load().eval().requires_grad_(False), build(options)
+    plain, sams = SamSource(SAMS[options.model], options.weights).load().eval().requires_grad_(False), build(options)
     noise = torch.randn(1, 3, plain.input_size, plain.input_size, generator=torch.Generator().manual_seed(0))
 
     encoders: dict[str, Callable[[], Any]] = {"plain": torch.inference_mode()(lambda: plain.image_encoder(noise))}

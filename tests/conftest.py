@@ -64,10 +64,11 @@ def shown(photograph: np.ndarray) -> list[np.ndarray]:
 def exported(shown: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter SAM as ONNX files in fp32."""
     from pipelines.export.onnx import Onnx
-    from pipelines.sam.network import Source
+    from pipelines.sam import SAMS
+    from pipelines.sam.network import SamSource
 
     folder = tmp_path_factory.mktemp("onnx")
-    Onnx().export(Source("evsam-starter"), folder, photos=shown)
+    Onnx().export(SamSource(SAMS["evsam-starter"]), folder, photos=shown)
     return folder
 
 
@@ -75,10 +76,11 @@ def exported(shown: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) 
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter SAM's graphs in fp16."""
     from pipelines.export.graphs import graph_form, write_graphs
-    from pipelines.sam.network import Source
+    from pipelines.sam import SAMS
+    from pipelines.sam.network import SamSource
 
     folder = tmp_path_factory.mktemp("half")
-    write_graphs(graph_form(Source("evsam-starter").load(), "fp16"), folder)
+    write_graphs(graph_form(SamSource(SAMS["evsam-starter"]).load(), "fp16"), folder)
     return folder
 
 

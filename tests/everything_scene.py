@@ -6,8 +6,8 @@ import numpy as np
 
 from pipelines.everything.config import GridConfig
 from pipelines.everything.grid import ask_grid, search
+from pipelines.run.stages import StageClock
 from pipelines.sam.predictor import SamPredictor
-from pipelines.stages import StageClock
 from pipelines.types import Image, Instances
 
 RELAXED = GridConfig(points_per_side=3, pred_iou_thresh=0.05, stability_score_thresh=0.3, box_nms_thresh=0.9)

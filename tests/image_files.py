@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 
 from pipelines.errors import ImageError
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 WRITTEN = {  # format -> how to save it without loss, where it can
@@ -40,7 +40,7 @@ def encoded(file_format: str, pixels: np.ndarray = RGB, **options: object) -> by
 
 def reason(path: Path | str, **options: float) -> str:
     with pytest.raises(ImageError) as error:
-        load(Source("x", str(path)), **options)
+        load(ImageSource("x", str(path)), **options)
     text = str(error.value)
     assert text
     assert text.isprintable()

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pil
 
 from evsam_cli.__main__ import run_command
-from pipelines.state import STATE
+from pipelines.outputs.folder import STATE
 
 QUICK = ("--imgsz", "96", "--conf", "0.06", "--max-det", "2", "--device", "cpu")
 """Options that make the bundled detector quick, and willing to find something in small pictures."""
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 STOPPED = """
 import os, sys, threading, time
 from evsam_cli.__main__ import main
-from pipelines.journal import Journal
+from pipelines.run.journal import Journal
 
 left, pause, signals = (kind(sys.argv.pop(1)) for kind in (int, float, str))
 

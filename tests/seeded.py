@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.sam import build_sam
-from pipelines.sam.network import Source
+from pipelines.sam import SAMS, build_sam
+from pipelines.sam.network import SamSource
 from pipelines.sam.predictor import SamPredictor
 
 REFERENCE = Path(__file__).with_name("reference")
@@ -65,7 +65,7 @@ def official_weights(name: str) -> dict[str, Tensor]:
 
 def seeded_predictor(name: str) -> SamPredictor:
     """The model under its seeded weights."""
-    return build_sam(name, weights_for(Source(name).build()))
+    return build_sam(name, weights_for(SamSource(SAMS[name]).build()))
 
 
 def picture(height: int = 300, width: int = 400) -> np.ndarray:

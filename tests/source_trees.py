@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.sources import resolve
+from pipelines.images.sources import resolve
 
 
 def make(*paths: str) -> None:

@@ -28,7 +28,8 @@ from pipelines.detectors.text import Pass
 from pipelines.detectors.yolo import Yolo
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import nulls, to_json, write_json
-from pipelines.run import RunConfig, Summary, run
+from pipelines.run import RunConfig, Summary
+from pipelines.run.loop import run
 from pipelines.sam import build_sam
 from pipelines.segment import SegmentJob
 from pipelines.types import Asked, Category, Detections, Image, Masks

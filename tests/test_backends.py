@@ -18,10 +18,11 @@ from seeded import picture
 
 from evsam_cli import options
 from pipelines.errors import UsageError, WeightsError
-from pipelines.sam import BACKENDS, build_sam, torch_network
+from pipelines.memory import free_bytes, out_of_memory
+from pipelines.sam import BACKENDS, SAMS, build_sam, torch_network
+from pipelines.sam.chunks import PROMPTS, Chunks
 from pipelines.sam.compiled import FILLED
-from pipelines.sam.memory import PROMPTS, Chunks, free_bytes, out_of_memory
-from pipelines.sam.network import Prompts, Source
+from pipelines.sam.network import Prompts, SamSource
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
 
@@ -103,7 +104,7 @@ def test_what_does_not_fit_at_all_and_other_faults_are_not_swallowed() -> None:
 def test_the_allocator_s_own_message_is_recognised() -> None:
     code = (
         "import resource, torch\n"
-        "from pipelines.sam.memory import out_of_memory\n"
+        "from pipelines.memory import out_of_memory\n"
         "resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))\n"
         "try: torch.empty(1 << 36)\n"
         "except Exception as error: print(out_of_memory(error))\n"
@@ -182,7 +183,7 @@ def test_fp32_on_a_gpu_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     for precision, device, tf32 in (("fp32", "cpu", True), ("fp16", "cuda", True), ("fp32", "cuda", False)):
         with torch.backends.cudnn.flags(allow_tf32=True):
             with pytest.raises(WeightsError):
-                Torch().build(Source(STARTER, Path("none.pt")), device=device, precision=precision)
+                Torch().build(SamSource(SAMS[STARTER], Path("none.pt")), device=device, precision=precision)
             assert torch.backends.cudnn.allow_tf32 == tf32
 
 

@@ -19,15 +19,15 @@ from pipelines.evaluation.miou import iou
 from pipelines.export.graphs import DecoderGraph, EncoderGraph
 from pipelines.export.network import GraphNetwork
 from pipelines.records import Record
-from pipelines.run import Finish, Result, RunConfig, results_of, run
+from pipelines.run import Finish, Result, RunConfig, Silent
+from pipelines.run.loop import results_of, run
+from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam
+from pipelines.sam.chunks import IMAGES
 from pipelines.sam.masks import Upscaler
-from pipelines.sam.memory import IMAGES
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import SegmentJob
-from pipelines.stages import StageClock
 from pipelines.types import Category, Detections, Image, Instances, Masks
-from pipelines.watching import Silent
 
 STARTER = "evsam-starter"
 SIZES = ((480, 640), (97, 300), (300, 97), (33, 33), (720, 500))

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import SetupError, UsageError
-from pipelines.sam import build_sam, compiled, graphs, memory
-from pipelines.sam.memory import IMAGES, PROMPTS
+from pipelines.sam import build_sam, chunks, compiled, graphs
+from pipelines.sam.chunks import IMAGES, PROMPTS
 from pipelines.sam.predictor import Encoded, SamPredictor
 
 STARTER = "evsam-starter"
@@ -75,7 +75,7 @@ def test_little_memory_means_a_smaller_size_to_fill_up_to(
     photograph: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PROMPTS.most, "cpu", 64)
-    monkeypatch.setattr(memory, "free_bytes", lambda *_: 20 * PROMPTS.bytes)
+    monkeypatch.setattr(chunks, "free_bytes", lambda *_: 20 * PROMPTS.bytes)
     sizes: list[int] = []
 
     def watched(function: object, device: torch.device) -> object:

@@ -17,8 +17,8 @@ from unprivileged import unprivileged
 from pipelines.categories import COCO as COCO_CATEGORIES
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
-from pipelines.journal import STATE
 from pipelines.outputs import OUTPUTS
+from pipelines.run.journal import STATE
 from pipelines.types import Category
 
 KINDS = ("--save", "boxes,dataset,overlay,jsonl")

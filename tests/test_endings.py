@@ -114,7 +114,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("error", "line"), FAULTS, ids=lambda value: repr(value)[:30])
 def test_what_the_machine_lacks(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    import pipelines.sam.memory  # noqa: F401  which knows what torch says
+    import pipelines.memory  # noqa: F401  which knows what torch says
 
     assert told(error) == 2
     err = capsys.readouterr().err

@@ -21,7 +21,7 @@ from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.matrix import latex
 from pipelines.evaluation.runner import Model
-from pipelines.images import load
+from pipelines.images.load import load
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image

@@ -19,11 +19,11 @@ from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
-from pipelines.images import load
+from pipelines.images.load import load
 from pipelines.records import Record
+from pipelines.run import Silent
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image
-from pipelines.watching import Silent
 
 
 @pytest.fixture(scope="module")

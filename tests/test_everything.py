@@ -19,9 +19,9 @@ from pipelines.everything.edges import find_edges
 from pipelines.everything.grid import ask_grid
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.instances import join
+from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
-from pipelines.stages import StageClock
 from pipelines.types import Image
 
 

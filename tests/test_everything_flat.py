@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipelines import rle
-from pipelines.everything.flatten import flatten
+from pipelines.outputs.flatten import flatten
 from pipelines.types import Bool
 
 

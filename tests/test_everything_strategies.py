@@ -18,10 +18,11 @@ from pipelines.everything.config import CONFIGS, EdgesConfig, HierarchicalConfig
 from pipelines.everything.edges import find_edges, thin
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.objects import AnyClass
-from pipelines.run import Job, results_of
+from pipelines.run import Job
+from pipelines.run.loop import results_of
+from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
-from pipelines.stages import StageClock
 from pipelines.types import Image, Instances
 
 

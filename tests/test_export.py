@@ -20,9 +20,9 @@ from pipelines.export.graphs import OPSETS, EncoderGraph, graph_form, write_grap
 from pipelines.export.graphs import _write as write
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
-from pipelines.sam import build_sam
+from pipelines.sam import SAMS, build_sam
 from pipelines.sam.layers import LinearAttention
-from pipelines.sam.network import Prompts, Source
+from pipelines.sam.network import Prompts, SamSource
 from pipelines.sam.torch_network import Torch
 from weights import store
 
@@ -113,7 +113,7 @@ def test_half_graphs_keep_norms_and_linear_attention_in_float32(half: Path) -> N
 
 
 def test_bf16_graphs_are_valid_and_keep_norms_and_linear_attention_in_float32(tmp_path: Path) -> None:
-    write_graphs(graph_form(Source(STARTER).load(), "bf16"), tmp_path)
+    write_graphs(graph_form(SamSource(SAMS[STARTER]).load(), "bf16"), tmp_path)
     for part in ("encoder", "decoder"):
         onnx.checker.check_model(onnx.load(tmp_path / f"{part}.onnx"), full_check=True)
     encoder, decoder = (typed(tmp_path / f"{part}.onnx") for part in ("encoder", "decoder"))
@@ -134,7 +134,7 @@ def test_a_query_that_sees_nothing_gives_no_nan(tmp_path: Path) -> None:
 
 
 def test_bf16_keeps_the_decoder_in_float32() -> None:
-    model = graph_form(Source(STARTER).load(), "bf16")
+    model = graph_form(SamSource(SAMS[STARTER]).load(), "bf16")
     assert {parameter.dtype for parameter in model.image_encoder.parameters()} == {torch.bfloat16}
     for part in (model.prompt_encoder, model.mask_decoder):
         assert {parameter.dtype for parameter in part.parameters()} == {torch.float32}
@@ -202,7 +202,7 @@ def test_export_and_segment_on_the_command_line(photograph: np.ndarray, tmp_path
 
 
 def starter():
-    return Torch().build(Source(STARTER), device="cpu", precision="fp32")
+    return Torch().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp32")
 
 
 def predict(sam, photo: np.ndarray, prompts: dict) -> np.ndarray:

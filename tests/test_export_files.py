@@ -24,12 +24,12 @@ from torch.onnx._internal.exporter import _onnx_program
 
 from pipelines.errors import SetupError, UsageError, WeightsError
 from pipelines.export import int8
-from pipelines.export.folder import MANIFEST
 from pipelines.export.format import Format
 from pipelines.export.network import GraphNetwork
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
-from pipelines.sam.network import Source
+from pipelines.sam import SAMS
+from pipelines.sam.network import EXPORTED, SamSource
 from weights import digest
 
 pytestmark = pytest.mark.own_process
@@ -43,7 +43,7 @@ def test_weights_that_torch_writes_beside_a_graph_belong_to_the_export(
     shown: list[np.ndarray], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_onnx_program, "_LARGE_MODEL_THRESHOLD", 0)  # as if the starter were sam-vit-h
-    assert Onnx().export(Source(STARTER), tmp_path, photos=shown).faults == ()
+    assert Onnx().export(SamSource(SAMS[STARTER]), tmp_path, photos=shown).faults == ()
     assert sorted(json.loads((tmp_path / "export.json").read_text())["files"]) == LARGE
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*LARGE, "export.json", "parity.json"])
     wanted, got = (Onnx().load(folder, STARTER, device=CPU, precision="fp32") for folder in (exported, tmp_path))
@@ -56,7 +56,7 @@ def test_weights_that_torch_writes_beside_a_graph_belong_to_the_export(
     with pytest.raises(WeightsError, match=r"encoder\.onnx\.data is missing, damaged"):
         Onnx().load(tmp_path, STARTER, device=CPU, precision="fp32")
     with pytest.raises(RuntimeError, match="to be cleared first"):
-        _Stopped().export(Source(STARTER), tmp_path)
+        _Stopped().export(SamSource(SAMS[STARTER]), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -77,8 +77,8 @@ def test_an_output_that_cannot_be_written_to_gets_one_line(taken: str, tmp_path:
 def copied(exported: Path, folder: Path, changes: dict[str, Any] | None = None) -> Path:
     """The export with other things in its export.json."""
     shutil.copytree(exported, folder)
-    content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**content, **(changes or {})}))
+    content = json.loads((folder / EXPORTED).read_text())
+    (folder / EXPORTED).write_text(json.dumps({**content, **(changes or {})}))
     return folder
 
 
@@ -106,7 +106,7 @@ def test_an_export_json_of_another_shape(what: int, exported: Path, photographs:
             '{"model": "größer"}'.encode("latin-1"),
             b"\0" * 9,
         ]
-        (folder / MANIFEST).write_bytes(contents[what - len(CHANGES)])
+        (folder / EXPORTED).write_bytes(contents[what - len(CHANGES)])
     for command in (
         ("segment", photographs[0], "--backend", "onnx", "--weights", folder, "--box", "1,1,9,9"),
         ("benchmark", folder, "--no-memory"),
@@ -125,7 +125,7 @@ def test_files_of_an_export_lie_in_it(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"decoder\.onnx is missing, damaged or not the one"):
         load(folder)
 
-    files = json.loads((exported / MANIFEST).read_text())["files"]
+    files = json.loads((exported / EXPORTED).read_text())["files"]
     for number, other in enumerate(
         ("../decoder.onnx", str(exported / name), "..\\decoder.onnx", "", "x/../decoder.onnx")
     ):
@@ -139,14 +139,14 @@ def test_files_of_an_export_lie_in_it(exported: Path, tmp_path: Path) -> None:
     folder = copied(exported, tmp_path / "beside")
     for path in (tmp_path / "x.onnx").rename(folder / name), (tmp_path / "w.data").rename(folder / "w.data"):
         files[path.name] = digest.sha256(path)
-    content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**content, "files": files}))
+    content = json.loads((folder / EXPORTED).read_text())
+    (folder / EXPORTED).write_text(json.dumps({**content, "files": files}))
     load(folder)
-    (folder / MANIFEST).write_text(json.dumps({**content, "files": {**files, "w.data": "0" * 64}}))
+    (folder / EXPORTED).write_text(json.dumps({**content, "files": {**files, "w.data": "0" * 64}}))
     with pytest.raises(WeightsError, match=r"w\.data is missing, damaged"):
         load(folder)
     del files["w.data"]
-    (folder / MANIFEST).write_text(json.dumps({**content, "files": files}))
+    (folder / EXPORTED).write_text(json.dumps({**content, "files": files}))
     with pytest.raises(WeightsError, match=r"w\.data is missing, damaged or not the one that was checked"):
         load(folder)
 
@@ -156,8 +156,8 @@ def load(folder: Path) -> GraphNetwork:
 
 
 def test_an_openvino_file_comes_with_its_weights(tmp_path: Path, exported: Path, quick: None) -> None:
-    OpenVino().export(Source(STARTER), tmp_path / "whole")
-    files = json.loads((tmp_path / "whole" / MANIFEST).read_text())["files"]
+    OpenVino().export(SamSource(SAMS[STARTER]), tmp_path / "whole")
+    files = json.loads((tmp_path / "whole" / EXPORTED).read_text())["files"]
     del files["encoder.bin"]
     folder = copied(tmp_path / "whole", tmp_path / "less", {"files": files})
     with pytest.raises(WeightsError, match=r"encoder\.bin is missing, damaged or not the one that was checked"):
@@ -208,20 +208,20 @@ def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(OpenVino, "convert", with_little_room)
     with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: OpenVINO cannot write .* on a full disk"):
-        OpenVino().export(Source(STARTER), tmp_path)
+        OpenVino().export(SamSource(SAMS[STARTER]), tmp_path)
     assert not left(tmp_path)
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_disk_that_is_full_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, content: object) -> None:
-        if path.name == MANIFEST:
+        if path.name == EXPORTED:
             raise OSError(errno.ENOSPC, "No space left on device")
         path.write_text("{}")
 
     monkeypatch.setattr("pipelines.export.folder.write_json", refuse)
     with pytest.raises(SetupError, match=f"cannot write to {tmp_path}: the disk is full"):
-        Onnx().export(Source(STARTER), tmp_path)
+        Onnx().export(SamSource(SAMS[STARTER]), tmp_path)
     assert not left(tmp_path)
 
 
@@ -236,10 +236,10 @@ def test_onnxruntime_gpu_will_do(backend: Format, monkeypatch: pytest.MonkeyPatc
         return installed.get(package) or real(package)
 
     monkeypatch.setattr(metadata, "version", version)
-    assert backend._made(Source(STARTER), "fp32", CPU).versions["onnxruntime"] == "1.99.0"
+    assert backend._made(SamSource(SAMS[STARTER]), "fp32", CPU).versions["onnxruntime"] == "1.99.0"
     installed["onnxruntime-gpu"] = ""
     with pytest.raises(SetupError, match=r"needs the package 'onnxruntime': .*evsam\[export\]"):
-        backend._made(Source(STARTER), "fp32", CPU)
+        backend._made(SamSource(SAMS[STARTER]), "fp32", CPU)
 
 
 def test_onnxruntime_without_its_cuda_is_not_run_on_the_cpu_instead(
@@ -267,8 +267,8 @@ def test_memory_that_runs_out_is_recognised_and_spoils_no_outputs(backend: str, 
     code = f"""
 import resource, torch
 from pathlib import Path
-from pipelines.sam import BACKENDS
-from pipelines.sam.memory import out_of_memory
+from pipelines.sam import SAMS, BACKENDS
+from pipelines.memory import out_of_memory
 path, device = Path({os.fspath(exported / "decoder.onnx")!r}), torch.device("cpu")
 run = BACKENDS[{backend!r}].load()().open(path, precision="fp32", device=device)
 def prompts(count):

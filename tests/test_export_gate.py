@@ -19,7 +19,7 @@ from pipelines.export import gate
 from pipelines.export.network import Graph, GraphDecoded
 from pipelines.export.onnx import Onnx
 from pipelines.sam import BACKENDS, SAMS, build_sam
-from pipelines.sam.network import Source
+from pipelines.sam.network import SamSource
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
 
@@ -35,7 +35,7 @@ class AllHalf(Onnx):
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         if path.stem == "decoder":
             return super().open(path, precision=precision, device=device)
-        network = Torch().build(Source(STARTER), device="cpu", precision="fp16")
+        network = Torch().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp16")
 
         def run(pixels: torch.Tensor) -> list[torch.Tensor]:
             with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
@@ -53,7 +53,7 @@ def test_gate_rejects_an_encoder_all_in_fp16(exported: Path, tmp_path: Path) -> 
     folder = tmp_path / "engine"
     shutil.copytree(exported, folder)  # an earlier export, which must not survive either
     with pytest.raises(SetupError, match=r"fails the parity gate and is not kept: .*mask IoU"):
-        AllHalf().export(Source(STARTER), folder, precision="fp16")
+        AllHalf().export(SamSource(SAMS[STARTER]), folder, precision="fp16")
     assert [path.name for path in folder.iterdir()] == ["parity.json"]
     report = json.loads((folder / "parity.json").read_text())
     assert report["passed"] is False and report["faults"] and report["precision"] == "fp16"
@@ -64,7 +64,7 @@ def test_gate_lets_the_careful_half_graphs_pass(
     half: Path, shown: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "write_graphs", lambda _, folder: shutil.copytree(half, folder, dirs_exist_ok=True))
-    parity = Onnx().export(Source(STARTER), tmp_path, precision="fp16", photos=shown)
+    parity = Onnx().export(SamSource(SAMS[STARTER]), tmp_path, precision="fp16", photos=shown)
     assert parity.faults == () and 1e-5 < parity.encoder_error < 1e-2
 
 
@@ -74,7 +74,7 @@ def test_what_the_report_and_the_manifest_say(exported: Path) -> None:
     assert report["steady"] == report["prompts"] == 23 and report["photos"] == 1 and report["same_choice"] == 1
     assert report["encoder_error"] < 1e-4 and report["worst_iou"] == report["worst_iou_of_all"] > 0.999
     assert manifest["files"].keys() == {path.name for path in exported.iterdir()} - {"parity.json", "export.json"}
-    assert manifest["weights"] == Source(STARTER).sha256()
+    assert manifest["weights"] == SamSource(SAMS[STARTER]).sha256()
 
 
 class Changed:
@@ -126,7 +126,7 @@ def test_every_mask_counts_unless_told_otherwise(exported: Path, shown: list[np.
 @pytest.mark.parametrize("name", [name for name in SAMS if name.startswith("efficientvit-sam")])
 def test_all_models_pass_the_gate(name: str, tmp_path: Path) -> None:
     """Seeded weights, ultralytics' two photographs."""
-    source = Source(name, weights_for(Source(name).build()))
+    source = SamSource(SAMS[name], weights_for(SamSource(SAMS[name]).build()))
     for backend in ("onnx", "openvino"):
         parity = BACKENDS[backend].load()().export(source, tmp_path / backend)
         print(name, backend, parity)

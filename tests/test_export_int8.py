@@ -21,8 +21,8 @@ from pipelines.export import graphs, int8
 from pipelines.export.gate import relative_error
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
-from pipelines.sam import BACKENDS, build_sam
-from pipelines.sam.network import Source
+from pipelines.sam import BACKENDS, SAMS, build_sam
+from pipelines.sam.network import SamSource
 
 pytestmark = pytest.mark.own_process
 
@@ -121,7 +121,7 @@ def test_starter_in_int8_passes_its_gate(backend: str, photographs: list[Path], 
     bus, zidane = (np.asarray(Pil.open(path).convert("RGB")) for path in photographs)
     halves = [bus, bus[: len(bus) // 2], bus[len(bus) // 2 :]]
     format = BACKENDS[backend].load()()
-    parity = format.export(Source(STARTER), tmp_path, precision="int8", photos=[zidane], calibration=halves)
+    parity = format.export(SamSource(SAMS[STARTER]), tmp_path, precision="int8", photos=[zidane], calibration=halves)
     assert parity.faults == () and parity.int8_share > 0.2
     assert json.loads((tmp_path / "parity.json").read_text())["int8_share"] == parity.int8_share
     sam = build_sam(STARTER, tmp_path, backend=backend, precision="int8")

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from pipelines.errors import SetupError, UsageError
+from pipelines.memory import out_of_memory
 from pipelines.sam import build_sam
-from pipelines.sam.memory import out_of_memory
 
 ROOT = Path(__file__).parents[1]
 LISTINGS = json.loads((ROOT / "tests/data/tensorrt.json").read_text())

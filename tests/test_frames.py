@@ -15,8 +15,8 @@ from runs import evsam
 
 from pipelines import frames, rle
 from pipelines.detectors.box_file import BoxFile
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 from pipelines.training.sources import open_source
 
 ORIENTATIONS = range(2, 9)
@@ -41,7 +41,7 @@ def bright(pixels: np.ndarray) -> list[int]:
 
 
 def upright_box(path: Path) -> list[int]:
-    return bright(load(Source("x", str(path))).pixels)
+    return bright(load(ImageSource("x", str(path))).pixels)
 
 
 def data_set(path: Path, photo: Path, box: list[int], **image: Any) -> Path:
@@ -59,7 +59,7 @@ def data_set(path: Path, photo: Path, box: list[int], **image: Any) -> Path:
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_boxes_turn_with_the_pixels(tmp_path: Path, orientation: int, suffix: str) -> None:
     path = write_photo(tmp_path / f"photo.{suffix}", orientation)
-    stored, upright = (load(Source("x", str(path)), upright=upright) for upright in (False, True))
+    stored, upright = (load(ImageSource("x", str(path)), upright=upright) for upright in (False, True))
     there = frames.boxes_from("stored", np.array([BOX], np.float32), upright)
     assert there.tolist() == [bright(upright.pixels)] and bright(stored.pixels) == list(BOX)
     assert frames.boxes_from("upright", there, stored).tolist() == [list(BOX)]
@@ -152,7 +152,7 @@ def test_a_document_says_it_once_for_all(tmp_path: Path) -> None:
 def test_boxes_of_a_truth_in_stored_pixels(tmp_path: Path, orientation: int) -> None:
     """segment counts upright: what says it is stored is turned, and what does not say is told."""
     photo = write_photo(tmp_path / "photo.png", orientation)
-    upright = load(Source("photo.png", str(photo)))
+    upright = load(ImageSource("photo.png", str(photo)))
     said = data_set(tmp_path / "said.json", photo, list(BOX), width=64, height=48, frame="stored")
     (found,) = BoxFile(said, None, {"photo.png": 1})([upright])
     assert found.boxes.tolist() == [bright(upright.pixels)] and not found.notes
@@ -165,7 +165,7 @@ def test_boxes_of_a_truth_in_stored_pixels(tmp_path: Path, orientation: int) -> 
 
 def test_shares_of_the_image_are_of_the_frame_they_are_counted_in(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "photo.png", 6)
-    upright = load(Source("photo.png", str(photo)))
+    upright = load(ImageSource("photo.png", str(photo)))
     shares = [4 / 64, 6 / 48, 20 / 64, 14 / 48]
     entry = {"image_id": 1, "file_name": "photo.png", "frame": "stored", "category_id": 1, "bbox": shares, "score": 1}
     (tmp_path / "boxes.json").write_text(json.dumps([entry]))
@@ -178,7 +178,7 @@ def test_masks_of_png_files(tmp_path: Path, upright: bool) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     photo = write_photo(tmp_path / "images" / "photo.png", 8)
-    mask = load(Source("x", str(photo)), upright=upright).pixels[:, :, 0] > 128
+    mask = load(ImageSource("x", str(photo)), upright=upright).pixels[:, :, 0] > 128
     PIL.Image.fromarray(mask).save(tmp_path / "masks" / "photo.png")
     source = open_source(tmp_path)
     image = source[0].image()

@@ -13,8 +13,8 @@ import PIL.Image
 import pytest
 from image_files import FORMATS, LOSSLESS, RAMP, RGB, encoded
 
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def pixels_of(tmp_path: Path):
             content.save(path, file_format, **options)
         elif isinstance(content, bytes):
             path.write_bytes(content)
-        image = load(Source("the name", str(path)))
+        image = load(ImageSource("the name", str(path)))
         assert image.name == "the name"
         assert image.pixels.dtype == np.uint8
         assert image.pixels.flags.c_contiguous
@@ -94,7 +94,7 @@ def test_pixels_as_they_are_stored(file_format, options, orientation, tmp_path):
     blocks = np.kron(RGB[:3, :4] // 2 + 60, np.ones((16, 16, 1), np.uint8)).astype(np.uint8)
     exif = PIL.Image.Exif()
     exif[PIL.ExifTags.Base.Orientation] = orientation
-    source = Source("x", str(tmp_path / "x"))
+    source = ImageSource("x", str(tmp_path / "x"))
     (tmp_path / "x").write_bytes(encoded(file_format, blocks, **options))
     plain = load(source)
     (tmp_path / "x").write_bytes(encoded(file_format, blocks, exif=exif, **options))
@@ -229,7 +229,7 @@ def test_threads_share_the_loader(tmp_path):
     for i, path in enumerate(paths):
         PIL.Image.new("RGB", (20, 20), (i, 0, 0)).save(path)
     with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(load, [Source(str(i), str(path)) for i, path in enumerate(paths)] * 4))
+        loaded = list(pool.map(load, [ImageSource(str(i), str(path)) for i, path in enumerate(paths)] * 4))
     assert [int(image.pixels[0, 0, 0]) for image in loaded] == list(range(16)) * 4
 
 

@@ -22,8 +22,8 @@ from unprivileged import unprivileged
 
 from pipelines import images
 from pipelines.errors import ImageError
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 
 
 def test_missing_and_vanished(tmp_path):
@@ -145,7 +145,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
 def test_the_limit_is_exact(file_format, tmp_path):
     path = tmp_path / "a"
     path.write_bytes(encoded(file_format))
-    assert load(Source("a", str(path)), max_pixels=1200).height == 30
+    assert load(ImageSource("a", str(path)), max_pixels=1200).height == 30
     assert "40 x 30" in reason(path, max_pixels=1199)
 
 
@@ -154,7 +154,7 @@ def test_pillows_own_limit_does_not_stand_in_the_way(file_format, tmp_path, monk
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "a"
     path.write_bytes(encoded(file_format))
-    assert load(Source("a", str(path)), max_pixels=1200).height == 30
+    assert load(ImageSource("a", str(path)), max_pixels=1200).height == 30
 
 
 @pytest.mark.parametrize("name", ["WEBP", "GIF"])
@@ -203,7 +203,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_bytes_give_an_image_or_an_image_error(content, scratch):
     scratch.write_bytes(content)
     try:
-        image = load(Source("x", str(scratch)), max_pixels=100_000)
+        image = load(ImageSource("x", str(scratch)), max_pixels=100_000)
     except ImageError as error:
         assert str(error).isprintable()
         assert str(error)

@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 from image_files import RGB, encoded, reason
 
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 from pipelines.types import Image
 
 TIFF_6 = b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"  # EXIF whose orientation is 6
@@ -23,7 +23,7 @@ BOMB = zlib.compress(bytes(64_000_000))
 
 def loaded(content: bytes, path: Path) -> Image:
     path.write_bytes(content)
-    return load(Source("x", str(path)), upright=False)
+    return load(ImageSource("x", str(path)), upright=False)
 
 
 # PNG
@@ -127,7 +127,7 @@ def test_the_pixels_of_an_animation_are_its_first_frame(tmp_path):
     for hidden in (False, True):
         path = tmp_path / "a.png"
         frames[0].save(path, save_all=True, append_images=frames[1:], default_image=hidden)
-        assert np.array_equal(load(Source("x", str(path))).pixels, RGB)
+        assert np.array_equal(load(ImageSource("x", str(path))).pixels, RGB)
 
 
 # JPEG
@@ -191,7 +191,7 @@ def test_the_colours_of_a_jpeg_are_those_that_pillow_finds(mode, options, tmp_pa
     picture.save(tmp_path / "a.jpg", quality=90, **({} if mode != "RGB" and "keep_rgb" in options else options))
     with PIL.Image.open(tmp_path / "a.jpg") as opened:
         expected = np.asarray(opened.convert("RGB"))
-    assert np.array_equal(load(Source("x", str(tmp_path / "a.jpg"))).pixels, expected)
+    assert np.array_equal(load(ImageSource("x", str(tmp_path / "a.jpg"))).pixels, expected)
 
 
 # WebP, GIF, JPEG 2000

@@ -12,7 +12,7 @@ import pytest
 from image_files import RGB, encoded, reason
 
 from pipelines.images import download, load
-from pipelines.sources import Source
+from pipelines.images.sources import ImageSource
 
 over = threading.Event()
 
@@ -66,7 +66,7 @@ def no_proxy(monkeypatch):
 
 @pytest.mark.parametrize("path", ["a.png", "a.png?size=large", "moved"])
 def test_a_url_is_loaded(path, server):
-    assert np.array_equal(load(Source("a", f"{server}/{path}")).pixels, RGB)
+    assert np.array_equal(load(ImageSource("a", f"{server}/{path}")).pixels, RGB)
 
 
 @pytest.mark.parametrize(

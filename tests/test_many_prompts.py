@@ -20,14 +20,13 @@ from pipelines.everything.grid import ask_grid, search
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.prompts import BoxFileConfig
 from pipelines.records import Record
-from pipelines.run import RunConfig
+from pipelines.run import RunConfig, Silent
+from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam, predictor
 from pipelines.sam.masks import LOW, Region, Upscaler
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import SegmentConfig, segment
-from pipelines.stages import StageClock
 from pipelines.types import Masks
-from pipelines.watching import Silent
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def parts(folder: Path, tmp_path: Path) -> list[Path]:
 KILL = """
 import os, sys
 from pathlib import Path
-import pipelines.merge, pipelines.outputs
+import pipelines.run.merge, pipelines.outputs
 parts, out = [Path(part) for part in sys.argv[1:3]], Path(sys.argv[3])
 for row in pipelines.outputs.OUTPUTS.values():
     row.load()
@@ -63,7 +63,7 @@ for name in ("fsync", "rename", "replace", "unlink", "rmdir"):
 for step in range(1000):
     if not os.fork():
         left = step
-        pipelines.merge.merge(parts, out / str(step))
+        pipelines.run.merge.merge(parts, out / str(step))
         os._exit(0)
     if os.waitstatus_to_exitcode(os.wait()[1]) == 0:
         break

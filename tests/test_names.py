@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.images.search import find_files
 from pipelines.names import match, pair
-from pipelines.search import find_files
 
 COMPOSED, DECOMPOSED = "caf\u00e9.jpg", unicodedata.normalize("NFD", "caf\u00e9.jpg")
 

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 
 from pipelines import rle
 from pipelines.errors import ImageError
-from pipelines.outputs import OUTPUTS, Destination, Output, remove_outputs
+from pipelines.outputs import OUTPUTS, Destination, Output
+from pipelines.outputs.folder import remove_outputs
 from pipelines.records import Record, instance_records
 from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
 

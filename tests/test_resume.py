@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from runs import QUICK, evsam, final_files, photo_folder, run_apart, run_stopped, started
 
-from pipelines.journal import Journal, begin, holding
+from pipelines.images.sources import ImageSource
 from pipelines.outputs import OUTPUTS
 from pipelines.records import Record
-from pipelines.sources import Source
+from pipelines.run.journal import Journal, begin, holding
 
 SAVE = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 
@@ -114,7 +114,7 @@ def test_failed_images_are_tried_again(photographs: list[Path], tmp_path: Path) 
 
 
 def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
-    sources = [Source(name, name) for name in ("a.jpg", "b.jpg")]
+    sources = [ImageSource(name, name) for name in ("a.jpg", "b.jpg")]
     begin(tmp_path, {}, sources, fresh=True)
     with Journal(tmp_path) as journal:
         journal.add(Record("a.jpg", 1, 10, 10, "empty"))

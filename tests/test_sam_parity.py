@@ -11,7 +11,7 @@ from seeded import REFERENCE, official_layout, official_weights
 from pipelines.sam import SAMS, build_sam, list_sams
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Source
+from pipelines.sam.network import SamSource
 from weights.loading import check_state_dict
 
 TOLERANCE = 1e-4
@@ -71,8 +71,8 @@ def test_the_authors_layout_loads_too(name: str) -> None:
 @pytest.mark.parametrize("name", ["mobile-sam", "repvit-sam", "edge-sam"])
 def test_folded_weights_load_and_compute_the_same(name: str) -> None:
     state = official_weights(name)
-    trained, folded = (Source(name, state).load().eval() for _ in range(2))
-    folded = Source(name, fold_norms(folded).state_dict()).load().eval()
+    trained, folded = (SamSource(SAMS[name], state).load().eval() for _ in range(2))
+    folded = SamSource(SAMS[name], fold_norms(folded).state_dict()).load().eval()
     pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         same(folded.image_encoder(pixels).numpy(), trained.image_encoder(pixels).numpy(), name)

@@ -18,7 +18,7 @@ from runs import QUICK, evsam, final_files, photo_folder
 from pipelines import rle
 from pipelines.errors import SetupError
 from pipelines.outputs import OUTPUTS
-from pipelines.stages import writing_resumably
+from pipelines.run.stages import writing_resumably
 
 ALL = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 

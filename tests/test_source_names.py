@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from source_trees import make, names
 
 from pipelines.errors import UsageError
-from pipelines.sources import Source, image_ids, parse_shard, resolve, shard
+from pipelines.images.sources import ImageSource, image_ids, parse_shard, resolve, shard
 
 
 def test_equal_names_in_two_folders(here):
@@ -68,8 +68,8 @@ part = st.text(sign, min_size=1, max_size=12).filter(lambda text: text not in ("
 entry = st.lists(st.one_of(st.sampled_from(["..", ".", "a", "A", "C:"]), part), min_size=1, max_size=4).map("/".join)
 
 
-def check(sources: tuple[Source, ...], folder: Path) -> None:
-    """The promises of Source, tried on a real file system in the ways outputs use names."""
+def check(sources: tuple[ImageSource, ...], folder: Path) -> None:
+    """The promises of ImageSource, tried on a real file system in the ways outputs use names."""
     keys = [unicodedata.normalize("NFC", source.name).casefold() for source in sources]
     assert len(set(keys)) == len(keys)
     for source in sources:
@@ -136,8 +136,8 @@ def test_names_of_any_tree_are_safe_complete_and_stable(trees, tmp_path_factory)
 # Ids and shards
 
 
-def listed(*names: str) -> list[Source]:
-    return [Source(name, name) for name in names]
+def listed(*names: str) -> list[ImageSource]:
+    return [ImageSource(name, name) for name in names]
 
 
 def test_image_ids():

@@ -14,7 +14,7 @@ from source_trees import make, names
 from unprivileged import unprivileged
 
 from pipelines.errors import UsageError
-from pipelines.sources import IMAGE_EXTENSIONS, Source, resolve
+from pipelines.images.sources import IMAGE_EXTENSIONS, ImageSource, resolve
 
 
 def problem(*sources: str, **options: Path) -> str:
@@ -184,9 +184,9 @@ def test_a_list_on_standard_input(here, monkeypatch):
     text = "\ufeffp/é.jpg\nhttps://example.com/x/c.jpg?size=2\np/b.jpg\n"
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
     assert resolve(["-"]) == (
-        Source("p/é.jpg", "p/é.jpg"),
-        Source("c.jpg", "https://example.com/x/c.jpg?size=2"),
-        Source("p/b.jpg", "p/b.jpg"),
+        ImageSource("p/é.jpg", "p/é.jpg"),
+        ImageSource("c.jpg", "https://example.com/x/c.jpg?size=2"),
+        ImageSource("p/b.jpg", "p/b.jpg"),
     )
 
 

@@ -17,10 +17,10 @@ from unprivileged import unprivileged
 
 from pipelines.errors import SetupError
 from pipelines.files import make_folder
-from pipelines.journal import begin
+from pipelines.images.sources import ImageSource
 from pipelines.names import is_safe
-from pipelines.sources import Source
-from pipelines.state import add_machines, read_machines
+from pipelines.run.journal import begin
+from pipelines.run.state import add_machines, read_machines
 
 BOX = ("--box", "5,5,60,60", "--device", "cpu", "--save", "jsonl,ids")
 NESTED = "[" * 100_000
@@ -71,7 +71,7 @@ def test_a_journal_without_settings_is_of_no_run(photos: Path, tmp_path: Path) -
 
 
 def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Path) -> None:
-    begin(tmp_path, {"save": ["ids"]}, [Source("a", "a")], fresh=True)
+    begin(tmp_path, {"save": ["ids"]}, [ImageSource("a", "a")], fresh=True)
     (tmp_path / ".evsam/journal.jsonl").write_text("something finished\n")
     (tmp_path / "run.json").touch()
     (tmp_path / "ids").mkdir()
@@ -208,9 +208,9 @@ def test_urls_of_other_schemes_are_refused_without_their_secrets(tmp_path: Path)
 
 
 def test_sources_as_they_are_kept() -> None:
-    plain = [Source("a", "photos/a.jpg"), Source("a", "http://h/a.jpg")]
+    plain = [ImageSource("a", "photos/a.jpg"), ImageSource("a", "http://h/a.jpg")]
     assert [source.kept() for source in plain] == plain
-    one, other = (Source("a", f"http://h/a.jpg?token={token}").kept() for token in (1, 2))
+    one, other = (ImageSource("a", f"http://h/a.jpg?token={token}").kept() for token in (1, 2))
     assert one.location == other.location == "http://h/a.jpg" and one.sha256 != other.sha256
     assert one.kept() == one
 

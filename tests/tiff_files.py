@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from pipelines.images import load
-from pipelines.sources import Source
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
 from pipelines.types import Image
 
 HEIGHT, WIDTH = 37, 50  # no multiple of a tile, of a strip or of 8 pixels
@@ -47,7 +47,7 @@ def stored(path: Path) -> np.ndarray:
 
 
 def loaded(path: Path, **options: bool) -> Image:
-    return load(Source("x", str(path)), **options)
+    return load(ImageSource("x", str(path)), **options)
 
 
 def random(dtype: str, bands: int, bits: int | None = None) -> np.ndarray:

@@ -20,8 +20,8 @@ from pipelines.benchmark.timing import Failed, Outcome, in_turn, noting
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.evaluation.miou import iou
+from pipelines.memory import out_of_memory
 from pipelines.sam import SAMS
-from pipelines.sam.memory import out_of_memory
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Masks
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import torch
 
 from pipelines.errors import EvsamError
-from pipelines.sam.memory import out_of_memory, release
+from pipelines.memory import out_of_memory, release
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")

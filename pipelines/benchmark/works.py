@@ -18,12 +18,14 @@ from pipelines.detectors.given import Given
 from pipelines.errors import DataError, ImageError
 from pipelines.everything.config import GridConfig
 from pipelines.everything.grid import grid
-from pipelines.images import MAX_PIXELS, load
-from pipelines.run import RunConfig, results_of, run
+from pipelines.images import MAX_PIXELS
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource
+from pipelines.run import RunConfig
+from pipelines.run.loop import results_of, run
+from pipelines.run.stages import StageClock
 from pipelines.sam.predictor import SamPredictor
 from pipelines.segment import SegmentJob
-from pipelines.sources import Source
-from pipelines.stages import StageClock
 from pipelines.types import Float32, Image, Instances, Masks
 
 
@@ -47,7 +49,7 @@ def open_scene(path: Path | None, count: int) -> Scene:
         assert package is not None and package.origin is not None
         path = Path(package.origin).parent / "assets" / "bus.jpg"
     try:
-        image = load(Source(path.name, str(path)), max_pixels=MAX_PIXELS)
+        image = load(ImageSource(path.name, str(path)), max_pixels=MAX_PIXELS)
     except ImageError as error:
         raise DataError(f"{path} cannot be measured on: {error}") from error
     size = np.array([image.width, image.height])

@@ -27,14 +27,14 @@ from pipelines.evaluation.runner import Cell, Model, cell_folder, check_distinct
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
 from pipelines.files import check_folder, make_folder, read_json, reading, write_json, writing
-from pipelines.journal import run_to_go_on_with
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination
+from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record
+from pipelines.run import Silent, Watcher
+from pipelines.run.journal import run_to_go_on_with
 from pipelines.sam import SamConfig
 from pipelines.sam.rules import NO_BOX
-from pipelines.state import scratch_folder
-from pipelines.watching import Silent, Watcher
 
 DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"

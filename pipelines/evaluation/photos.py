@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pipelines.errors import ImageError
 from pipelines.evaluation.annotations import GroundTruth, TruthImage
-from pipelines.frames import load_annotated
-from pipelines.search import find_files
-from pipelines.sources import Source
+from pipelines.images.annotated import load_annotated
+from pipelines.images.search import find_files
+from pipelines.images.sources import ImageSource
 from pipelines.types import Image
 
 
@@ -21,7 +21,7 @@ class Photos:
     """
 
     truth: str
-    sources: Mapping[str, Source]
+    sources: Mapping[str, ImageSource]
     missing: Sequence[str]
     notes: Sequence[str]
 
@@ -40,10 +40,10 @@ class Photos:
 
 
 def find_photos(truth: GroundTruth, folder: Path) -> Photos:
-    """Find the images of the truth below `folder`, see `pipelines.search.find_files`."""
+    """Find the images of the truth below `folder`, see `pipelines.images.search.find_files`."""
     names = [image.name for image in truth.images.values()]
     matching = find_files(folder, names)
-    sources = {name: Source(name, str(folder / file)) for name, file in matching.found.items()}
+    sources = {name: ImageSource(name, str(folder / file)) for name, file in matching.found.items()}
     return Photos(
         truth.path.name, sources, [name for name in names if name not in sources], matching.notes(str(folder))
     )

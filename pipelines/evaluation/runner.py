@@ -1,7 +1,7 @@
 """The loop of an evaluation: every image decoded once, detected once per detector, encoded once per SAM.
 
-A cell is one way of prompting with one SAM. Each has its folder, whose journal (`pipelines.journal`) holds a record per
-image, so that a run goes on where it stopped and a table grows by new rows and columns without repeating the old.
+A cell is one way of prompting with one SAM. Each has its folder, whose journal (`pipelines.run.journal`) holds a record
+per image, so that a run goes on where it stopped and a table grows by new rows and columns without repeating the old.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.prompts import Prompter
 from pipelines.files import writing
-from pipelines.journal import Journal, begin, holding, plan
+from pipelines.images.sources import ImageSource
 from pipelines.records import Record, Status, instance_records
+from pipelines.run import Watcher
+from pipelines.run.journal import Journal, begin, holding, plan
+from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
+from pipelines.run.state import add_machines
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sources import Source
-from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
-from pipelines.state import add_machines
 from pipelines.types import Detections, Image, Instances
-from pipelines.watching import Watcher
 
 STAGES = ("load", "detect", "encode", "decode")
 
@@ -84,8 +84,8 @@ def run_cells(
     """Prompt every SAM in every way with every image. settings: what else decides the records.
 
     photos: of all the truth's images. held: until it closes, no other run gets into the cells' folders. Raises
-    UsageError as `pipelines.journal.holding` and `plan` do for each cell; an image that cannot be read or does not fit
-    into memory is recorded as failed.
+    UsageError as `pipelines.run.journal.holding` and `plan` do for each cell; an image that cannot be read or does not
+    fit into memory is recorded as failed.
     """
     sources = [photos.sources[image.name] for image in truth.images.values()]
     jobs = [
@@ -139,7 +139,7 @@ def cell_folder(output: Path, prompt: str, sam: str) -> Path:
     return output / f"{prompt}+{sam}"
 
 
-def _machines(job: _Job, journal: Journal, sources: Sequence[Source]) -> list[str]:
+def _machines(job: _Job, journal: Journal, sources: Sequence[ImageSource]) -> list[str]:
     """Write down what is to work on a cell; a note when others than it have."""
     left = not all(journal.finished(source.name) for source in sources)
     return add_machines(job.folder, [run_info.rounding(str(job.model.sam.device))] if left else [])
@@ -179,7 +179,7 @@ class _Loop:
     clock: StageClock
     ids: Mapping[str, int]
 
-    def run(self, sources: Sequence[Source]) -> Counter[str]:
+    def run(self, sources: Sequence[ImageSource]) -> Counter[str]:
         """Returns how many images each cell, by name, and each stage of the clock was given.
 
         Units of images are fixed, so that a resumed run repeats what it did.
@@ -217,10 +217,10 @@ class _Loop:
         total = round(1 / sum(each.values()), 3)
         return {"images": images, "per_second": total, **rates, "peak_memory_mib": run_info.peak_memory_mib()}
 
-    def _left(self, source: Source) -> list[_Job]:
+    def _left(self, source: ImageSource) -> list[_Job]:
         return [job for job in self.jobs if not self.journals[job.folder].finished(source.name)]
 
-    def _load(self, source: Source) -> tuple[Source, Image | ImageError]:
+    def _load(self, source: ImageSource) -> tuple[ImageSource, Image | ImageError]:
         entry = self.truth.images[self.ids[source.name]]
         with self.clock("load"):
             try:
@@ -244,7 +244,10 @@ class _Loop:
             return prompter.find(images, [self.truth.objects[self.ids[image.name]] for image in images])
 
     def _segment(
-        self, source: Source, image: Image | ImageError, found: Mapping[tuple[Prompter, str], Detections | ImageError]
+        self,
+        source: ImageSource,
+        image: Image | ImageError,
+        found: Mapping[tuple[Prompter, str], Detections | ImageError],
     ) -> list[tuple[_Job, Instances | ImageError]]:
         """What each unfinished cell gets."""
         jobs = self._left(source)
@@ -282,7 +285,7 @@ class _Loop:
         return results
 
     def _write(
-        self, source: Source, image: Image | ImageError, results: Sequence[tuple[_Job, Instances | ImageError]]
+        self, source: ImageSource, image: Image | ImageError, results: Sequence[tuple[_Job, Instances | ImageError]]
     ) -> None:
         entry = self.truth.images[self.ids[source.name]]
         for job, result in results:

@@ -22,11 +22,11 @@ from pipelines.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing
+from pipelines.images.sources import IMAGE_EXTENSIONS
 from pipelines.names import pair
 from pipelines.notes import counted_images
-from pipelines.sources import IMAGE_EXTENSIONS
+from pipelines.run import Watcher
 from pipelines.types import Bool, Category
-from pipelines.watching import Watcher
 
 SALIENT = Category(1, "salient")
 

@@ -15,7 +15,7 @@ from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.evaluate import EvaluationConfig, build_models, check_models, evaluate
 from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
-from pipelines.watching import Watcher
+from pipelines.run import Watcher
 
 SETS = (
     "Airplane-Parts", "Bottles", "Brain-Tumor", "Chicken", "Cows", "Electric-Shaver", "Elephants", "Fruits", "Garbage",

@@ -22,9 +22,9 @@ from pipelines.everything.funnel import Funnel
 from pipelines.everything.grid import passing
 from pipelines.everything.instances import BLANK, is_blank, join, take
 from pipelines.everything.job import SearchJob
+from pipelines.run.stages import StageClock
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
-from pipelines.stages import StageClock
 from pipelines.types import Detections, Float32, Image, Instances
 
 _LONGEST_SIDE = 32_766

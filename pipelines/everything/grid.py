@@ -23,9 +23,9 @@ from pipelines.everything.filters import cut_off, outer_pixels, suppress
 from pipelines.everything.funnel import Funnel
 from pipelines.everything.instances import BLANK, instances_of, is_blank, join, replace_masks, take
 from pipelines.everything.job import SearchJob
+from pipelines.run.stages import StageClock
 from pipelines.sam.predictor import Candidates, SamPredictor
 from pipelines.sam.regions import without_small_regions
-from pipelines.stages import StageClock
 from pipelines.types import Detections, Float32, Image, Instances, Int64
 
 Ask = Callable[[SamPredictor, Crop, Image, Any, Funnel], Instances]

@@ -12,13 +12,13 @@ from pipelines.detectors import check_detector, find_weights
 from pipelines.errors import ImageError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
-from pipelines.run import Job, RunConfig, Summary, run
+from pipelines.run import Job, RunConfig, Summary, Watcher
+from pipelines.run.loop import run
+from pipelines.run.stages import StageClock
 from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.rules import AS_THEY_COME
-from pipelines.stages import StageClock
 from pipelines.types import Category, Image, Instances
-from pipelines.watching import Watcher
 from weights import digest
 
 
@@ -34,7 +34,7 @@ class EverythingConfig:
 
 
 def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
-    """Segment everything in all images and write the outputs; see `pipelines.run.run` for how it ends.
+    """Segment everything in all images and write the outputs; see `pipelines.run.loop.run` for how it ends.
 
     Raises UsageError also for edge maps when the strategy is another.
     """

@@ -18,9 +18,10 @@ from pipelines.errors import UsageError, WeightsError
 from pipelines.files import make_folder, read_json, reading, write_json, writing
 from pipelines.onnx_files import contained
 from pipelines.printable import brief
+from pipelines.sam.network import EXPORTED
 from weights import digest
 
-MANIFEST, REPORT = "export.json", "parity.json"
+REPORT = "parity.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Made:
 
 def is_export(folder: Path) -> bool:
     """Whether `folder` holds a finished export."""
-    return (folder / MANIFEST).is_file()
+    return (folder / EXPORTED).is_file()
 
 
 def clear(folder: Path, files: Sequence[str]) -> None:
@@ -66,7 +67,7 @@ def making(folder: Path, files: Sequence[str]) -> Iterator[Path]:
 
 
 def _remove(folder: Path, files: Sequence[str]) -> None:
-    for name in (MANIFEST, REPORT, *files):
+    for name in (EXPORTED, REPORT, *files):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -76,7 +77,7 @@ def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
     for name in kept:
         shutil.move(scratch / name, folder / name)
     digests = {name: digest.sha256(folder / name) for name in kept}
-    write_json(folder / MANIFEST, {**asdict(made), "files": digests})
+    write_json(folder / EXPORTED, {**asdict(made), "files": digests})
 
 
 def read(folder: Path) -> Made:
@@ -98,9 +99,9 @@ def verify(folder: Path, needed: Sequence[str]) -> None:
 
 def _read(folder: Path) -> tuple[Made, Mapping[str, str]]:
     """Its `export.json`, and the sha256 of each file that it names."""
-    path = folder / MANIFEST
+    path = folder / EXPORTED
     if not path.is_file():
-        raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {MANIFEST}")
+        raise UsageError(f"{folder} is no folder that `evsam export` made: it has no {EXPORTED}")
     what = "what `evsam export` writes"
     content = read_json(path, what)
     with reading(path, what):

@@ -25,9 +25,10 @@ from pipelines.export.network import Graph, GraphNetwork
 from pipelines.files import check_folder, write_json
 from pipelines.onnx_files import contained
 from pipelines.printable import brief
+from pipelines.sam import SAMS
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Source
+from pipelines.sam.network import EXPORTED, SamSource
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import Torch
 from pipelines.types import UInt8
@@ -77,7 +78,7 @@ class Format(ABC):
         """What its files are bound to, beside the versions that made them."""
         return {}
 
-    def build(self, source: Source, *, device: str, precision: str) -> GraphNetwork:
+    def build(self, source: SamSource, *, device: str, precision: str) -> GraphNetwork:
         """The network of an exported folder, or of one made now in the cache, if the gate lets it pass."""
         where = self.place(device, precision)
         folder = source.weights
@@ -86,15 +87,15 @@ class Format(ABC):
                 raise self._unfitted(source)
             made = self._made(source, precision, where)
             key = hashlib.sha256(json.dumps(asdict(made), sort_keys=True).encode()).hexdigest()
-            folder = store.home() / "exports" / f"{source.name}-{self.name}-{precision}-{key[:16]}"
+            folder = store.home() / "exports" / f"{source.row.name}-{self.name}-{precision}-{key[:16]}"
             with store.alone(folder.parent):
                 if not folders.is_export(folder):
                     self.export(source, folder, device=device, precision=precision)
-        return self.load(folder, source.name, device=where, precision=precision)
+        return self.load(folder, source.row.name, device=where, precision=precision)
 
     def export(
         self,
-        source: Source,
+        source: SamSource,
         folder: Path,
         *,
         device: str = "cpu",
@@ -115,12 +116,12 @@ class Format(ABC):
         check_folder(folder)
         made = self._made(source, precision, where)
         pixels = [preprocess(photo, made.input_size) for photo in calibration or ()]
-        reference = SamPredictor(source.name, Torch().build(source, device=device, precision="fp32"))
+        reference = SamPredictor(source.row.name, Torch().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
         model = graph_form(source.load(), self.graph_precision(precision))
         with folders.making(folder, self.files) as scratch:
             int8_share = self._write(model, scratch, precision, where, pixels)
-            candidate = SamPredictor(source.name, self._open(scratch, model, precision, where))
+            candidate = SamPredictor(source.row.name, self._open(scratch, model, precision, where))
             shown = gate.photographs() if photos is None else photos
             parity = gate.compare(reference, candidate, shown, stability)
             parity = replace(parity, int8_share=int8_share)
@@ -131,7 +132,7 @@ class Format(ABC):
         if parity.faults:
             remedy = REMEDIES.get(precision, "")
             raise SetupError(
-                f"{source.name} as {self.name} in {precision} fails the parity gate and is not kept: "
+                f"{source.row.name} as {self.name} in {precision} fails the parity gate and is not kept: "
                 f"{'; '.join(parity.faults)}; the report is {folder / folders.REPORT}{remedy}"
             )
         return parity
@@ -147,10 +148,10 @@ class Format(ABC):
             raise SetupError(
                 f"{folder} is bound to {bound}: export it again here, or drop --weights, and it is made when first used"
             )
-        model = _without_weights(Source(name))
+        model = _without_weights(SamSource(SAMS[name]))
         if made.input_size != model.input_size:
             raise UsageError(
-                f"{folder / folders.MANIFEST} says that {name} sees {brief(made.input_size)} pixels, not "
+                f"{folder / EXPORTED} says that {name} sees {brief(made.input_size)} pixels, not "
                 f"{model.input_size}"
             )
         parts = [folder / name for name in self._to_open if contained(folder, name)]
@@ -176,16 +177,16 @@ class Format(ABC):
         self.check(where)
         return where
 
-    def _unfitted(self, source: Source) -> UsageError:
+    def _unfitted(self, source: SamSource) -> UsageError:
         return UsageError(
-            f"int8 is fitted to photos like those it will see: make it with `evsam export {source.name} -o FOLDER "
+            f"int8 is fitted to photos like those it will see: make it with `evsam export {source.row.name} -o FOLDER "
             f"--format {self.name} --precision int8 --photos PHOTOS`, then use it with --weights FOLDER"
         )
 
-    def _made(self, source: Source, precision: str, device: torch.device) -> folders.Made:
+    def _made(self, source: SamSource, precision: str, device: torch.device) -> folders.Made:
         versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}
         return folders.Made(
-            source.name,
+            source.row.name,
             _without_weights(source).input_size,
             source.sha256(),
             self.name,
@@ -223,7 +224,7 @@ class Format(ABC):
         return GraphNetwork(encoder, decoder, model.input_size, model.conventions, device, self.most_prompts)
 
 
-def _without_weights(source: Source) -> Sam:
+def _without_weights(source: SamSource) -> Sam:
     with torch.device("meta"):
         return source.build()
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from pipelines.errors import UsageError
-from pipelines.images import load
+from pipelines.images.load import load
+from pipelines.images.sources import resolve
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sources import resolve
 from pipelines.types import Bool, Float32, UInt8
 
 PHOTOS = 64

@@ -13,8 +13,8 @@ from torch import Tensor
 from pipelines.errors import SetupError, UsageError, WeightsError
 from pipelines.export.format import Format
 from pipelines.export.network import Graph
+from pipelines.memory import out_of_memory
 from pipelines.onnx_files import files_beside, quiet_onnxruntime
-from pipelines.sam.memory import out_of_memory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """By device type. The second comes with the package onnxruntime-gpu."""

@@ -13,7 +13,7 @@ from pipelines.errors import WeightsError
 from pipelines.export.format import Format
 from pipelines.export.graphs import ENCODER
 from pipelines.export.network import Graph
-from pipelines.sam.memory import out_of_memory
+from pipelines.memory import out_of_memory
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What an encoder is computed in, where its file leaves it open. The decoder stays in float32: in bf16 its attention

@@ -17,7 +17,7 @@ from pipelines.errors import SetupError, UsageError
 from pipelines.export.format import Format
 from pipelines.export.network import Graph
 from pipelines.files import replacing
-from pipelines.sam import memory
+from pipelines.sam import chunks
 from weights import store
 
 try:
@@ -29,8 +29,8 @@ except (ImportError, OSError) as error:
         f"TensorRT is installed but cannot be loaded ({error}): repeat `pip install 'evsam[tensorrt]'`"
     ) from error
 
-BATCH = (1, memory.IMAGES.usual, memory.IMAGES.usual)
-PROMPTS, POINTS = (1, memory.PROMPTS.usual, memory.PROMPTS.usual), (1, 2, 16)
+BATCH = (1, chunks.IMAGES.usual, chunks.IMAGES.usual)
+PROMPTS, POINTS = (1, chunks.PROMPTS.usual, chunks.PROMPTS.usual), (1, 2, 16)
 """Least, usual and most: images in the encoder; prompts, and points of each, in the decoder."""
 LIMITS = f"at most {BATCH[-1]} images, or {PROMPTS[-1]} prompts of {POINTS[-1]} points each"
 WORKSPACE = 4 << 30

@@ -16,7 +16,7 @@ from pipelines.errors import ImageError
 from pipelines.images.needed import NEEDED, Needed
 from pipelines.images.pixels import Decoded, dark, eight_bits, known_orientation, on_white, stretched
 from pipelines.images.reasons import NOT_READ, check_size, explained
-from pipelines.sources import IMAGE_EXTENSIONS
+from pipelines.images.sources import IMAGE_EXTENSIONS
 
 _FORMATS = tuple(dict.fromkeys(IMAGE_EXTENSIONS.values()))
 

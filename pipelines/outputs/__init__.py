@@ -9,12 +9,14 @@ half file.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from pipelines.errors import UsageError
+from pipelines.outputs.folder import image_files
 from pipelines.registry import Registry, Row
 
 if TYPE_CHECKING:
@@ -46,8 +48,6 @@ class Destination:
 class Output:
     """One kind of file. Made as `Output(destination)`; inherit it and override what applies, the rest does nothing."""
 
-    files: ClassVar[tuple[str, ...]]
-    """Files and folders in the run's folder that it writes, and nobody else."""
     of_image: ClassVar[tuple[str, ...]] = ()
     """Those of one image, `{}` standing for its stem: a file, or a folder and a pattern of the files in it."""
 
@@ -71,32 +71,114 @@ class Output:
         """Write the run's files. records: call it to stream all records, in source order, as often as needed."""
 
 
+Needs = Literal["boxes", "masks", "edges"]
+"""What of an image's instances a kind is made of. Masks come with boxes, edges with both."""
+
+_GIVEN: Mapping[Needs, str] = {
+    "boxes": "`evsam detect` finds only boxes",
+    "masks": "only `evsam everything --prompts edges` finds them",
+}
+
+
+@dataclass(frozen=True)
+class OutputRow(Row):
+    """A kind of output. needs: what it is made of; files: the files and folders in the run's folder that it writes, and
+    nobody else.
+    """
+
+    needs: Needs = "masks"
+    files: tuple[str, ...] = ()
+
+
 OUTPUTS = Registry(
     "output",
     [
-        Row("coco", "pipelines.outputs.coco:Results", "COCO results list with RLE masks: coco_results.json"),
-        Row("boxes", "pipelines.outputs.coco:Boxes", "COCO results list of the boxes, for --boxes: coco_boxes.json"),
-        Row("dataset", "pipelines.outputs.coco:Dataset", "COCO data set, holes and parts kept: coco_dataset.json"),
-        Row(
+        OutputRow(
+            "coco",
+            "pipelines.outputs.coco:Results",
+            "COCO results list with RLE masks: coco_results.json",
+            files=("coco_results.json",),
+        ),
+        OutputRow(
+            "boxes",
+            "pipelines.outputs.coco:Boxes",
+            "COCO results list of the boxes, for --boxes: coco_boxes.json",
+            needs="boxes",
+            files=("coco_boxes.json",),
+        ),
+        OutputRow(
+            "dataset",
+            "pipelines.outputs.coco:Dataset",
+            "COCO data set, holes and parts kept: coco_dataset.json",
+            needs="boxes",
+            files=("coco_dataset.json",),
+        ),
+        OutputRow(
             "ids",
             "pipelines.outputs.png:InstanceIds",
             "PNG of instance ids per image, coloured by a palette, 16-bit above 255: ids/",
+            files=("ids",),
         ),
-        Row("objects", "pipelines.outputs.png:Objects", "one black-and-white PNG per object: objects/"),
-        Row("overlay", "pipelines.outputs.overlay:Overlay", "the picture with coloured masks and boxes: overlays/"),
-        Row("cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/"),
-        Row(
+        OutputRow(
+            "objects",
+            "pipelines.outputs.png:Objects",
+            "one black-and-white PNG per object: objects/",
+            files=("objects",),
+        ),
+        OutputRow(
+            "overlay",
+            "pipelines.outputs.overlay:Overlay",
+            "the picture with coloured masks and boxes: overlays/",
+            needs="boxes",
+            files=("overlays",),
+        ),
+        OutputRow(
+            "cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/", files=("cutouts",)
+        ),
+        OutputRow(
             "panoptic",
             "pipelines.outputs.panoptic:Panoptic",
             "COCO panoptic, one id per pixel: panoptic/, panoptic.json",
+            files=("panoptic", "panoptic.json"),
         ),
-        Row("amg", "pipelines.outputs.amg:Pictures", "segment-anything's amg.py, PNG and metadata.csv: amg/"),
-        Row("amg-rle", "pipelines.outputs.amg:Rles", "segment-anything's amg.py --convert-to-rle: amg_rle/"),
-        Row("sa1b", "pipelines.outputs.amg:Sa1b", "JSON per image as in SA-1B: sa1b/"),
-        Row("edges", "pipelines.outputs.edges:Edges", "edge map, by evsam everything --prompts edges alone: edges/"),
-        Row("jsonl", "pipelines.outputs.jsonl:Records", "one JSON record per image: records.jsonl"),
+        OutputRow(
+            "amg",
+            "pipelines.outputs.amg:Pictures",
+            "segment-anything's amg.py, PNG and metadata.csv: amg/",
+            files=("amg",),
+        ),
+        OutputRow(
+            "amg-rle",
+            "pipelines.outputs.amg:Rles",
+            "segment-anything's amg.py --convert-to-rle: amg_rle/",
+            files=("amg_rle",),
+        ),
+        OutputRow("sa1b", "pipelines.outputs.amg:Sa1b", "JSON per image as in SA-1B: sa1b/", files=("sa1b",)),
+        OutputRow(
+            "edges",
+            "pipelines.outputs.edges:Edges",
+            "edge map, by evsam everything --prompts edges alone: edges/",
+            needs="edges",
+            files=("edges",),
+        ),
+        OutputRow(
+            "jsonl",
+            "pipelines.outputs.jsonl:Records",
+            "one JSON record per image: records.jsonl",
+            needs="boxes",
+            files=("records.jsonl",),
+        ),
     ],
 )
+
+
+def check_needs(names: Iterable[str], gives: Needs) -> None:
+    """Raise UsageError when one of these outputs is made of more than a job gives."""
+    order = get_args(Needs)
+    fitting = [row.name for row in OUTPUTS.values() if order.index(row.needs) <= order.index(gives)]
+    for row in (OUTPUTS[name] for name in names):
+        if row.name not in fitting:
+            raise UsageError(f"{row.name!r} needs {row.needs}, and {_GIVEN[gives]}; choose from: {', '.join(fitting)}")
 
 
 def remove_outputs(folder: Path, names: Iterable[str]) -> None:
@@ -110,16 +192,4 @@ def remove_outputs(folder: Path, names: Iterable[str]) -> None:
 
 def files_of(folder: Path, names: Iterable[str]) -> list[Path]:
     """Every file and folder that these outputs write into `folder`."""
-    return [folder / file for name in names for file in OUTPUTS[name].load().files]
-
-
-def image_files(folder: Path, patterns: Iterable[str], stem: str) -> Iterator[Path]:
-    """What lies in `folder` of one image's files. patterns: see `Output.of_image`."""
-    for pattern in patterns:
-        parent, _, last = pattern.rpartition("/")
-        if "{}" in last:
-            path = folder / pattern.format(stem)
-            if path.is_symlink() or path.exists():
-                yield path
-        else:
-            yield from sorted((folder / parent.format(stem)).glob(last))
+    return [folder / file for name in names for file in OUTPUTS[name].files]

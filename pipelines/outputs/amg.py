@@ -32,7 +32,6 @@ _COLUMNS = (
 class Pictures(Output):
     """`amg/<stem>/<i>.png`, 8 bits, 255 on the mask and 0 off it, and `amg/<stem>/metadata.csv`."""
 
-    files = ("amg",)
     of_image = ("amg/{}/[0-9]*.png", "amg/{}/metadata.csv")
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -56,7 +55,6 @@ class Pictures(Output):
 class Rles(Output):
     """`amg_rle/<stem>.json`: a list of the image's masks, as amg.py writes with --convert-to-rle."""
 
-    files = ("amg_rle",)
     of_image = ("amg_rle/{}.json",)
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -68,7 +66,6 @@ class Rles(Output):
 class Sa1b(Output):
     """`sa1b/<stem>.json`: an image and its annotations, numbered through the run, as in SA-1B."""
 
-    files = ("sa1b",)
     of_image = ("sa1b/{}.json",)
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:

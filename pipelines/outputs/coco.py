@@ -24,8 +24,6 @@ class Results(Output):
     file_name is added to what COCO has, so that whoever counts the images otherwise can still tell them.
     """
 
-    files = ("coco_results.json",)
-
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         entries = (entry for record in records() for entry in _results(record))
         _write_results(self.destination, "coco_results.json", entries)
@@ -38,8 +36,6 @@ class Boxes(Output):
     file_name and category_name are added to what COCO has, so that a run in which the ids mean other images or other
     classes still finds its own.
     """
-
-    files = ("coco_boxes.json",)
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         names = {id: category.name for id, category in self.destination.categories.items()}
@@ -55,8 +51,6 @@ class Dataset(Output):
 
     Images without objects are listed; those that failed are only counted, under info.
     """
-
-    files = ("coco_dataset.json",)
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         counts = Counter(record.status for record in records())

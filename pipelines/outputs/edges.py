@@ -14,7 +14,6 @@ from pipelines.types import Image, Instances
 class Edges(Output):
     """8 bits, the size of the image: the probability of an edge in each pixel, 255 for 1."""
 
-    files = ("edges",)
     of_image = ("edges/{}.png",)
 
     def write(self, image: Image, instances: Instances) -> None:

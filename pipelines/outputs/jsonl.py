@@ -14,8 +14,6 @@ from pipelines.records import Record
 class Records(Output):
     """`Record.to_line`, one a line in source order, UTF-8; read it back with `Record.from_line`."""
 
-    files = ("records.jsonl",)
-
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         path = self.destination.path("records.jsonl")
         with (

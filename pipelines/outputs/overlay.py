@@ -41,7 +41,6 @@ _JPEG = (
 class Overlay(Output):
     """`overlays/<stem>.jpg`."""
 
-    files = ("overlays",)
     of_image = ("overlays/{}.jpg",)
 
     def write(self, image: Image, instances: Instances) -> None:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from pipelines import rle
-from pipelines.everything.flatten import Flat, flatten
 from pipelines.files import reading, replacing
 from pipelines.outputs import Output
 from pipelines.outputs.coco import compact_json, image_entry, write_list
+from pipelines.outputs.flatten import Flat, flatten
 from pipelines.outputs.picture import write_picture
 from pipelines.records import Record
 from pipelines.types import Image, Instances
@@ -29,7 +29,6 @@ class Panoptic(Output):
     min_area: islands and holes of fewer pixels go; each entry says how many pixels that were.
     """
 
-    files = ("panoptic", "panoptic.json")
     of_image = ("panoptic/{}.png", "panoptic/{}.json")
     by: Literal["area", "score"] = "area"
     min_area: int = 100

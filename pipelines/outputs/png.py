@@ -43,7 +43,6 @@ class InstanceIds(Output):
     8 bits with PASCAL VOC's palette, in which viewers show a colour for each id; for more than 255 instances 16 bits.
     """
 
-    files = ("ids",)
     of_image = ("ids/{}.png",)
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -68,7 +67,6 @@ class InstanceIds(Output):
 class Objects(Output):
     """`objects/<stem>/<i>_<category>.png`, 8 bits, the size of the image: 255 on the object, 0 off it."""
 
-    files = ("objects",)
     of_image = (f"objects/{{}}/{_OBJECT_FILES}",)
 
     def write(self, image: Image, instances: Instances) -> None:
@@ -87,7 +85,6 @@ class Cutouts(Output):
     A mask without pixels has no cut-out; its number is left out.
     """
 
-    files = ("cutouts",)
     of_image = (f"cutouts/{{}}/{_OBJECT_FILES}",)
 
     def write(self, image: Image, instances: Instances) -> None:

@@ -143,10 +143,10 @@ def build_sam(
     Raises UsageError for an unknown name, device, precision or backend, WeightsError when the weights are missing or
     are not this model's, SetupError when a back end is not installed or its masks are not torch's.
     """
-    from pipelines.sam.network import Source
+    from pipelines.sam.network import SamSource
     from pipelines.sam.predictor import SamPredictor
 
-    source = Source(SAMS[name].name, Path(weights) if isinstance(weights, str) else weights, offline)
+    source = SamSource(SAMS[name], Path(weights) if isinstance(weights, str) else weights, offline)
     network = BACKENDS[backend].load()().build(source, device=device, precision=precision)
     return SamPredictor(name, network, max_memory=max_memory, rules=rules)
 
@@ -178,21 +178,21 @@ class SamConfig:
 
     def check(self) -> None:
         """Raise what `build` would of names, device, precision, packages and `weights`; fetches nothing."""
-        from pipelines.sam.network import Source
+        from pipelines.sam.network import SamSource
 
-        SAMS[self.name]
+        row = SAMS[self.name]
         BACKENDS[self.backend].load()().place(self.device, self.precision)
         if self.weights is not None:
-            Source(self.name, self.weights).file()
+            SamSource(row, self.weights).file()
 
     def sha256(self, *, offline: bool | None = None) -> str:
         """The fingerprint of the weights, fetched if need be. Raises WeightsError when they are missing."""
-        from pipelines.sam.network import Source
+        from pipelines.sam.network import SamSource
 
-        return Source(self.name, self.weights, offline).sha256()
+        return SamSource(SAMS[self.name], self.weights, offline).sha256()
 
     def settings(self, *, offline: bool | None = None) -> dict[str, Any]:
-        """What decides the masks, for `run.json`, as `pipelines.run.run` takes it."""
+        """What decides the masks, for `run.json`, as `pipelines.run.loop.run` takes it."""
         return {
             "sam": self.name,
             "sam_sha256": partial(self.sha256, offline=offline),

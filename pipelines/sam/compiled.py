@@ -18,7 +18,7 @@ from torch import Tensor
 from pipelines.errors import SetupError
 from pipelines.sam.mask_decoder import Decoded, ImageSide, take
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Source
+from pipelines.sam.network import SamSource
 from pipelines.sam.torch_network import Torch, TorchNetwork
 
 FILLED = (1, 4, 16, 64)
@@ -30,7 +30,7 @@ warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # they 
 class Compiled(Torch):
     """The back end, as `build_sam` asks for it. Raises SetupError when nothing can be compiled here."""
 
-    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+    def build(self, source: SamSource, *, device: str, precision: str) -> TorchNetwork:
         plain = super().build(source, device=device, precision=precision)
         _try_out(plain.device)
         return CompiledNetwork(plain.model, plain.device)

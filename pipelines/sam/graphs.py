@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.errors import UsageError
 from pipelines.sam.compiled import CompiledNetwork
-from pipelines.sam.network import Source
+from pipelines.sam.network import SamSource
 from pipelines.sam.torch_network import Torch, TorchNetwork
 
 FILLED = (1, 4, 8, 16, 24, 32, 40, 48, 56, 64)
@@ -30,7 +30,7 @@ class Graphs(Torch):
             raise UsageError(f"{device} has no CUDA graphs: use --backend torch")
         return where
 
-    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+    def build(self, source: SamSource, *, device: str, precision: str) -> TorchNetwork:
         plain = super().build(source, device=device, precision=precision)
         return GraphsNetwork(plain.model, plain.device)
 

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.rle import from_runs
+from pipelines.sam.chunks import Chunks, Item
 from pipelines.sam.frame import Frame, resized
-from pipelines.sam.memory import Chunks, Item
 from pipelines.sam.prompt_encoder import FRAME
 from pipelines.sam.regions import without_small_regions
 from pipelines.sam.runs import compressed, region_runs

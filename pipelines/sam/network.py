@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import UsageError, WeightsError
-from pipelines.export.folder import MANIFEST
+from pipelines.registry import Row
 from pipelines.sam.conventions import Conventions
 from pipelines.sam.model import Sam, load
 from weights import digest, loading, store
+
+EXPORTED = "export.json"
+"""By this file a folder is known that `evsam export` made; it says what the folder holds."""
 
 
 @dataclass(frozen=True)
@@ -113,24 +116,21 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
-    """A SAM by name, and where its weights are: None for its own, a checkpoint, an exported folder, or a state dict."""
+class SamSource:
+    """A SAM, and where its weights are: None for its own, a checkpoint, an exported folder, or a state dict."""
 
-    name: str
+    row: Row
     weights: Path | Mapping[str, Tensor] | None = None
     offline: bool | None = None
 
     def build(self) -> Sam:
         """The untrained network."""
-        from pipelines.sam import SAMS
-
-        row = SAMS[self.name]
-        sam: Sam = row.load()(**row.options).build()
+        sam: Sam = self.row.load()(**self.row.options).build()
         return sam
 
     def load(self) -> Sam:
         """The network under its weights. Raises WeightsError when they are missing or another model's."""
-        return load(self.build(), self.state(), self.name)
+        return load(self.build(), self.state(), self.row.name)
 
     def state(self) -> dict[str, Tensor]:
         """The weights, in the official layout."""
@@ -152,12 +152,10 @@ class Source:
 
     def file(self) -> Path:
         """The checkpoint's file, fetched if need be. Raises WeightsError when it is missing."""
-        from pipelines.sam import SAMS
-
         assert not isinstance(self.weights, Mapping)
         if self.weights is None:
-            return store.fetch(SAMS[self.name].weights or self.name, offline=self.offline)
-        path = self.weights / MANIFEST if self.weights.is_dir() else self.weights
+            return store.fetch(self.row.weights or self.row.name, offline=self.offline)
+        path = self.weights / EXPORTED if self.weights.is_dir() else self.weights
         if not path.is_file():
             raise WeightsError(f"there is no checkpoint {path}")
         return path
@@ -170,5 +168,5 @@ class Backend(Protocol):
         """Where it would run, without looking for weights. Raises UsageError as `build` does, SetupError when it cannot
         run there."""
 
-    def build(self, source: Source, *, device: str, precision: str) -> Network:
+    def build(self, source: SamSource, *, device: str, precision: str) -> Network:
         """The network, ready to run. Raises UsageError for a device or precision that it does not have."""

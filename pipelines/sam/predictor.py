@@ -19,9 +19,9 @@ from torch import Tensor
 from pipelines.device import send
 from pipelines.errors import UsageError
 from pipelines.sam.choice import SINGLE
+from pipelines.sam.chunks import IMAGES, PROMPTS, Chunks
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.masks import LOW, LowResMasks, Upscaler
-from pipelines.sam.memory import IMAGES, PROMPTS, Chunks
 from pipelines.sam.model import Sam
 from pipelines.sam.network import Decoded, EncodedImages, Network, Prompts
 from pipelines.sam.rules import AS_THEY_COME, NO_BOX, MaskRules

@@ -16,7 +16,7 @@ from pipelines.sam import mask_decoder
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import ImageSide
 from pipelines.sam.model import Sam
-from pipelines.sam.network import Prompts, Source
+from pipelines.sam.network import Prompts, SamSource
 
 
 class Torch:
@@ -27,7 +27,7 @@ class Torch:
         check_precision(precision, where)
         return where
 
-    def build(self, source: Source, *, device: str, precision: str) -> TorchNetwork:
+    def build(self, source: SamSource, *, device: str, precision: str) -> TorchNetwork:
         where, dtype = self.place(device, precision), PRECISIONS[precision]
         if where.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # it would round to 10 bits what convolutions multiply

@@ -11,9 +11,9 @@ from pipelines import coco
 from pipelines.errors import DataError
 from pipelines.files import read_json
 from pipelines.frames import stated
+from pipelines.images.search import find_files
 from pipelines.names import match
 from pipelines.notes import counted_images
-from pipelines.search import find_files
 from pipelines.training.regions import Photo, Region
 from pipelines.types import Frame
 

@@ -22,7 +22,7 @@ from pipelines.training.augment import change_colour, cut_out, draw_view, paste
 from pipelines.training.config import DataConfig, FinetuneConfig, LoopConfig, StageConfig
 from pipelines.training.prompts import bounding_boxes, draw_points, jitter_boxes
 from pipelines.training.regions import Photo, Region
-from pipelines.training.sources import Source, open_source
+from pipelines.training.sources import DataSource, open_source
 from pipelines.types import Bool, Float32, UInt8
 
 _LEAST_AREA = 6 * 255  # of a low-res mask; what is smaller cannot be learnt from
@@ -118,7 +118,7 @@ class _Drawn:
 class TrainingSet(Dataset[Sample]):
     """Samples by (step, index). A data set is drawn by weight, then a photo of it, then instances of the photo."""
 
-    def __init__(self, sources: Sequence[Source], config: FinetuneConfig, stage: StageConfig, low: int) -> None:
+    def __init__(self, sources: Sequence[DataSource], config: FinetuneConfig, stage: StageConfig, low: int) -> None:
         """low: side of the network's low-res masks at this stage's size."""
         self.sources = sources
         weights = np.array([data.weight for data in config.data])
@@ -290,7 +290,7 @@ def _set_up_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def open_sources(data: Sequence[DataConfig]) -> list[Source]:
+def open_sources(data: Sequence[DataConfig]) -> list[DataSource]:
     """The data sets of a run. Raises DataError when there is none."""
     if not data:
         raise DataError("no training data: give --data PATH, or [[data]] in the recipe")

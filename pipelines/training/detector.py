@@ -25,7 +25,7 @@ from pipelines.files import check_folder, make_folder, replacing, write_text
 from pipelines.notes import counted_notes
 from pipelines.training.config import DataConfig, DetectorConfig
 from pipelines.training.regions import Photo
-from pipelines.training.sources import Source, open_source
+from pipelines.training.sources import DataSource, open_source
 from pipelines.types import Image
 from weights import store
 
@@ -127,7 +127,7 @@ def layout(config: DetectorConfig, folder: Path) -> Path:
 
 
 def _lay(
-    source: Source, index: int, folder: Path, name: str, names: Sequence[str], told: list[tuple[str, str]]
+    source: DataSource, index: int, folder: Path, name: str, names: Sequence[str], told: list[tuple[str, str]]
 ) -> Path:
     """Put down one photo and its labels; returns the photo's path. told: gets the photo's notes, with its name."""
     photo = source[index]
@@ -210,11 +210,11 @@ def _report(trainer: Any) -> None:
     print(f"epoch {trainer.epoch + 1}/{trainer.epochs}  {figures}", flush=True)
 
 
-def _open(data: DataConfig) -> Source:
+def _open(data: DataConfig) -> DataSource:
     return open_source(Path(data.path), Path(data.images) if data.images else None)
 
 
-def _class_names(sources: Sequence[Source]) -> list[str]:
+def _class_names(sources: Sequence[DataSource]) -> list[str]:
     return list(dict.fromkeys(name for source in sources for name in source.categories.values()))
 
 

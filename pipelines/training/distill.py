@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pipelines.errors import DataError, UsageError
+from pipelines.images.sources import IMAGE_EXTENSIONS
 from pipelines.sam import SamConfig, build_sam
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sources import IMAGE_EXTENSIONS
 from pipelines.training import engine
 from pipelines.training.config import DataConfig, DistillConfig
 from pipelines.training.data import Keys, batches

@@ -22,7 +22,7 @@ from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, 
 from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.losses import mask_iou, mask_loss
 from pipelines.training.prompts import correction_points
-from pipelines.training.sources import Source, open_source
+from pipelines.training.sources import DataSource, open_source
 from pipelines.training.validation import check_objects, mean_ious
 from pipelines.training.window import CELLS, Window, draw_window
 
@@ -228,14 +228,14 @@ def normalise(pixels: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tenso
     return (((pixels - mean) / std) * inside[..., None]).permute(0, 3, 1, 2)
 
 
-def _steps(stage: StageConfig, sources: Sequence[Source]) -> int:
+def _steps(stage: StageConfig, sources: Sequence[DataSource]) -> int:
     if stage.epochs is None:
         return stage.steps or 0
     return math.ceil(stage.epochs * sum(len(source) for source in sources) / stage.photos)
 
 
 def _phases(
-    stages: Sequence[tuple[int, StageConfig]], sources: Sequence[Source], config: FinetuneConfig, model: Sam
+    stages: Sequence[tuple[int, StageConfig]], sources: Sequence[DataSource], config: FinetuneConfig, model: Sam
 ) -> Iterator[engine.Phase]:
     start = 0
     for steps, stage in stages:

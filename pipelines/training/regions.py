@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-from pipelines import coco, images, rle
+from pipelines import coco, rle
 from pipelines.errors import DataError, ImageError
-from pipelines.frames import load_annotated
+from pipelines.images import MAX_PIXELS
+from pipelines.images.annotated import load_annotated
+from pipelines.images.load import load
 from pipelines.images.needed import needed_of_png
-from pipelines.sources import Source as ImageFile
+from pipelines.images.sources import ImageSource
 from pipelines.types import Bool, Frame, Image, UInt8
 
 
@@ -71,11 +73,11 @@ class Photo:
 
     def image(self) -> Image:
         """In the frame of the annotations, see `pipelines.frames`, with the photo's notes. Raises DataError."""
-        source, notes = ImageFile(self.path.name, str(self.path)), self.notes
+        source, notes = ImageSource(self.path.name, str(self.path)), self.notes
         size = (self.regions[0].size() if self.regions else None) or self.size
         try:
             if not self.regions:
-                return images.load(source, upright=False)
+                return load(source, upright=False)
             image = load_annotated(source, self.frame, size, self.file)
         except ImageError as error:
             raise DataError(f"{self.path}: {error}") from error
@@ -97,7 +99,7 @@ class Photo:
 def read_labels(path: Path) -> UInt8:
     """A mask PNG's values, H x W; palette images give their indices. Raises OSError when it cannot be read."""
     with _plain_errors(path), path.open("rb") as file:
-        picture = PngImageFile(needed_of_png(file, images.MAX_PIXELS).file, "")
+        picture = PngImageFile(needed_of_png(file, MAX_PIXELS).file, "")
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise OSError(f"{path} is a {picture.mode} image: a mask has one channel")
         return np.asarray(picture)

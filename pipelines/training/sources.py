@@ -19,7 +19,7 @@ from pipelines.training.regions import Photo, Region, read_labels
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """Photos by number. categories: class names by id, "object" where the data set names none; notes: see
     `pipelines.notes`."""
 
@@ -101,7 +101,7 @@ class PngSource:
         return Photo(photo, tuple(regions), frame=frame, file=self.name)
 
 
-def open_source(path: Path, photos: Path | None = None) -> Source:
+def open_source(path: Path, photos: Path | None = None) -> DataSource:
     """The data set at `path`, told apart by what is there: see the three sources. photos: their folder, when they are
     not beside the annotations. Raises DataError for anything else, and for a data set without photos."""
     source = find_source(path, photos)
@@ -117,7 +117,7 @@ def open_source(path: Path, photos: Path | None = None) -> Source:
     return source
 
 
-def find_source(path: Path, photos: Path | None = None) -> Source | None:
+def find_source(path: Path, photos: Path | None = None) -> DataSource | None:
     """As `open_source`, but None where nothing tells of a data set."""
     if path.suffix == ".json" and path.is_file():
         return CocoSource(path, photos)

@@ -16,13 +16,13 @@ from pipelines.evaluation.clicks import next_click
 from pipelines.sam.frame import Frame, preprocess, resized
 from pipelines.sam.model import Sam
 from pipelines.sam.prompt_encoder import FRAME
-from pipelines.training.sources import Source
+from pipelines.training.sources import DataSource
 from pipelines.types import Bool
 
 _PROMPTS_AT_ONCE = 32
 
 
-def check_objects(source: Source, photos: int) -> None:
+def check_objects(source: DataSource, photos: int) -> None:
     """Raise DataError when there is nothing to validate on in the first `photos` photos of `source`."""
     regions = (region for i in range(min(photos, len(source))) for region in source[i].regions)
     if all(region.crowd for region in regions):
@@ -31,7 +31,7 @@ def check_objects(source: Source, photos: int) -> None:
 
 @torch.no_grad()
 def mean_ious(
-    model: Sam, source: Source, photos: int, size: int, told: list[tuple[str, str]] | None = None
+    model: Sam, source: DataSource, photos: int, size: int, told: list[tuple[str, str]] | None = None
 ) -> dict[str, float]:
     """{"box_miou", "point_miou"}, 0 to 1, on the first `photos` photos of `source` at input size `size`.
 

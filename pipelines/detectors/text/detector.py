@@ -16,7 +16,7 @@ from torchvision.ops import batched_nms
 from pipelines.boxes import clip, has_area, to_xyxy
 from pipelines.detectors.text import Pass, TextConfig, TextModel, with_text_defaults
 from pipelines.errors import ImageError
-from pipelines.sam.memory import out_of_memory
+from pipelines.memory import out_of_memory
 from pipelines.types import Bool, Category, Detections, Float32, Image, Int64
 
 _CONTAINED = 0.9  # of a box's area inside another

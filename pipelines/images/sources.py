@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from pipelines.errors import UsageError
+from pipelines.images.search import is_pattern, walk
 from pipelines.names import distinct, safe
 from pipelines.not_yet import no_photograph
-from pipelines.search import is_pattern, walk
-from pipelines.urls import shown_url
+from pipelines.urls import has_scheme, is_url, shown_location, shown_url
 
 # What a folder is searched for, and Pillow's name of the format. Pillow reads HEIF and JXL only with a plugin: they
 # are listed so that such a photo fails with a reason instead of being passed over.
@@ -39,11 +39,10 @@ IMAGE_EXTENSIONS = {
     **dict.fromkeys((".heic", ".heif"), "HEIF"),
     ".jxl": "JXL",
 }
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """One image of a run. name: its unique key, a relative POSIX path; location: its path or URL. sha256: None, but
     where location is a URL without what may be secret, from which nothing can be fetched: the hash of the whole. stem:
     what its own files are called before their extension, see `pipelines.names.file_stems`; None: by its name.
@@ -57,7 +56,7 @@ class Source:
     sha256: str | None = None
     stem: str | None = None
 
-    def kept(self) -> Source:
+    def kept(self) -> ImageSource:
         """The image as it may be written down. Two of one location stay alike, and of two they stay apart."""
         shown = shown_location(self.location)
         if shown == self.location:
@@ -75,7 +74,7 @@ class _Found:
     root: PurePosixPath
 
 
-def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[Source, ...]:
+def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[ImageSource, ...]:
     """List the images that `sources` name, each once, in the order of the sources and sorted within a folder.
 
     A source is an image, a folder (searched with its subfolders for IMAGE_EXTENSIONS in any case, hidden ones
@@ -95,7 +94,7 @@ def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[Sour
     return _named(list(images.values()))
 
 
-def image_ids(sources: Iterable[Source]) -> dict[str, int]:
+def image_ids(sources: Iterable[ImageSource]) -> dict[str, int]:
     """COCO image id by name: the number in the file name if every image has one of its own, else 1 to N in order.
 
     Call it on all images of the run, before `shard`.
@@ -118,7 +117,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return index, total
 
 
-def shard(sources: Sequence[Source], index: int, total: int) -> tuple[Source, ...]:
+def shard(sources: Sequence[ImageSource], index: int, total: int) -> tuple[ImageSource, ...]:
     """Shard `index` (from 1) of `total`. Each image is in exactly one, and sizes differ by one at most.
 
     Shards are contiguous: joining them in order gives the order of the whole, and images that lie together, often
@@ -127,16 +126,6 @@ def shard(sources: Sequence[Source], index: int, total: int) -> tuple[Source, ..
     if not 1 <= index <= total:
         raise ValueError(f"shard {index} of {total}")
     return tuple(sources[len(sources) * (index - 1) // total : len(sources) * index // total])
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is fetched over http or https; every other one is a path."""
-    return location.lower().startswith(("http://", "https://"))
-
-
-def shown_location(location: str) -> str:
-    """A location as others may read it: a URL without what may be secret, any other one as it is."""
-    return shown_url(location) if _SCHEME.match(location) else location
 
 
 # Finding
@@ -173,7 +162,7 @@ def _check_kind(location: str, *, there: bool = False) -> None:
 
 
 def _check_scheme(location: str, where: str) -> None:
-    if _SCHEME.match(location):
+    if has_scheme(location):
         _check_kind(shown_location(location))
         raise UsageError(f"{shown_location(location)}{where} is no image: URLs are read over http and https alone")
 
@@ -254,11 +243,11 @@ def _posix(location: str) -> PurePosixPath:
 # Naming
 
 
-def _named(images: Sequence[_Found]) -> tuple[Source, ...]:
+def _named(images: Sequence[_Found]) -> tuple[ImageSource, ...]:
     names = {}
     for urls in (False, True):
         group = [image for image in images if is_url(image.location) == urls]
         base = os.path.commonpath([image.root for image in group]) if group else "/"
         names.update({image: safe(str(image.path.relative_to(base))) for image in group})
     unique = distinct([names[image] for image in images])
-    return tuple(Source(name, image.location) for name, image in zip(unique, images, strict=True))
+    return tuple(ImageSource(name, image.location) for name, image in zip(unique, images, strict=True))

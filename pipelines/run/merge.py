@@ -16,24 +16,17 @@ from typing import Any
 
 from pipelines.errors import DataError, UsageError
 from pipelines.files import reading, replacing, write_json, writing
-from pipelines.journal import Journal, begin, earlier_settings, holding
+from pipelines.images.sources import ImageSource, image_ids
 from pipelines.names import is_safe
 from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination, image_files
+from pipelines.outputs import OUTPUTS, Destination
+from pipelines.outputs.folder import STATE, image_files, scratch_folder
 from pipelines.records import tally
 from pipelines.run import Summary
-from pipelines.sources import Source, image_ids, shown_location
-from pipelines.state import (
-    MERGING,
-    STATE,
-    add_machines,
-    read_machines,
-    read_settings,
-    read_sources,
-    saved,
-    scratch_folder,
-)
+from pipelines.run.journal import Journal, begin, earlier_settings, holding
+from pipelines.run.state import MERGING, add_machines, read_machines, read_settings, read_sources, saved
 from pipelines.types import Category
+from pipelines.urls import shown_location
 
 _RUN = "the run.json of a finished run"
 
@@ -114,7 +107,7 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
     return common
 
 
-def _common_sources(parts: Sequence[Path]) -> list[Source]:
+def _common_sources(parts: Sequence[Path]) -> list[ImageSource]:
     sources = read_sources(parts[0])
     for source in sources:
         for name in (source.name, source.stem or source.name):
@@ -126,7 +119,7 @@ def _common_sources(parts: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _owners(sources: Sequence[Source], parts: Sequence[Path], journals: Sequence[Journal]) -> dict[str, int]:
+def _owners(sources: Sequence[ImageSource], parts: Sequence[Path], journals: Sequence[Journal]) -> dict[str, int]:
     owners: dict[str, int] = {}
     for source in sources:
         holders = [i for i, journal in enumerate(journals) if journal.status(source.name) is not None]

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.errors import UsageError
 from pipelines.names import Matching, match
 from pipelines.outputs import OUTPUTS, files_of
+from pipelines.outputs.folder import STATE
 
 Pattern = tuple[str, ...]
 """The parts of a glob; `**` stands for any number of folders, none included."""
@@ -82,6 +83,4 @@ def _rests(patterns: frozenset[Pattern], name: str) -> frozenset[Pattern]:
 
 def _written(folder: str, folders: Sequence[str]) -> set[str]:
     """Names of what a run writes into `folder`, nothing when there was none."""
-    from pipelines.state import STATE  # a module that imports this one
-
     return {path.name for path in files_of(Path(folder), OUTPUTS)} if STATE in folders else set()

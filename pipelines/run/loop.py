@@ -16,24 +16,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from pipelines import rle, run_info
 from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import check_folder, write_json, writing
-from pipelines.images import MAX_PIXELS, load
-from pipelines.journal import Journal, begin, holding, plan
+from pipelines.images.load import load
+from pipelines.images.sources import ImageSource, image_ids, resolve, shard
 from pipelines.notes import notes_of_images
 from pipelines.outputs import OUTPUTS, Destination, Output, files_of
+from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record, Status, instance_records, tally
-from pipelines.sources import Source, image_ids, is_url, resolve, shard, shown_location
-from pipelines.stages import StageClock, WriteBehind, read_ahead, writing_resumably
-from pipelines.state import add_machines, saved, scratch_folder
-from pipelines.types import Category, Image, Instances
-from pipelines.watching import Silent, Watcher
+from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher
+from pipelines.run.journal import Journal, begin, holding, plan
+from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
+from pipelines.run.state import add_machines, saved
+from pipelines.types import Image
+from pipelines.urls import is_url, shown_location
 from weights import store
 
 FINISHERS = 2
@@ -42,84 +44,10 @@ DEPTH = 4
 """Images waiting to be written at most, or as many as a job handles together."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """What every run is told. sources: see `pipelines.sources.resolve`; output: the folder to write.
-
-    save: names of `OUTPUTS`; output_options: by name, keyword arguments that an output takes. batch: images handled
-    together, None for what the job likes. shard: (i, n), the i-th of n parts. resume: go on with the run in `output`;
-    overwrite: start anew although there is one, and delete what it wrote for the same outputs. offline: never touch the
-    network, None for what EVSAM_OFFLINE says.
-    """
-
-    sources: tuple[str, ...]
-    output: Path
-    save: tuple[str, ...] = ("coco", "overlay")
-    output_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    batch: int | None = None
-    shard: tuple[int, int] = (1, 1)
-    max_pixels: int = MAX_PIXELS
-    resume: bool = False
-    overwrite: bool = False
-    offline: bool | None = None
-
-
-Prepared = TypeVar("Prepared")
-Result = Instances | ImageError
-"""An image's instances, or the reason why it has none."""
-Finish = Callable[[], Result]
-"""The rest of the work on an image, which another thread may do."""
-
-
-class Job(Protocol[Prepared]):
-    """What is done to the images.
-
-    It may have `image_ids`, name -> id: what the images are to be known by instead of the ids that it was made with.
-    """
-
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        """All classes that its instances can have."""
-
-    @property
-    def batch(self) -> int:
-        """How many images it likes to see at once."""
-
-    def prepare(self, image: Image) -> Prepared:
-        """What can be done to an image alone, without the device; called in several threads. Raises ImageError."""
-
-    def __call__(self, images: Sequence[Prepared], clock: StageClock) -> Iterator[Result | Finish]:
-        """One result per image, in order, or what gives it."""
-
-    def report(self) -> Mapping[str, Any]:
-        """What `run.json` should say of its work; under "notes", sentences for the user, see `pipelines.notes`."""
-
-
 def results_of(job: Job[Prepared], images: Sequence[Image], clock: StageClock) -> list[Result]:
     """What a job makes of a few images, without threads and files. Raises ImageError for one that it cannot prepare."""
     results = job([job.prepare(image) for image in images], clock)
     return [result() if callable(result) else result for result in results]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended. counts: images by status; failed: name -> reason; info: what `run.json` holds; notes: see
-    `pipelines.notes`."""
-
-    counts: Mapping[str, int]
-    failed: Mapping[str, str]
-    info: Mapping[str, Any]
-
-    @property
-    def notes(self) -> Sequence[str]:
-        notes: Sequence[str] = self.info["notes"]
-        return notes
-
-    @property
-    def empty(self) -> Mapping[str, str]:
-        """name -> reason of the images that were searched in vain."""
-        empty: Mapping[str, str] = self.info["empty"]
-        return empty
 
 
 def run(
@@ -206,7 +134,7 @@ def run(
     return Summary(counts, reasons["failed"], info)
 
 
-def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
+def _check_offline(config: RunConfig, sources: Iterable[ImageSource]) -> None:
     offline = store.is_offline() if config.offline is None else config.offline
     urls = [source.location for source in sources if is_url(source.location)]
     if offline and urls:
@@ -216,7 +144,7 @@ def _check_offline(config: RunConfig, sources: Iterable[Source]) -> None:
         )
 
 
-def _check_kept(sources: Iterable[Source], removed: Sequence[Path]) -> None:
+def _check_kept(sources: Iterable[ImageSource], removed: Sequence[Path]) -> None:
     """Raise UsageError when a run that starts anew would delete an image that it is to read."""
     removed = [path.resolve() for path in removed]
     for location in (Path(source.location).resolve() for source in sources if removed):
@@ -226,7 +154,7 @@ def _check_kept(sources: Iterable[Source], removed: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    source: Source
+    source: ImageSource
     image: Image | ImageError
     prepared: Any = None
 
@@ -241,7 +169,7 @@ class _Loop:
     watch: Watcher
     clock: StageClock
 
-    def run(self, sources: Sequence[Source]) -> None:
+    def run(self, sources: Sequence[ImageSource]) -> None:
         size = self.config.batch or self.job.batch
         with ThreadPoolExecutor(FINISHERS, "finish") as pool, WriteBehind(max(size, DEPTH)) as writer:
             for unit in read_ahead(self._units(sources, size), self._load):
@@ -251,13 +179,13 @@ class _Loop:
                     if not self.journal.finished(each.source.name):
                         writer.put(self._write, each, pool.submit(result) if callable(result) else result)
 
-    def _units(self, sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
+    def _units(self, sources: Sequence[ImageSource], size: int) -> Iterator[Sequence[ImageSource]]:
         for start in range(0, len(sources), size):
             unit = sources[start : start + size]
             if not all(self.journal.finished(source.name) for source in unit):
                 yield unit
 
-    def _load(self, source: Source) -> _Loaded:
+    def _load(self, source: ImageSource) -> _Loaded:
         try:
             if source.sha256 is not None:
                 raise ImageError("its URL is no more among the sources, and not kept whole, as it may hold a password")

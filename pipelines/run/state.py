@@ -18,17 +18,13 @@ from typing import Any, TypeVar
 
 from pipelines.errors import DataError, UsageError
 from pipelines.files import reading, to_json, write_json, write_text
+from pipelines.images.sources import ImageSource
 from pipelines.outputs import OUTPUTS
-from pipelines.sources import Source, is_url
+from pipelines.outputs.folder import STATE
+from pipelines.urls import is_url
 
-STATE = ".evsam"
 MERGING = "merging"
 T = TypeVar("T")
-
-
-def scratch_folder(folder: Path) -> Path:
-    """Where a run in `folder` keeps temporary files."""
-    return folder / STATE / "scratch"
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
@@ -43,8 +39,8 @@ def saved(folder: Path) -> list[str]:
     return names
 
 
-def read_sources(folder: Path) -> list[Source]:
-    """The images of the run in `folder`, in order, as they were written down, see `Source.kept`."""
+def read_sources(folder: Path) -> list[ImageSource]:
+    """The images of the run in `folder`, in order, as they were written down, see `ImageSource.kept`."""
     return _read(folder / STATE / "sources.json", _sources)
 
 
@@ -60,7 +56,9 @@ def read_machines(folder: Path) -> list[dict[str, Any]]:
     return _read(path, _mappings) if is_there(path) else []
 
 
-def write_run(folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], marks: Mapping[str, Any]) -> None:
+def write_run(
+    folder: Path, settings: Mapping[str, Any], sources: Sequence[ImageSource], marks: Mapping[str, Any]
+) -> None:
     """Write down a run; its settings last, as they make it one. Raises OSError."""
     entries = [{key: value for key, value in asdict(source.kept()).items() if value} for source in sources]
     write_text(folder / STATE / "files.json", to_json(marks))
@@ -82,7 +80,7 @@ def add_machines(folder: Path, machines: Sequence[Mapping[str, Any]]) -> list[st
     return [f"not all of this run was made alike ({found}): masks may differ by a pixel from those of one that was"]
 
 
-def mark(source: Source) -> Any:
+def mark(source: ImageSource) -> Any:
     """What tells an image's content from another's, None where there is no file."""
     if is_url(source.location):
         kept = source.kept()
@@ -124,8 +122,8 @@ def _settings(content: Any) -> dict[str, Any]:
     return settings
 
 
-def _sources(content: Any) -> list[Source]:
-    sources = [Source(**fields) for fields in _list(content)]
+def _sources(content: Any) -> list[ImageSource]:
+    sources = [ImageSource(**fields) for fields in _list(content)]
     texts = ((source.name, source.location, source.stem or source.name) for source in sources)
     if not all(isinstance(text, str) for each in texts for text in each):
         raise TypeError("a name, a location and a stem are texts")

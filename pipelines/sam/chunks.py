@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
+
+from pipelines.memory import free_bytes, out_of_memory, release
 
 R = TypeVar("R")
 
@@ -28,19 +29,6 @@ PROMPTS = Item(usual=64, bytes=48 << 20, most={"cpu": 4})
 """At the decoder's widest point. A CPU's caches and allocator like few."""
 IMAGES = Item(usual=16, bytes=512 << 20, most={"cpu": 1})
 """In the encoder, of the largest model. One alone keeps a CPU busy; 16 are the most that a TensorRT engine takes."""
-
-OUT_OF_MEMORY = (
-    "can't allocate memory",  # torch on a CPU
-    "CUDA error: out of memory",  # CUDA beside torch's allocator
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "MPS backend out of memory",
-    "Failed to allocate ",  # ONNX Runtime, OpenVINO
-    "CUDA failure 2: out of memory",  # ONNX Runtime
-    "Cuda Runtime (out of memory)",  # TensorRT
-    "OutOfMemory (Requested size was",  # TensorRT
-)
-"""What is said, by whoever runs a network, when memory runs out."""
 
 
 class Chunks:
@@ -90,29 +78,3 @@ class Chunks:
     def _fitting(self, count: int) -> int:
         """The largest size that `count` items leave room for."""
         return max((size for size in self.sizes if size <= count), default=max(count, 1))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in text for each in OUT_OF_MEMORY)
-
-
-def release(device: torch.device) -> None:
-    """Give back what is held for nothing."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def free_bytes(device: torch.device, max_memory: int | None) -> int:
-    """Bytes that work on the device may still take."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        held = torch.cuda.memory_allocated(device)
-        free += torch.cuda.memory_reserved(device) - held
-    else:
-        import psutil
-
-        free, held = psutil.virtual_memory().available, psutil.Process().memory_info().rss
-    return free if max_memory is None else min(free, max_memory - held)

@@ -4,7 +4,7 @@ journal.jsonl  one record per finished image, appended and synced before the nex
 lock           held by the run that writes here
 scratch/       temporary files, emptied at every start
 
-The other files there tell which run it is: `pipelines.state`.
+The other files there tell which run it is: `pipelines.run.state`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,12 @@ from filelock import FileLock, Timeout
 
 from pipelines.errors import UsageError
 from pipelines.files import make_folder, reading
+from pipelines.images.sources import ImageSource
 from pipelines.names import file_stems
 from pipelines.outputs import remove_outputs
+from pipelines.outputs.folder import STATE, scratch_folder
 from pipelines.records import Record, Status
-from pipelines.sources import Source
-from pipelines.state import (
-    MERGING,
-    STATE,
-    is_there,
-    mark,
-    read_marks,
-    read_settings,
-    read_sources,
-    scratch_folder,
-    write_run,
-)
+from pipelines.run.state import MERGING, is_there, mark, read_marks, read_settings, read_sources, write_run
 
 
 class Journal:
@@ -112,13 +103,13 @@ class Journal:
 
 
 def plan(
-    folder: Path, settings: Mapping[str, Any], sources: Sequence[Source], *, resume: bool, overwrite: bool
-) -> tuple[Source, ...]:
+    folder: Path, settings: Mapping[str, Any], sources: Sequence[ImageSource], *, resume: bool, overwrite: bool
+) -> tuple[ImageSource, ...]:
     """The images of a run in `folder`; writes nothing.
 
     All have the `stem` that their files are called by, those of an earlier run the one that they had there. A resumed
     run keeps the images of the earlier one in the list, also those that have vanished since. settings: what is still to
-    be called, see `pipelines.run.run`, is not compared. Raises
+    be called, see `pipelines.run.loop.run`, is not compared. Raises
     UsageError when the folder holds a run and not one of `resume` and `overwrite` was asked for, when a resumed run had
     other settings or other names for the same images, or, as one part of several, other images.
     """
@@ -144,7 +135,7 @@ def plan(
     return _stemmed([*sources, *vanished], {source.name: source.stem or source.name for source in before})
 
 
-def _stemmed(sources: Sequence[Source], given: Mapping[str, str]) -> tuple[Source, ...]:
+def _stemmed(sources: Sequence[ImageSource], given: Mapping[str, str]) -> tuple[ImageSource, ...]:
     """The images and what their files are called; given: by name, what it was in the run so far."""
     stems = file_stems([source.name for source in sources], given)
     return tuple(replace(source, stem=stems[source.name]) for source in sources)
@@ -190,7 +181,7 @@ def holding(folder: Path) -> Iterator[None]:
 def begin(
     folder: Path,
     settings: Mapping[str, Any],
-    sources: Sequence[Source],
+    sources: Sequence[ImageSource],
     *,
     fresh: bool,
     replaced: Sequence[str] = (),
@@ -198,8 +189,8 @@ def begin(
 ) -> None:
     """Prepare the state of a run in `folder`; `fresh` forgets what an earlier one finished. Raises OSError.
 
-    replaced: outputs whose files `fresh` deletes; merging: the run is one that `pipelines.merge` joins. Wherever this
-    is killed, no image counts as finished whose files are gone.
+    replaced: outputs whose files `fresh` deletes; merging: the run is one that `pipelines.run.merge` joins. Wherever
+    this is killed, no image counts as finished whose files are gone.
     """
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)
@@ -234,7 +225,7 @@ def _forget_changed(folder: Path, marks: dict[str, Any]) -> None:
                 journal.add(Record(name, image_id, 0, 0, "failed", "the file has changed since"))
 
 
-def _place(source: Source) -> tuple[str, str | None]:
+def _place(source: ImageSource) -> tuple[str, str | None]:
     """What tells where an image lies, of a source as it is kept."""
     return source.location, source.sha256
 
