@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import own_process
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from loopback_hub import Hub, running
 from PIL import Image as Pil
-from weights_shelf import BODY, Shelf
+from support import own_process
+from support.loopback_hub import Hub, running
+from support.weights_shelf import BODY, Shelf
 
 from weights import download, manifest
 

@@ -1,0 +1,103 @@
+"""Every model of the table: the official layout, and the outputs that the reference gives for seeded weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pil
+from support.seeded import REFERENCE, official_layout, official_weights
+
+from pipelines.sam import SAMS, build_sam, list_sams
+from pipelines.sam.layers import fold_norms
+from pipelines.sam.model import Sam
+from pipelines.sam.network import SamSource
+from weights.loading import check_state_dict
+
+TOLERANCE = 1e-4
+PUBLISHED_MILLIONS = {
+    "efficientvit-sam-l0": 34.8,
+    "efficientvit-sam-l1": 47.7,
+    "efficientvit-sam-l2": 61.3,
+    "efficientvit-sam-xl0": 117.0,
+    "efficientvit-sam-xl1": 203.3,
+    "mobile-sam": 9.8,
+    "tinysam": 9.8,
+    "repvit-sam": 27.2,
+    "edge-sam": 9.6,
+    "edge-sam-3x": 9.6,
+    "slimsam-50": 28.0,
+    "slimsam-77": 9.7,
+    "sam-vit-b": 93.7,
+    "sam-vit-l": 312.3,
+    "sam-vit-h": 641.1,
+}
+BOXES = [[60, 40, 420, 300], [300, 200, 620, 420], [10.5, 12.25, 90.75, 80.5]]
+ROWS, COLUMNS = np.mgrid[:256, :256]
+MASK = (20 - np.hypot(ROWS - 70, COLUMNS - 90) / 3).astype(np.float32)[None, None]
+CASES = {
+    "box": {"boxes": BOXES[:1]},
+    "boxes3": {"boxes": BOXES},
+    "point": {"points": [[[250, 180]]], "labels": [[1]]},
+    "points3": {"points": [[[250, 180], [300, 220], [30, 400]]], "labels": [[1, 1, 0]]},
+    "point_box_mask": {"points": [[[250, 180]]], "labels": [[1]], "boxes": BOXES[:1], "mask_input": MASK},
+}
+"""Prompts in pixels of the photograph."""
+REFERENCES = sorted(path.stem for path in REFERENCE.glob("*.npz"))
+
+
+def meta(name: str) -> Sam:
+    """The network without weights."""
+    row = SAMS[name]
+    with torch.device("meta"):
+        model: Sam = row.load()(**row.options).build()
+    return model
+
+
+@pytest.mark.parametrize("name", list_sams())
+def test_layout_is_the_official_one(name: str) -> None:
+    model = meta(name)
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    check_state_dict(model.from_checkpoint(official_layout(name)), expected, name)
+
+
+@pytest.mark.parametrize("name", ["slimsam-50", "slimsam-77"])
+def test_the_authors_layout_loads_too(name: str) -> None:
+    model = meta(name)
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    check_state_dict(model.from_checkpoint(official_layout(f"{name}-sam")), expected, name)
+
+
+@pytest.mark.parametrize("name", ["mobile-sam", "repvit-sam", "edge-sam"])
+def test_folded_weights_load_and_compute_the_same(name: str) -> None:
+    state = official_weights(name)
+    trained, folded = (SamSource(SAMS[name], state).load().eval() for _ in range(2))
+    folded = SamSource(SAMS[name], fold_norms(folded).state_dict()).load().eval()
+    pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        same(folded.image_encoder(pixels).numpy(), trained.image_encoder(pixels).numpy(), name)
+
+
+@pytest.mark.parametrize("name", sorted({*list_sams()} - {"evsam-starter"}))
+def test_parameters_are_as_published(name: str) -> None:
+    assert sum(p.numel() for p in meta(name).parameters()) / 1e6 == pytest.approx(PUBLISHED_MILLIONS[name], abs=0.06)
+
+
+@pytest.mark.parametrize("name", [name for name in REFERENCES if name in SAMS])
+def test_outputs_equal_the_reference(name: str) -> None:
+    sam = build_sam(name, official_weights(name))
+    photo = np.array(Pil.open(REFERENCE / "photo.webp").convert("RGB"))
+    sam.set_image(photo)
+    with np.load(REFERENCE / f"{name}.npz") as reference:
+        same(sam.prepare(photo).pixels[:, :, ::16, ::16].numpy(), reference["input"], "input")
+        same(sam.image_embedding[:, ::16, ::8, ::8].numpy(), reference["embedding"], "embedding")
+        for case, prompts in CASES.items():
+            for kind in ("multi", "single"):
+                ours = sam.predict(**prompts, multimask_output=kind == "multi")
+                same(ours.low_res_masks[:, :, ::8, ::8], reference[f"{case}/{kind}/low_res"], f"{case} {kind} masks")
+                same(ours.predicted_iou, reference[f"{case}/{kind}/iou"], f"{case} {kind} IoU")
+
+
+def same(ours: np.ndarray, reference: np.ndarray, what: str) -> None:
+    error = np.linalg.norm(ours - reference) / np.linalg.norm(reference)
+    assert ours.shape == reference.shape and error < TOLERANCE, f"{what}: {error:.1e}"
