@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from evsam_cli import options
 from pipelines.detectors import DETECTORS, DetectorConfig, DetectorRow
-from pipelines.detectors.text import NMS, PRECISIONS, TEXT_DETECTORS, TextConfig
+from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.detectors.text.contract import NMS, PRECISIONS, TextConfig
 from pipelines.errors import UsageError
 from pipelines.limits import SHARE
 from pipelines.registry import Registry

@@ -10,9 +10,8 @@ import numpy as np
 
 from pipelines import rle
 from pipelines.detectors import DetectorConfig
-from pipelines.detectors.text import TextConfig
+from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import ImageError
-from pipelines.outputs import check_needs
 from pipelines.prompts import (
     Prompter,
     build_prompter,
@@ -39,7 +38,6 @@ class DetectConfig:
 
 def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
     """Find the boxes of all images and write the outputs; see `pipelines.run.loop.run` for how it ends."""
-    check_needs(config.run.save, "boxes")
     offline = config.run.offline
     check_prompts(config.detector, device=config.device)
     settings = {"boxes_only": True, **prompt_settings(config.detector, offline=offline)}
@@ -48,7 +46,7 @@ def detect(config: DetectConfig, watch: Watcher | None = None) -> Summary:
         return DetectJob(build_prompter(config.detector, image_ids, device=config.device, offline=offline))
 
     own = prompt_defaults(config.detector)
-    return run(config.run, settings, make_job, device=config.device, watch=watch, defaults=own)
+    return run(config.run, settings, make_job, device=config.device, gives="boxes", watch=watch, defaults=own)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.attempts import together_or_alone
-from pipelines.detectors import DetectorConfig, build_detector, check_detector, find_weights, with_defaults
-from pipelines.detectors.text import (
-    TextConfig,
-    build_text_detector,
-    check_text_detector,
-    find_text_weights,
-    with_text_defaults,
-)
+from pipelines.detectors import DetectorConfig, build_detector, check_detector, detector_sha256, with_defaults
+from pipelines.detectors.text import build_text_detector, check_text_detector, find_text_weights, with_text_defaults
+from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import DataError, ImageError
 from pipelines.run.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
@@ -81,7 +76,7 @@ class _Kind:
 
     build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
     check: Callable[[Any, str], None] = lambda config, device: None
-    digest: Callable[[Any, bool | None], str] | None = None
+    digest: Callable[[Any, bool | None], str | None] | None = None
     digest_key: str = ""
     with_defaults: Callable[[Any], Any] = lambda config: config
 
@@ -118,7 +113,7 @@ _KINDS: dict[type, _Kind] = {
     DetectorConfig: _Kind(
         lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
         lambda config, device: check_detector(config, device=device),
-        lambda config, offline: digest.fingerprint(find_weights(config.model, offline=offline)),
+        lambda config, offline: detector_sha256(config.model, offline=offline),
         "detector_sha256",
         with_defaults,
     ),

@@ -49,10 +49,8 @@ class SegmentConfig:
 def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     """Segment all images and write the outputs; see `pipelines.run.loop.run` for how it ends.
 
-    Raises UsageError also for edge maps, which masks do not give, and for a margin of boxes where there are clicks.
+    Raises UsageError also for a margin of boxes where there are clicks.
     """
-    if "edges" in config.run.save:
-        raise UsageError("edge maps come of `evsam everything --prompts edges` alone: save something else")
     device, offline = config.sam.device, config.run.offline
     rules = config.sam.rules
     if isinstance(config.prompts, GivenPoints) and rules.box_margin is not None:

@@ -14,6 +14,7 @@ from pipelines import not_yet
 from pipelines.errors import UnknownNameError, WeightsError
 from pipelines.limits import MANY, SHARE, SIDE, keep_within
 from pipelines.registry import Registry, Row
+from weights import digest, store
 
 if TYPE_CHECKING:
     from pipelines.types import Category, Detections, Image
@@ -33,6 +34,7 @@ class Detector(Protocol):
 class DetectorRow(Row):
     """A detector, with the values of `DetectorConfig` that suit it; unless told otherwise they are ultralytics'.
 
+    Its target is called as `(weights, config, *, device, **options)`; weights: its file, None where the row has none.
     of_coco: whether its classes are COCO's 80, which is then known before its weights are here.
     """
 
@@ -123,18 +125,27 @@ def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool
     device or class, WeightsError when the weights are missing, damaged or of another kind of model, and SetupError
     when a package is missing.
     """
-    build = detector_row(config.model).load()
-    detector: Detector = build(find_weights(config.model, offline=offline), config, device=device)
+    row = detector_row(config.model)
+    weights = find_weights(config.model, offline=offline)
+    detector: Detector = row.load()(weights, config, device=device, **row.options)
     return detector
 
 
-def find_weights(model: str, *, offline: bool | None = None) -> Path:
-    """The absolute path of a detector's weights, fetched if needed. Raises as `build_detector` does."""
-    if model in DETECTORS:
-        from weights.store import fetch
+def find_weights(model: str, *, offline: bool | None = None) -> Path | None:
+    """The absolute path of a detector's weights, fetched if needed; None for one that has none.
 
-        return fetch(DETECTORS[model].weights or model, offline=offline)
-    return _given_file(model)
+    Raises as `build_detector` does.
+    """
+    if model not in DETECTORS:
+        return _given_file(model)
+    weights = DETECTORS[model].weights
+    return None if weights is None else store.fetch(weights, offline=offline)
+
+
+def detector_sha256(model: str, *, offline: bool | None = None) -> str | None:
+    """The fingerprint of a detector's weights, fetched if needed; None for one that has none. Raises as above."""
+    weights = find_weights(model, offline=offline)
+    return None if weights is None else digest.fingerprint(weights)
 
 
 def _given_file(model: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.boxes import to_xyxy
 from pipelines.categories import OBJECT
-from pipelines.detectors import Detector, DetectorConfig, build_detector, check_detector, find_weights
+from pipelines.detectors import Detector, DetectorConfig, build_detector, check_detector, detector_sha256
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
@@ -28,7 +28,6 @@ from pipelines.names import folded
 from pipelines.printable import brief
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances
-from weights import digest
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def build_prompter(
     if isinstance(config, CategoryNames):
         named, settings = build_category_detector(config, truth, device=device, offline=offline)
         return _CategoryNames(names_of(config), named, settings, agnostic)
-    weights = find_weights(config.model, offline=offline)
+    sha256 = detector_sha256(config.model, offline=offline)
     detector = build_detector(config, device=device, offline=offline)
-    settings = {"kind": "Detector", **asdict(config), "sha256": digest.fingerprint(weights)}
+    settings = {"kind": "Detector", **asdict(config), "sha256": sha256}
     (name,) = names_of(config)
     return NamedClasses(name, detector, truth, settings, agnostic)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.boxes import clip, has_area, to_xyxy
-from pipelines.detectors.text import PRECISIONS, TEXT_DETECTORS, Pass, TextModel, find_text_weights
+from pipelines.detectors.text import TEXT_DETECTORS, find_text_weights
+from pipelines.detectors.text.contract import PRECISIONS, Pass, TextModel
 from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth

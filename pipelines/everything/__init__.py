@@ -6,16 +6,29 @@ in `pipelines.everything.config`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from pipelines.outputs import Needs
 from pipelines.registry import Registry, Row
+
+
+@dataclass(frozen=True)
+class StrategyRow(Row):
+    """A strategy. gives: what its instances have, of which outputs are made."""
+
+    gives: Needs = "masks"
+
 
 STRATEGIES = Registry(
     "strategy",
     [
-        Row("grid", "pipelines.everything.grid:grid", "clicks on a grid, SAM's own way and masks"),
-        Row(
+        StrategyRow("grid", "pipelines.everything.grid:grid", "clicks on a grid, SAM's own way and masks"),
+        StrategyRow(
             "hierarchical", "pipelines.everything.hierarchical:hierarchical", "TinySAM's: a coarse grid, then the gaps"
         ),
-        Row("objects", "pipelines.everything.objects:objects", "MobileSAMv2's: the boxes of a detector, the fastest"),
-        Row("edges", "pipelines.everything.edges:edges", "a sparse grid, for an edge map"),
+        StrategyRow(
+            "objects", "pipelines.everything.objects:objects", "MobileSAMv2's: the boxes of a detector, the fastest"
+        ),
+        StrategyRow("edges", "pipelines.everything.edges:edges", "a sparse grid, for an edge map", gives="edges"),
     ],
 )

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipelines.attempts import FAULTS, failure
 from pipelines.categories import OBJECT
-from pipelines.detectors import check_detector, find_weights
-from pipelines.errors import ImageError, UsageError
+from pipelines.detectors import check_detector, detector_sha256
+from pipelines.errors import ImageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import EdgesConfig, GridConfig, ObjectsConfig, StrategyConfig
+from pipelines.everything.config import GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher
 from pipelines.run.loop import run
 from pipelines.run.stages import StageClock
@@ -19,7 +19,6 @@ from pipelines.sam import SAMS, SamConfig
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.rules import AS_THEY_COME
 from pipelines.types import Category, Image, Instances
-from weights import digest
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,8 @@ class EverythingConfig:
 
 
 def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summary:
-    """Segment everything in all images and write the outputs; see `pipelines.run.loop.run` for how it ends.
-
-    Raises UsageError also for edge maps when the strategy is another.
-    """
-    if "edges" in config.run.save and not isinstance(config.prompts, EdgesConfig):
-        raise UsageError("edge maps come of --prompts edges alone: choose it, or save something else")
+    """Segment everything in all images and write the outputs; see `pipelines.run.loop.run` for how it ends."""
+    strategy = STRATEGIES[config.prompts.strategy]
     device, offline = config.sam.device, config.run.offline
     config.sam.check()
     if isinstance(config.prompts, ObjectsConfig):
@@ -48,12 +43,12 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
 
     def make_job(_: Mapping[str, int]) -> Job[Any]:
         sam = replace(config.sam, rules=rules).build(offline=offline)
-        build = STRATEGIES[config.prompts.strategy].load()
-        job: Job[Any] = build(sam, config.prompts, device=device, offline=offline)
+        job: Job[Any] = strategy.load()(sam, config.prompts, device=device, offline=offline)
         return job
 
     own = SAMS[config.sam.name].own(config.prompts)
-    return run(config.run, _settings(config), make_job, device=device, watch=watch, defaults=own)
+    settings = _settings(config)
+    return run(config.run, settings, make_job, device=device, gives=strategy.gives, watch=watch, defaults=own)
 
 
 def _settings(config: EverythingConfig) -> dict[str, Any]:
@@ -64,7 +59,7 @@ def _settings(config: EverythingConfig) -> dict[str, Any]:
     }
     if isinstance(config.prompts, ObjectsConfig):
         model = config.prompts.model
-        settings["detector_sha256"] = lambda: digest.fingerprint(find_weights(model, offline=offline))
+        settings["detector_sha256"] = lambda: detector_sha256(model, offline=offline)
     return settings
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.errors import UsageError
 from pipelines.outputs import Output
 from pipelines.outputs.picture import write_picture
 from pipelines.types import Image, Instances
@@ -17,9 +16,7 @@ class Edges(Output):
     of_image = ("edges/{}.png",)
 
     def write(self, image: Image, instances: Instances) -> None:
-        """Raises UsageError when the run looks for no edges."""
-        if instances.edges is None:
-            raise UsageError("edges are found by `evsam everything --prompts edges` only: save something else")
+        assert instances.edges is not None, "the row says that it needs them"
         write_picture(
             self.destination,
             self.destination.path("edges", f"{self.destination.stem(image.name)}.png"),

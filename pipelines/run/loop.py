@@ -27,7 +27,7 @@ from pipelines.files import check_folder, write_json, writing
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource, image_ids, resolve, shard
 from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination, Output, files_of
+from pipelines.outputs import OUTPUTS, Destination, Needs, Output, check_needs, files_of
 from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record, Status, instance_records, tally
 from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher
@@ -56,6 +56,7 @@ def run(
     make_job: Callable[[Mapping[str, int]], Job[Any]],
     *,
     device: str,
+    gives: Needs = "masks",
     watch: Watcher | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> Summary:
@@ -64,11 +65,13 @@ def run(
     settings: what decides the job's results; a resumed run must agree on it. A value that is dear to know, such as the
     sha256 of weights that may have to be fetched, is given as what returns it. make_job: from image ids (name -> id) to
     the job; what can be wrong with its settings is found there, before the first image, and after what can be wrong
-    with sources and output. defaults: for `run.json`, whose values hold where the user gave none. Raises EvsamError for
-    faults of settings, weights or disk; an image that cannot be handled is recorded as failed and the run goes on.
-    KeyboardInterrupt leaves a state from which the same call with `resume=True` goes on.
+    with sources and output. gives: what its instances have, of which outputs are made. defaults: for `run.json`,
+    whose values hold where the user gave none. Raises EvsamError for faults of settings, weights or disk; an image that
+    cannot be handled is recorded as failed and the run goes on. KeyboardInterrupt leaves a state from which the same
+    call with `resume=True` goes on.
     """
     watch = watch or Silent()
+    check_needs(config.save, gives)
     rows = [OUTPUTS[name] for name in config.save]
     settings = {
         **settings,

@@ -3,8 +3,8 @@
 50 boxes on a 640 x 480 photograph in fp32 on the CPU; the image is encoded once, outside the timing. Plain is
 `tests/reference/plain_sam.py`: every prompt carries its own image tokens, all three masks are upscaled in two full
 resizes, the best is picked and encoded by pycocotools. The two run in turn; the ratio is taken pair by pair. A model
-without weights here runs on seeded ones, whose masks are ragged and fill the picture: the worst case for the region that ours
-computes.
+without weights here runs on seeded ones, whose masks are ragged and fill the picture: the worst case for the region
+that ours computes.
 """
 
 from __future__ import annotations

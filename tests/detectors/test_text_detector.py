@@ -14,7 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.detectors.text import NMS, TEXT_DETECTORS, Pass, TextConfig, find_text_weights
+from pipelines.detectors.text import TEXT_DETECTORS, find_text_weights, with_text_defaults
+from pipelines.detectors.text.contract import NMS, Pass, TextConfig
 from pipelines.detectors.text.detector import TextDetector
 from pipelines.detectors.text.phrases import Phrase, parse_phrases
 from pipelines.errors import ImageError, SetupError, UnknownNameError, UsageError, WeightsError
@@ -56,7 +57,7 @@ def detect(
     *passes: list[tuple[Sequence[float], dict[int, float]]], phrases: tuple[Phrase, ...] = PHRASES, **options: Any
 ) -> tuple[list[tuple[list[float], float, str]], dict[str, int]]:
     """What is found, as (box, score, name), and the counts that are not 0."""
-    detector = TextDetector(Answers(*passes), TextConfig(phrases, **options))
+    detector = TextDetector(Answers(*passes), with_text_defaults(TextConfig(phrases, **options)))
     (found,) = detector([IMAGE])
     names = {category.id: category.name for category in detector.categories}
     rows = zip(found.boxes.round(2).tolist(), found.scores.tolist(), found.category_ids.tolist(), strict=True)
@@ -187,14 +188,14 @@ class TestTheRest:
         assert [score for _, score, _ in found] == [0.49, 0.48, 0.47] and counts["dropped_over_max_det"] == 7
 
     def test_counts_add_up_over_images(self) -> None:
-        detector = TextDetector(Answers([(LEFT, {0: 0.5})]), TextConfig(PHRASES))
+        detector = TextDetector(Answers([(LEFT, {0: 0.5})]), with_text_defaults(TextConfig(PHRASES)))
         detector([IMAGE, IMAGE])
         detector([IMAGE])
         assert detector.counts["images"] == detector.counts["over_box_threshold"] == detector.counts["kept"] == 3
 
     def test_what_the_model_is_told(self) -> None:
         model = Answers()
-        detector = TextDetector(model, TextConfig(PHRASES, per_phrase=True))
+        detector = TextDetector(model, with_text_defaults(TextConfig(PHRASES, per_phrase=True)))
         assert model.phrases == ["car", "red car", "hat"] and model.alone
         assert detector.categories == (Category(1, "car"), Category(2, "red car"), Category(3, "hat"))
 
@@ -205,7 +206,7 @@ class TestTheRest:
                 raise error
 
         with pytest.raises(ImageError, match="out of memory while looking for phrases in 200 x 100 pixels"):
-            TextDetector(Full(), TextConfig(PHRASES))([IMAGE])
+            TextDetector(Full(), with_text_defaults(TextConfig(PHRASES)))([IMAGE])
 
     @pytest.mark.parametrize(
         "options",

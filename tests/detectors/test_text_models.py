@@ -19,8 +19,8 @@ from support.text_models import GDINO, IMAGES, PHRASES, hub, official, small_mod
 from support.tiny_text import BERT, SIDES, SIZES, stripes
 from torch import Tensor
 
-from pipelines.detectors.text import Pass, TextModel
 from pipelines.detectors.text.bert import BertConfig
+from pipelines.detectors.text.contract import Pass, TextModel
 from pipelines.detectors.text.grounding_dino import FeaturesOnce, GroundingDino, TextOnce
 from pipelines.detectors.text.hugging_face import HuggingFaceGroundingDino
 from pipelines.detectors.text.official import OfficialGroundingDino

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.evaluation_cases import annotated_photographs, load_image
 
-from pipelines.detectors.text import Pass
+from pipelines.detectors.text.contract import Pass
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.box_prompts import FileOfBoxes

@@ -26,8 +26,8 @@ from support.output_cases import (
 )
 
 from pipelines import rle
-from pipelines.errors import ImageError
-from pipelines.outputs import OUTPUTS, Destination, Output, remove_outputs
+from pipelines.errors import ImageError, UsageError
+from pipelines.outputs import OUTPUTS, Destination, Output, check_needs, remove_outputs
 from pipelines.records import Record, instance_records
 from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
 
@@ -99,12 +99,24 @@ def test_every_output_writes_its_files_and_the_same_again(name: str, destination
     write_all(build(name, destination))
     first = files(destination)
     assert set(first) == EXPECTED[name]
+    assert {path.split("/")[0] for path in first} == set(OUTPUTS[name].files)
     write_all(build(name, destination))
     assert files(destination) == first
     assert not list(destination.scratch.iterdir())
     destination.path("mine.txt").touch()
     remove_outputs(destination.folder, [name])
     assert set(files(destination)) == {"mine.txt"}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_output_is_refused_to_a_job_that_gives_less(name: str) -> None:
+    kinds = ("boxes", "masks", "edges")
+    needs = OUTPUTS[name].needs
+    for gives in kinds[: kinds.index(needs)]:
+        with pytest.raises(UsageError, match=f"^'{name}' needs {needs}, and .*; choose from: .*boxes"):
+            check_needs(["boxes", name], gives)
+    for gives in kinds[kinds.index(needs) :]:
+        check_needs(["boxes", name], gives)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -24,7 +24,7 @@ from support.tiny_yolo import make_yolo
 from pipelines.attempts import failure, together_or_alone
 from pipelines.categories import OBJECT
 from pipelines.detect import DetectJob
-from pipelines.detectors.text import Pass
+from pipelines.detectors.text.contract import Pass
 from pipelines.detectors.yolo import Yolo
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import nulls, to_json, write_json

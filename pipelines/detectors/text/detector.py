@@ -14,7 +14,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from pipelines.boxes import clip, has_area, to_xyxy
-from pipelines.detectors.text import Pass, TextConfig, TextModel, with_text_defaults
+from pipelines.detectors.text.contract import Pass, TextConfig, TextModel
 from pipelines.errors import ImageError
 from pipelines.memory import out_of_memory
 from pipelines.types import Bool, Category, Detections, Float32, Image, Int64
@@ -30,7 +30,6 @@ class TextDetector:
 
     def __init__(self, model: TextModel, config: TextConfig) -> None:
         """Raises UsageError for a phrase that the model cannot read."""
-        config = with_text_defaults(config)
         phrases = config.phrases
         model.read([phrase.text for phrase in phrases], alone=config.per_phrase)
         self._model = model

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.detectors.text import PRECISIONS, Pass
 from pipelines.detectors.text.captions import Caption, Vocabulary
+from pipelines.detectors.text.contract import PRECISIONS, Pass
 from pipelines.detectors.text.vision import LONG, SHORT, Canvas, place
 from pipelines.device import check_device, check_precision
 from pipelines.types import Image

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.detectors.text import PRECISIONS, Pass
+from pipelines.detectors.text.contract import PRECISIONS, Pass
 from pipelines.detectors.text.hugging_face import load, load_clip_tokenizer
 from pipelines.detectors.text.vision import scale
 from pipelines.device import check_device, check_precision
