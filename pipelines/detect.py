@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from pipelines import rle
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import ImageError
@@ -24,7 +21,7 @@ from pipelines.prompts import (
 from pipelines.run import RunConfig, Summary, Watcher
 from pipelines.run.loop import run
 from pipelines.run.stages import StageClock
-from pipelines.types import Category, Detections, Image, Instances, Masks, Points
+from pipelines.types import Category, Image, Instances, Points
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,6 @@ class DetectJob:
         return image
 
     def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        for image, found in zip(images, prompt_images(self.detector, images, clock), strict=True):
+        for found in prompt_images(self.detector, images, clock):
             assert not isinstance(found, Points), "detectors give boxes"
-            yield found if isinstance(found, ImageError) else _without_masks(image, found)
-
-
-def _without_masks(image: Image, boxes: Detections) -> Instances:
-    blank = rle.from_runs([image.height * image.width], image.height, image.width)
-    zeros = np.zeros(len(boxes), np.float32)
-    return Instances(boxes, Masks((blank,) * len(boxes), zeros, zeros), boxes_only=True)
+            yield found if isinstance(found, ImageError) else Instances(found, masks=None)

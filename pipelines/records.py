@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, get_args
 
+from pipelines import rle
 from pipelines.boxes import xyxy_to_xywh
 from pipelines.files import to_json
 from pipelines.types import Frame, Instances, Rle
@@ -92,8 +93,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRecord, ...]:
-    """Rows for `Record.instances`. areas: each mask's pixels. Floats keep the digits that float32 boxes can hold."""
+def instance_records(instances: Instances) -> tuple[InstanceRecord, ...]:
+    """Rows for `Record.instances`. Floats keep the digits that float32 boxes can hold."""
     detections, masks = instances.detections, instances.masks
     rows = tuple(
         InstanceRecord(
@@ -105,15 +106,13 @@ def instance_records(instances: Instances, areas: list[int]) -> tuple[InstanceRe
             detections.category_ids, xyxy_to_xywh(detections.boxes), detections.scores, strict=True
         )
     )
-    if instances.boxes_only:
+    if masks is None:
         return rows
-    for row, iou, stability, area, rle in zip(
-        rows, masks.predicted_iou, masks.stability_score, areas, masks.rles, strict=True
-    ):
+    for row, iou, stability, mask in zip(rows, masks.predicted_iou, masks.stability_score, masks.rles, strict=True):
         row["predicted_iou"] = round(float(iou), 6)
         row["stability_score"] = round(float(stability), 6)
-        row["area"] = area
-        row["segmentation"] = rle
+        row["area"] = rle.area(mask)
+        row["segmentation"] = mask
     if instances.asked is not None:
         crops = xyxy_to_xywh(instances.asked.crop_boxes)
         for row, point, crop in zip(rows, instances.asked.points, crops, strict=True):

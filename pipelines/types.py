@@ -7,7 +7,7 @@ x1 <= x < x2, y1 <= y < y2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -108,6 +108,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def take(self, index: Int64 | Bool) -> Detections:
+        """Those at `index`, in its order, or where it is true."""
+        return replace(self, boxes=self.boxes[index], scores=self.scores[index], category_ids=self.category_ids[index])
+
     @classmethod
     def empty(cls, reason: str | None = None) -> Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), reason=reason)
@@ -165,28 +169,32 @@ class Asked:
 
 @dataclass(frozen=True)
 class Instances:
-    """One image's result: detection i was given mask i.
+    """One image's result: detection i was given mask i; masks is None when only boxes were asked for.
 
     asked: the clicks that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
-    edge in each pixel, 255 for 1, when it was asked for. boxes_only: no masks were asked for, and these are blank.
+    edge in each pixel, 255 for 1, when it was asked for.
     """
 
     detections: Detections
-    masks: Masks
+    masks: Masks | None
     asked: Asked | None = None
     edges: UInt8 | None = None
-    boxes_only: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.detections) != len(self.masks):
+        if self.masks is not None and len(self.detections) != len(self.masks):
             raise ValueError(f"{len(self.detections)} detections but {len(self.masks)} masks")
-        if self.asked is not None and len(self.asked) != len(self.masks):
-            raise ValueError(f"{len(self.asked)} clicks but {len(self.masks)} masks")
+        if self.asked is not None and len(self.asked) != len(self.detections):
+            raise ValueError(f"{len(self.detections)} detections but {len(self.asked)} clicks")
         if self.edges is not None:
             _check("edges", self.edges, np.uint8, (None, None))
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.detections)
+
+    @property
+    def rles(self) -> tuple[Rle, ...]:
+        """The full-size masks, none when only boxes were asked for."""
+        return () if self.masks is None else self.masks.rles
 
     @classmethod
     def empty(cls, detections: Detections) -> Instances:

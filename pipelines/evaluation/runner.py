@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines import rle, run_info
+from pipelines import run_info
 from pipelines.attempts import FAULTS, failure, together_or_alone
 from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
@@ -292,7 +292,7 @@ class _Loop:
             if isinstance(result, ImageError):
                 record = Record(source.name, entry.id, 0, 0, "failed", str(result))
             else:
-                rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
+                rows = instance_records(result)
                 status: Status = "done" if rows else "empty"
                 assert isinstance(image, Image)
                 notes = (*image.notes, *result.detections.notes)

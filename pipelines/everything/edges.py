@@ -55,11 +55,11 @@ def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: Ed
         chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered, Funnel()))
     with clock("edges"):
         found = join([part for part, _ in chunks])
-        kept = suppress(outer_pixels(found), found.masks.predicted_iou, config.box_nms_thresh, sam.device)
+        kept = suppress(outer_pixels(found), found.detections.scores, config.box_nms_thresh, sam.device)
         found = take(found, kept)
         low_res = [logits for _, chunk in chunks for logits in chunk]
         strength = np.zeros((image.height, image.width), np.float32)
-        for place, mask in zip(kept, found.masks.rles, strict=True):
+        for place, mask in zip(kept, found.rles, strict=True):
             _add_border(strength, sam.upscaler, low_res[place], rle.bbox(mask))
         strength /= strength.max() or 1
         return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))

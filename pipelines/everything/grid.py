@@ -53,7 +53,7 @@ def search(sam: SamPredictor, image: Image, clock: StageClock, *, config: GridCo
             sam.set_image(np.ascontiguousarray(image.pixels[crop.y0 : crop.y1, crop.x0 : crop.x1]))
         with clock("decode"), sam.telling(count):
             part = ask(sam, crop, image, config, funnel)
-            kept = suppress(outer_pixels(part), part.masks.predicted_iou, config.box_nms_thresh, sam.device)
+            kept = suppress(outer_pixels(part), part.detections.scores, config.box_nms_thresh, sam.device)
             parts.append(take(part, kept))
     with clock("filter"):
         found = join(parts)
@@ -126,8 +126,8 @@ def _crop_areas(found: Instances) -> Float32:
 
 def _clean(found: Instances, config: GridConfig, device: torch.device) -> Instances:
     """Without small holes and islands; of masks that this makes alike, one that needed no change stays."""
-    rles = [without_small_regions(mask, config.min_mask_region_area) for mask in found.masks.rles]
-    unchanged = [new is old for new, old in zip(rles, found.masks.rles, strict=True)]
+    rles = [without_small_regions(mask, config.min_mask_region_area) for mask in found.rles]
+    unchanged = [new is old for new, old in zip(rles, found.rles, strict=True)]
     cleaned = replace_masks(found, rles)
     overlap = max(config.box_nms_thresh, config.crop_nms_thresh)
     return take(cleaned, suppress(outer_pixels(cleaned), unchanged, overlap, device))

@@ -26,7 +26,7 @@ def instances_of(
 
 def take(found: Instances, index: Int64) -> Instances:
     """Those at `index`, in its order."""
-    masks, asked = found.masks, _asked(found)
+    masks, asked = _parts(found)
     return instances_of(
         [masks.rles[i] for i in index],
         masks.predicted_iou[index],
@@ -38,13 +38,14 @@ def take(found: Instances, index: Int64) -> Instances:
 
 def replace_masks(found: Instances, rles: Sequence[Rle]) -> Instances:
     """The same instances with other masks."""
-    masks, asked = found.masks, _asked(found)
+    masks, asked = _parts(found)
     return instances_of(rles, masks.predicted_iou, masks.stability_score, asked.points, asked.crop_boxes)
 
 
 def join(parts: Sequence[Instances]) -> Instances:
     """All of them, in order."""
-    masks, asked = [part.masks for part in parts], [_asked(part) for part in parts]
+    masks = [_parts(part)[0] for part in parts]
+    asked = [_parts(part)[1] for part in parts]
     none = np.zeros(0, np.float32)
     return instances_of(
         [mask for part in masks for mask in part.rles],
@@ -64,6 +65,6 @@ def is_blank(image: Image) -> bool:
     return bool((image.pixels == image.pixels[0, 0]).all())
 
 
-def _asked(found: Instances) -> Asked:
-    assert found.asked is not None
-    return found.asked
+def _parts(found: Instances) -> tuple[Masks, Asked]:
+    assert found.masks is not None and found.asked is not None, "a search of the whole image gives both"
+    return found.masks, found.asked

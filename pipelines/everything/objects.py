@@ -39,7 +39,4 @@ class AnyClass:
         return [self._apart(found) for found in self.detector(images)]
 
     def _apart(self, found: Detections) -> Detections:
-        if not len(found):
-            return found
-        kept = suppress(found.boxes, found.scores, self.overlap, torch.device("cpu"))
-        return Detections(found.boxes[kept], found.scores[kept], found.category_ids[kept])
+        return found.take(suppress(found.boxes, found.scores, self.overlap, torch.device("cpu")))

@@ -37,7 +37,7 @@ class Pictures(Output):
     def write(self, image: Image, instances: Instances) -> None:
         self.remove(image.name)
         folder = self.destination.path("amg", self.destination.stem(image.name))
-        for i, mask in enumerate(instances.masks.rles):
+        for i, mask in enumerate(instances.rles):
             write_picture(self.destination, folder / f"{i}.png", rle.decode(mask).astype(np.uint8) * 255)
         with (
             replacing(folder / "metadata.csv", self.destination.scratch) as temporary,
@@ -45,7 +45,7 @@ class Pictures(Output):
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
-            for i, entry in enumerate(_annotations(_rows(instances), image.width, image.height)):
+            for i, entry in enumerate(_annotations(instance_records(instances), image.width, image.height)):
                 point = entry["point_coords"][0] if entry["point_coords"] else ["", ""]
                 quality = entry["predicted_iou"], entry["stability_score"]
                 writer.writerow([i, entry["area"], *entry["bbox"], *point, *quality, *entry["crop_box"]])
@@ -58,7 +58,7 @@ class Rles(Output):
     of_image = ("amg_rle/{}.json",)
 
     def write(self, image: Image, instances: Instances) -> None:
-        entries = list(_annotations(_rows(instances), image.width, image.height))
+        entries = list(_annotations(instance_records(instances), image.width, image.height))
         _write_json(self.destination, ("amg_rle", f"{self.destination.stem(image.name)}.json"), entries)
 
 
@@ -83,10 +83,6 @@ class Sa1b(Output):
                 annotations = [{"id": number, **entry} for entry, number in zip(entries, numbers)]  # noqa: B905
                 content = {"image": image, "annotations": annotations}
                 _write_json(self.destination, ("sa1b", f"{self.destination.stem(record.name)}.json"), content)
-
-
-def _rows(instances: Instances) -> tuple[InstanceRecord, ...]:
-    return instance_records(instances, [rle.area(mask) for mask in instances.masks.rles])
 
 
 def _annotations(rows: Sequence[InstanceRecord], width: int, height: int) -> Iterator[dict[str, Any]]:

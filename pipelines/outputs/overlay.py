@@ -61,9 +61,9 @@ def draw(image: Image, instances: Instances, categories: Mapping[int, Category])
     boxes = clip(detections.boxes, width=image.width, height=image.height).round().astype(np.int64)
     colours = _colours(boxes)
     canvas = image.pixels.copy()
-    order = large_first(instances.masks.rles)
-    for i in order:
-        _draw_mask(canvas, image.pixels, instances.masks.rles[i], colours[i], line)
+    order = large_first(instances.rles) if instances.masks else list(range(len(instances)))
+    for i in order if instances.masks else ():
+        _draw_mask(canvas, image.pixels, instances.rles[i], colours[i], line)
     for i in order:
         x1, y1, x2, y2 = boxes[i].tolist()
         if x1 < x2 and y1 < y2:  # else the box lies outside the image

@@ -35,6 +35,7 @@ class Panoptic(Output):
 
     def write(self, image: Image, instances: Instances) -> None:
         masks = instances.masks
+        assert masks is not None, "the row says that it needs them"
         order = (
             rle.large_first(masks.rles)
             if self.by == "area"
@@ -86,7 +87,7 @@ class Panoptic(Output):
 
 def _segments(flat: Flat, instances: Instances, margin: int) -> Iterator[dict[str, Any]]:
     """COCO's description of each id that shows. margin: how far, in pixels, an id can reach out of its mask's box."""
-    for i, mask in enumerate(instances.masks.rles):
+    for i, mask in enumerate(instances.rles):
         x, y, w, h = rle.bbox(mask)
         top, left = max(y - margin, 0), max(x - margin, 0)
         shows = flat.labels[top : y + h + margin, left : x + w + margin] == i + 1

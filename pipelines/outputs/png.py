@@ -53,8 +53,8 @@ class InstanceIds(Output):
                 "save something other than ids"
             )
         ids = np.zeros((image.height, image.width), np.uint16)
-        for i in large_first(instances.masks.rles):
-            mask, x0, y0 = decode_region(instances.masks.rles[i])
+        for i in large_first(instances.rles):
+            mask, x0, y0 = decode_region(instances.rles[i])
             ids[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = i + 1
         path = self.destination.path("ids", f"{self.destination.stem(image.name)}.png")
         if len(instances) < len(VOC_PALETTE):
@@ -100,7 +100,7 @@ class Cutouts(Output):
 def _own_files(destination: Destination, kind: str, image: Image, instances: Instances) -> Iterator[tuple[Path, Rle]]:
     """Each object's path and mask."""
     folder = destination.path(kind, destination.stem(image.name))
-    for i, (rle, category) in enumerate(zip(instances.masks.rles, instances.detections.category_ids, strict=True)):
+    for i, (rle, category) in enumerate(zip(instances.rles, instances.detections.category_ids, strict=True)):
         yield folder / f"{i:03d}_{_safe(destination.categories[int(category)].name)}.png", rle
 
 

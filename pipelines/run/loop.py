@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import rle, run_info
+from pipelines import run_info
 from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import check_folder, write_json, writing
@@ -217,7 +217,7 @@ class _Loop:
                 raise result
             for output in self.outputs:
                 output.write(image, result)
-            rows = instance_records(result, [rle.area(mask) for mask in result.masks.rles])
+            rows = instance_records(result)
         except FAULTS as error:
             self._remove(name)
             return Record(name, self.ids[name], image.width, image.height, "failed", str(failure(image, error)))

@@ -126,7 +126,7 @@ def compare(found: Instances, plain: list[plain_everything.Found]) -> str:
     """How far two results are apart, mask for mask."""
     if len(found) != len(plain):
         return f"DIFFERENT NUMBERS OF MASKS, {len(found)} and {len(plain)}"
-    apart = [int((rle.decode(a) != b.mask).sum()) for a, b in zip(found.masks.rles, plain, strict=True)]
+    apart = [int((rle.decode(a) != b.mask).sum()) for a, b in zip(found.rles, plain, strict=True)]
     boxes = sum(
         [x0, y0, x1 - 1, y1 - 1] != b.box for (x0, y0, x1, y1), b in zip(found.detections.boxes, plain, strict=True)
     )
@@ -155,7 +155,7 @@ def recall(sam: SamPredictor, options: argparse.Namespace) -> None:
             assert isinstance(found, Instances)
             results += [
                 {"image_id": row["id"], "category_id": 1, "segmentation": mask, "score": float(score)}
-                for mask, score in zip(found.masks.rles, found.masks.predicted_iou, strict=True)
+                for mask, score in zip(found.rles, found.masks.predicted_iou, strict=True)
             ]
         average = [f"{value:.3f}" for value in average_recall(truth, [row["id"] for row in images], results)]
         changed = {key: value for key, value in asdict(config).items() if value != asdict(CONFIGS[strategy]())[key]}

@@ -64,7 +64,7 @@ def test_grid_equals_the_plain_formulation(
     plain = [mask for mask in plain_everything.everything(sam, scene.pixels, config) if mask.mask.any()]
     assert len(found) == len(plain) >= 4
     for i, expected in enumerate(plain):
-        assert (rle.decode(found.masks.rles[i]) != expected.mask).mean() <= 1e-5
+        assert (rle.decode(found.rles[i]) != expected.mask).mean() <= 1e-5
         x0, y0, x1, y1 = found.detections.boxes[i]
         assert [x0, y0, x1 - 1, y1 - 1] == expected.box
         assert found.asked is not None and tuple(found.asked.crop_boxes[i]) == expected.crop
@@ -91,7 +91,7 @@ def test_clicks_at_once_bound_memory_and_change_nothing(starter: SamPredictor, s
     ]  # fmt: skip
     one, many = (found_by(starter, scene, replace(RELAXED, points_per_side=2, points_per_batch=n)) for n in (1, 64))
     assert len(one) == len(many) > 0
-    for a, b in zip(one.masks.rles, many.masks.rles, strict=True):
+    for a, b in zip(one.rles, many.masks.rles, strict=True):
         assert (rle.decode(a) != rle.decode(b)).mean() <= 1e-5
 
 
@@ -115,7 +115,7 @@ def test_icons_strips_and_photos_of_12_megapixels(size: tuple[int, int], starter
     image = Image("resized", scene.pixels[np.ix_(rows, columns)])
     config = replace(RELAXED, points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0)
     found = found_by(starter, image, config)
-    assert len(found) and all(mask["size"] == list(size) for mask in found.masks.rles)
+    assert len(found) and all(mask["size"] == list(size) for mask in found.rles)
 
 
 @pytest.mark.parametrize("ask", [ask_grid, ask_hierarchical])

@@ -62,7 +62,7 @@ def test_hierarchical_asks_only_outside_confident_masks(starter: SamPredictor, s
     assert asked(-np.inf) == first
     some = asked(0.0)
     assert first < some <= first | second
-    covered = np.any([rle.decode(mask) for mask in coarse.masks.rles], axis=0)
+    covered = np.any([rle.decode(mask) for mask in coarse.rles], axis=0)
     assert {(x, y) for x, y in second if not covered[int(y), int(x)]} == some - first
 
 
@@ -81,7 +81,7 @@ def test_edges_run_along_the_borders_of_masks(starter: SamPredictor, scene: Imag
     found = find_edges(starter, scene, StageClock(), config=EdgesConfig(points_per_side=4))
     assert found.edges is not None and found.edges.max() == 255 and len(found)
     outer = np.zeros((scene.height, scene.width), bool)
-    for code in found.masks.rles:
+    for code in found.rles:
         mask = np.pad(rle.decode(code), 1)
         neighbours = [np.roll(mask, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         outer |= (np.any(neighbours, axis=0) & ~mask)[1:-1, 1:-1]

@@ -44,7 +44,7 @@ RUN = [(photo("a/b.jpg"), FOUND), (photo("a/b.png"), NOTHING), (photo("写真 ü
 
 
 def make_record(image: Image, instances: Instances, image_id: int) -> Record:
-    rows = instance_records(instances, [rle.area(code) for code in instances.masks.rles])
+    rows = instance_records(instances)
     status = "done" if rows else "empty"
     return Record(image.name, image_id, image.width, image.height, status, None, rows)
 

@@ -133,4 +133,4 @@ class TextDetector:
 
     def _keep(self, found: Detections, keep: Bool, reason: str) -> Detections:
         self.counts[reason] += int((~keep).sum())
-        return Detections(found.boxes[keep], found.scores[keep], found.category_ids[keep])
+        return found.take(keep)
