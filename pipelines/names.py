@@ -80,7 +80,7 @@ def file_stems(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]
     another's, or would be a folder of another or leave its own; then its whole name.
 
     names: as `distinct` gives them. given: what is settled already, of some of them. Raises UsageError where a new name
-    is a folder of the files of a settled one.
+    is what the files of a settled one are called, or a folder of them.
     """
     stems = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
     folders = {str(folder) for name in names for folder in PurePosixPath(folded(name)).parents}
@@ -88,7 +88,8 @@ def file_stems(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]
     for name, stem in given.items():
         if folded(stem) in reserved and stem != name:
             raise UsageError(f"the files of {name} lie where a folder of other images would: choose another output")
-    whole = {folded(name) for name in names} | {folded(stem) for stem in given.values()}
+    settled = {folded(stem): name for name, stem in given.items()}
+    whole = {folded(name) for name in names} | set(settled)
     times = Counter(folded(stem) for stem in stems.values())
 
     def free(stem: str) -> bool:
@@ -96,7 +97,11 @@ def file_stems(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]
         alone = times[key] == 1 and key not in whole and key not in reserved
         return alone and is_safe(stem) and not stem.endswith((".", " "))
 
-    return {name: given.get(name) or (stem if free(stem) else name) for name, stem in stems.items()}
+    chosen = {name: given.get(name) or (stem if free(stem) else name) for name, stem in stems.items()}
+    for name, stem in chosen.items():
+        if (other := settled.get(folded(stem), name)) != name:
+            raise UsageError(f"the files of {name} would be called as those of {other} are: choose another output")
+    return chosen
 
 
 # Which image a name means

@@ -14,13 +14,13 @@ from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs
 from support.runs import evsam, run_stopped
 
-from pipelines import frames
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.matrix import latex
 from pipelines.evaluation.runner import Model
+from pipelines.images import annotated
 from pipelines.images.load import load
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
@@ -69,7 +69,7 @@ def test_each_step_is_done_once(
         done[sam.name, rgb.shape] += 1
         encode(sam, rgb)
 
-    monkeypatch.setattr(frames, "load", counted_load)
+    monkeypatch.setattr(annotated, "load", counted_load)
     monkeypatch.setattr(Yolo, "__call__", counted_find)
     monkeypatch.setattr(BoxesOfFile, "__call__", counted_read)
     monkeypatch.setattr(SamPredictor, "set_image", counted_encode)

@@ -13,12 +13,12 @@ from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs, score
 from support.runs import evsam
 
-from pipelines import frames
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
 from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
+from pipelines.images import annotated
 from pipelines.images.load import load
 from pipelines.records import Record
 from pipelines.run import Silent
@@ -57,7 +57,7 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         counts[sam.name] += 1
         encode(sam, rgb)
 
-    monkeypatch.setattr(frames, "load", counted_load)
+    monkeypatch.setattr(annotated, "load", counted_load)
     monkeypatch.setattr(SamPredictor, "set_image", counted_encode)
     yield counts
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from support.image_files import FORMATS, RAMP, RGB, encoded, reason
 from support.unprivileged import unprivileged
 
-from pipelines import images
 from pipelines.errors import ImageError
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
@@ -54,7 +53,7 @@ def test_a_disk_that_fails(good_reads, monkeypatch):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return super().read(*size)
 
-    monkeypatch.setattr(images, "_open", lambda *_: Failing(encoded("JPEG")))
+    monkeypatch.setattr("pipelines.images.load._open", lambda *_: Failing(encoded("JPEG")))
     assert reason("a.jpg") == "the file cannot be read: Input/output error"
 
 

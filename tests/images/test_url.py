@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from support.image_files import RGB, encoded, reason
 
-from pipelines.images import download, load
+from pipelines.images import download
+from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
 
 over = threading.Event()

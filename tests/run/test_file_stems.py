@@ -50,6 +50,11 @@ def test_files_of_images_never_meet_and_never_leave_the_folder(names: list[str],
         assert all(stem in (name, re.sub(r"\.[^./]*$", "", name)) for name, stem in found.items())
 
 
+def test_a_new_name_that_a_settled_one_s_files_have_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^the files of a would be called as those of a.jpg are"):
+        file_stems(["a.jpg", "a"], {"a.jpg": "a"})
+
+
 @pytest.mark.parametrize(
     ("names", "stems"),
     [

@@ -224,4 +224,4 @@ def test_every_output_says_which_files_are_an_images(folder: Path) -> None:
     for name, row in OUTPUTS.items():
         output = row.load()
         folders = {pattern.split("/")[0] for pattern in output.of_image}
-        assert folders == {file for file in output.files if "." not in file}, name
+        assert folders == {file for file in row.files if "." not in file}, name
