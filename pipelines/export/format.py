@@ -151,8 +151,7 @@ class Format(ABC):
         model = _without_weights(SamSource(SAMS[name]))
         if made.input_size != model.input_size:
             raise UsageError(
-                f"{folder / EXPORTED} says that {name} sees {brief(made.input_size)} pixels, not "
-                f"{model.input_size}"
+                f"{folder / EXPORTED} says that {name} sees {brief(made.input_size)} pixels, not {model.input_size}"
             )
         parts = [folder / name for name in self._to_open if contained(folder, name)]
         folders.verify(folder, [*self._to_open, *(name for path in parts for name in self.beside(path))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from seeded import picture, seeded_predictor
+from support.seeded import picture, seeded_predictor
 
 from pipelines.export.network import GraphDecoded
 from pipelines.sam import SamConfig
