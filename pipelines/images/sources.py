@@ -82,8 +82,9 @@ def resolve(sources: Sequence[str], *, output: Path | None = None) -> tuple[Imag
     the list; blank lines and # comments allowed), an http(s) URL, or `-` for a list on standard input.
     output: the run's output folder, never searched; nor are the pictures that a run wrote into another one.
 
-    Raises UsageError when a source does not exist, cannot be read or yields no image. What a list names is not
-    looked at here: an entry that is missing fails later, as an image of the run, and is not lost.
+    Raises UsageError when a source does not exist, cannot be read or yields no image, and for what a list names that
+    is known to be no photograph, such as a video. Other entries of a list are not looked at here: one that is missing
+    fails later, as an image of the run, and is not lost.
     """
     if not sources:
         raise UsageError("no images: name a file, a folder, a glob, a list, a URL, or - for a list on standard input")
@@ -134,10 +135,9 @@ def shard(sources: Sequence[ImageSource], index: int, total: int) -> tuple[Image
 def _find(source: str, output: Path | None) -> list[_Found]:
     if source == "-":
         return _listed(_standard_input(), "standard input", Path())
-    if is_url(source):
-        _check_kind(shown_location(source))
+    if has_scheme(source):
+        _check_address(source)
         return _rooted([source])
-    _check_scheme(source, "")
     if not source or "\0" in source:
         raise UsageError(f"the source {source!r} names no file")
     path = Path(source)
@@ -155,16 +155,18 @@ def _find(source: str, output: Path | None) -> list[_Found]:
         raise UsageError(f"cannot read the source {source!r}: {error.strerror}") from None
 
 
-def _check_kind(location: str, *, there: bool = False) -> None:
+def _check_kind(location: str, *, there: bool = False, where: str = "") -> None:
     """Raise UsageError for what is known to be no photograph. there: it is a file, whose name may be a number."""
     if (known := no_photograph(location)) and not (there and location.isdecimal()):
-        raise UsageError(known)
+        raise UsageError(f"{where}{known}")
 
 
-def _check_scheme(location: str, where: str) -> None:
-    if has_scheme(location):
-        _check_kind(shown_location(location))
-        raise UsageError(f"{shown_location(location)}{where} is no image: URLs are read over http and https alone")
+def _check_address(address: str, where: str = "") -> None:
+    """Raise UsageError for a URL of what is known to be no photograph, or of another kind than http."""
+    shown = shown_location(address)
+    _check_kind(shown, where=where)
+    if not is_url(address):
+        raise UsageError(f"{where}{shown} is no image: URLs are read over http and https alone")
 
 
 def _standard_input() -> bytes:
@@ -204,8 +206,10 @@ def _listed(content: bytes, title: str, folder: Path) -> list[_Found]:
     if not entries:
         raise UsageError(f"{title} lists no image: expected one path or URL per line")
     for entry in entries:
-        if not is_url(entry):
-            _check_scheme(entry, f" in {title}")
+        if has_scheme(entry):
+            _check_address(entry, f"in {title}: ")
+        else:
+            _check_kind(entry, there=entry.isdecimal() and os.path.lexists(folder / entry), where=f"in {title}: ")
     urls = iter(_rooted([entry for entry in entries if is_url(entry)]))
     paths = iter(_rooted([str(folder / entry) for entry in entries if not is_url(entry)], folder))
     return [next(urls) if is_url(entry) else next(paths) for entry in entries]

@@ -14,6 +14,8 @@ import torch
 import torch._dynamo.config
 import torch.nn.functional as F
 from torch import Tensor
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 
 from pipelines.errors import SetupError
 from pipelines.sam.mask_decoder import Decoded, ImageSide, take
@@ -30,9 +32,18 @@ warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # they 
 class Compiled(Torch):
     """The back end, as `build_sam` asks for it. Raises SetupError when nothing can be compiled here."""
 
+    def place(self, device: str, precision: str) -> torch.device:
+        where = super().place(device, precision)
+        if where.type == "cpu":
+            try:
+                get_cpp_compiler()
+            except InvalidCxxCompiler as error:
+                raise _no_compiler(where, error) from error
+        return where
+
     def build(self, source: SamSource, *, device: str, precision: str) -> TorchNetwork:
+        _try_out(self.place(device, precision))
         plain = super().build(source, device=device, precision=precision)
-        _try_out(plain.device)
         return CompiledNetwork(plain.model, plain.device)
 
 
@@ -97,7 +108,11 @@ def _try_out(device: torch.device) -> None:
     try:
         torch.compile(lambda x: x.cos() + 1)(torch.ones(8, device=device))
     except Exception as error:  # a missing compiler shows itself in many ways
-        reason = " ".join(str(error).split())[:200]
-        raise SetupError(
-            f"torch cannot compile on {device} here: install a C++ compiler, or use --backend torch ({reason})"
-        ) from error
+        raise _no_compiler(device, error) from error
+
+
+def _no_compiler(device: torch.device, error: Exception) -> SetupError:
+    reason = " ".join(str(error).split())[:200]
+    return SetupError(
+        f"torch cannot compile on {device} here: install a C++ compiler, or use --backend torch ({reason})"
+    )

@@ -96,6 +96,20 @@ def test_a_source_that_is_no_photograph(source: str, words: str, there: bool, he
     assert said.startswith("evsam: ") and said.count("\n") == 1 and words in said and "secret" not in said
 
 
+@pytest.mark.parametrize(("source", "words"), SOURCES)
+def test_a_line_of_a_list_that_is_no_photograph(source: str, words: str, here: Path) -> None:
+    Path("list.txt").write_text(f"a.jpg\n{source}\n")
+    _, said = evsam("segment", "list.txt", "-o", "out", code=2)
+    assert said.startswith("evsam: in the list 'list.txt': ") and said.count("\n") == 1
+    assert words in said and "secret" not in said
+
+
+def test_a_file_of_a_list_may_be_called_by_a_number(here: Path) -> None:
+    Pil.new("RGB", (64, 48)).save(here / "7", "PNG")
+    (here / "list.txt").write_text("7\n")
+    evsam("segment", "list.txt", "-o", "out", "--box", "5,5,20,20", "--save", "coco")
+
+
 def test_a_folder_may_be_called_anything(here: Path) -> None:
     for name in ("0", "clip.mp4", "photos.zip"):
         (here / name).mkdir()
