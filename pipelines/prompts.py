@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines import detectors
 from pipelines.attempts import together_or_alone
-from pipelines.detectors import DetectorConfig, build_detector, check_detector, detector_sha256, with_defaults
+from pipelines.detectors import DetectorConfig, build_detector, check_detector, detector_sha256, text, with_defaults
 from pipelines.detectors.text import build_text_detector, check_text_detector, find_text_weights, with_text_defaults
 from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import DataError, ImageError
@@ -69,13 +70,14 @@ class _Kind:
     """What a kind of configuration stands for.
 
     build: (config, image ids, device, offline) -> Prompter. check: (config, device) raises what is wrong and can be
-    told before anything is fetched or read whole. digest: (config, offline) -> sha256 of the file that the
-    configuration names; digest_key: what `run.json` calls it. with_defaults: the configuration with the model's own
-    values where it leaves them to the model.
+    told before anything is fetched or read whole. is_here: whether nothing has to be fetched. digest: (config, offline)
+    -> sha256 of the file that the configuration names; digest_key: what `run.json` calls it. with_defaults: the
+    configuration with the model's own values where it leaves them to the model.
     """
 
     build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
     check: Callable[[Any, str], None] = lambda config, device: None
+    is_here: Callable[[Any], bool] = lambda config: True
     digest: Callable[[Any, bool | None], str | None] | None = None
     digest_key: str = ""
     with_defaults: Callable[[Any], Any] = lambda config: config
@@ -113,6 +115,7 @@ _KINDS: dict[type, _Kind] = {
     DetectorConfig: _Kind(
         lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
         lambda config, device: check_detector(config, device=device),
+        lambda config: detectors.is_here(config.model),
         lambda config, offline: detector_sha256(config.model, offline=offline),
         "detector_sha256",
         with_defaults,
@@ -120,12 +123,16 @@ _KINDS: dict[type, _Kind] = {
     TextConfig: _Kind(
         lambda config, image_ids, device, offline: build_text_detector(config, device=device, offline=offline),
         lambda config, device: check_text_detector(config, device=device),
+        lambda config: text.is_here(config.model),
         lambda config, offline: digest.fingerprint(find_text_weights(config.model, offline=offline)),
         "detector_sha256",
         with_text_defaults,
     ),
     BoxFileConfig: _Kind(
-        _box_file, _check_box_file, lambda config, offline: digest.sha256(Path(config.path)), "boxes_sha256"
+        _box_file,
+        _check_box_file,
+        digest=lambda config, offline: digest.sha256(Path(config.path)),
+        digest_key="boxes_sha256",
     ),
     GivenBoxes: _Kind(_given_boxes),
     GivenPoints: _Kind(_given_points),
@@ -135,6 +142,11 @@ _KINDS: dict[type, _Kind] = {
 def check_prompts(config: PromptConfig, *, device: str = "cpu") -> None:
     """Raise what `build_prompter` would and can be told before anything is fetched or read whole."""
     _KINDS[type(config)].check(config, device)
+
+
+def prompts_are_here(config: PromptConfig) -> bool:
+    """Whether nothing has to be fetched for `build_prompter`."""
+    return _KINDS[type(config)].is_here(config)
 
 
 def build_prompter(

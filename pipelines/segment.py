@@ -26,6 +26,7 @@ from pipelines.prompts import (
     prompt_images,
     prompt_report,
     prompt_settings,
+    prompts_are_here,
 )
 from pipelines.run import Finish, Result, RunConfig, Summary, Watcher
 from pipelines.run.loop import run
@@ -64,8 +65,11 @@ def segment(config: SegmentConfig, watch: Watcher | None = None) -> Summary:
     }
 
     def make_job(image_ids: Mapping[str, int]) -> SegmentJob:
-        prompter = build_prompter(config.prompts, image_ids, device=device, offline=offline)  # may be the cheaper one
-        return SegmentJob(config.sam.build(offline=offline), prompter)
+        def prompter() -> Prompter:
+            return build_prompter(config.prompts, image_ids, device=device, offline=offline)
+
+        here = prompts_are_here(config.prompts)
+        return SegmentJob(*config.sam.build_beside(prompter, here=here, offline=offline))
 
     own = prompt_defaults(config.prompts) | SAMS[config.sam.name].own(rules)
     return run(config.run, settings, make_job, device=device, watch=watch, defaults=own)

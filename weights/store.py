@@ -40,6 +40,7 @@ __all__ = [
     "Verified",
     "alone",
     "fetch",
+    "fetch_beside",
     "home",
     "import_file",
     "is_offline",
@@ -109,6 +110,16 @@ def fetch(name: str, *, offline: bool | None = None, force: bool = False, progre
     return paths[0]
 
 
+def fetch_beside(name: str, *, offline: bool | None = None) -> Path:
+    """The folder of what lies beside the file to load for `name`, such as a vocabulary: small, and fetched without that
+    file. Raises as `fetch` does.
+    """
+    load, *beside = files(name)
+    for file in beside:
+        _fetch(file, origins.why_offline(file, offline), force=False, progress=None)
+    return _path(load).parent
+
+
 def verify(name: str) -> list[Verified]:
     """Read every file of `name` and compare its sha256. Raises WeightsError if one is missing or damaged."""
     return [_verify(file) for file in files(name)]
@@ -155,10 +166,15 @@ def _here(file: WeightsFile) -> Path | None:
 
 def _shared(file: WeightsFile) -> Iterator[Path]:
     """Those in the Hub's cache that can be the file, as far as can be seen at a glance."""
-    for path in hub.cached(file.url or "", any_commit=file.sha256 is not None):
+    for path in _in_hub(file):
         with suppress(OSError):
             if not _glance(file, path):
                 yield path
+
+
+def _in_hub(file: WeightsFile) -> list[Path]:
+    """Those in the Hub's cache that have the file's name, the likeliest first."""
+    return hub.cached(file.url or "", any_commit=file.sha256 is not None)
 
 
 def _exists(path: Path) -> bool:
@@ -210,11 +226,17 @@ def _fetch(file: WeightsFile, offline: str | None, force: bool, progress: Progre
 
 
 def _take_shared(file: WeightsFile, path: Path) -> bool:
-    """Put a link to the file in the Hub's cache at `path`, or a copy where that cannot be; whether there is one."""
-    for shared in _shared(file):
-        with suppress(OSError):
-            actual = digest.sha256(shared)
-            if _fault(file, shared, actual, _expected(file)[0]):
+    """Put a link to the file in the Hub's cache at `path`, or a copy where that cannot be; whether there is one.
+
+    Where files are there and none is the right one, says so of the likeliest.
+    """
+    faults: dict[Path, str] = {}
+    for shared in _in_hub(file):
+        try:
+            seen = _glance(file, shared)
+            actual = "" if seen else digest.sha256(shared)
+            if fault := seen or _fault(file, shared, actual, _expected(file)[0]):
+                faults[shared] = f"it {fault}"
                 continue
             with alone(path.parent):
                 path.unlink(missing_ok=True)  # a link to what has gone
@@ -224,6 +246,10 @@ def _take_shared(file: WeightsFile, path: Path) -> bool:
                     _put_copy(shared, path)
                 digest.write_lock(path, actual)
             return True
+        except OSError as error:
+            faults[shared] = error.strerror or str(error)
+    for shared, fault in list(faults.items())[:1]:
+        LOG.warning("note: %s of the Hugging Face cache is not used: %s", shared, fault)
     return False
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipelines.detectors.given import Given
 from pipelines.errors import DataError, ImageError
 from pipelines.everything.config import GridConfig
-from pipelines.everything.grid import grid
+from pipelines.everything.grid import grid_of
 from pipelines.images import MAX_PIXELS
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
@@ -79,7 +79,7 @@ def segment_boxes(sam: SamPredictor, scene: Scene, count: int) -> Callable[[], M
 
 def segment_everything(sam: SamPredictor, scene: Scene, points_per_side: int) -> Callable[[], int]:
     """`evsam everything` with its defaults on the image, encoding included. Gives the number of masks."""
-    job = grid(sam, GridConfig(points_per_side=points_per_side), device=str(sam.device), offline=True)
+    job = grid_of(sam, GridConfig(points_per_side=points_per_side))
 
     def work() -> int:
         (found,) = results_of(job, [scene.image], StageClock())

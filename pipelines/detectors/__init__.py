@@ -131,6 +131,12 @@ def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool
     return detector
 
 
+def is_here(model: str) -> bool:
+    """Whether nothing has to be fetched for a detector."""
+    weights = DETECTORS[model].weights if model in DETECTORS else None
+    return weights is None or store.locate(weights) is not None
+
+
 def find_weights(model: str, *, offline: bool | None = None) -> Path | None:
     """The absolute path of a detector's weights, fetched if needed; None for one that has none.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ from pipelines.evaluation.matrix import write_matrix
 from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
-from pipelines.evaluation.prompts import Prompting, SimulatedClicks, build_prompter, check_prompting, names_of
+from pipelines.evaluation.prompts import (
+    Prompting,
+    SimulatedClicks,
+    build_prompter,
+    check_classes,
+    check_prompting,
+    is_here,
+    known_settings,
+    names_of,
+)
 from pipelines.evaluation.protocols import Protocol, find_protocol
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.runner import Cell, Model, cell_folder, check_distinct, run_cells
@@ -32,7 +42,7 @@ from pipelines.outputs import OUTPUTS, Destination
 from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
-from pipelines.run.journal import run_to_go_on_with
+from pipelines.run.journal import check_same, run_to_go_on_with
 from pipelines.sam import SamConfig
 from pipelines.sam.rules import NO_BOX
 
@@ -110,6 +120,7 @@ def evaluate(
     truth = truth or read_ground_truth(config.annotations, limit=config.limit)
     if config.data_set == "lvis" and not truth.is_lvis:
         raise DataError(f"{config.annotations} is not of LVIS: its images have no neg_category_ids; use evaluate coco")
+    check_truth(config, truth)
     photos = find_photos(truth, config.images) if config.images else None
     read = [read_results(path, truth, agnostic=config.class_agnostic) for path in config.results]
     make_folder(config.output)
@@ -145,19 +156,39 @@ def check_models(config: EvaluationConfig) -> None:
                 run_to_go_on_with(folder, resume=config.resume, overwrite=config.overwrite)
 
 
+def check_truth(config: EvaluationConfig, truth: GroundTruth) -> None:
+    """Raise what is known to be wrong with the prompts for this truth before weights are fetched."""
+    for prompting in config.prompts:
+        check_classes(prompting, truth, agnostic=config.class_agnostic)
+
+
 def build_models(config: EvaluationConfig) -> list[Model]:
     """The SAMs of `config`, none when it has nothing to prompt."""
-    models = []
-    for sam in config.sams if config.prompts else ():
-        identity = {
-            "name": sam.name,
-            "sha256": sam.sha256(offline=config.offline),
-            "precision": sam.precision,
-            "backend": sam.backend,
-            "masks": asdict(sam.rules),
-        }
-        models.append(Model(sam.build(offline=config.offline), identity))
-    return models
+    sams = config.sams if config.prompts else ()
+    return [Model(sam.build(offline=config.offline), _identity(sam, config.offline)) for sam in sams]
+
+
+def _identity(sam: SamConfig, offline: bool | None) -> dict[str, Any]:
+    """What decides a SAM's masks, for the stamp. Its weights are fetched if need be."""
+    return {
+        "name": sam.name,
+        "sha256": sam.sha256(offline=offline),
+        "precision": sam.precision,
+        "backend": sam.backend,
+        "masks": asdict(sam.rules),
+    }
+
+
+def _check_resumed(config: EvaluationConfig, settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for cells to go on with that had other settings, as far as is known before models are loaded."""
+    for prompting, sam in product(config.prompts, config.sams):
+        for name in names_of(prompting):
+            folder = cell_folder(config.output, name, sam.name)
+            earlier = run_to_go_on_with(folder, resume=config.resume, overwrite=config.overwrite)
+            if earlier is not None:
+                then = earlier.get("prompt")
+                prompt = {**(then if isinstance(then, dict) else {}), **known_settings(prompting)}
+                check_same(earlier, {**settings, "prompt": prompt, "sam": _identity(sam, config.offline)}, folder)
 
 
 def _run(
@@ -175,17 +206,19 @@ def _run(
             f"{len(photos.missing)} of the {len(truth.images)} images of {truth.path.name} are not in {config.images}, "
             f"such as {photos.missing[0]}: is it the right folder?"
         )
-    files_first = sorted(config.prompts, key=lambda prompting: not isinstance(prompting, FileOfBoxes))
-    prompters = {
-        prompting: build_prompter(
-            prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline
-        )
-        for prompting in files_first
-    }
     settings = {
         "annotations_sha256": sha256_of(config.annotations),
         "limit": config.limit,
         "device": config.device.split(":")[0],
+    }
+    if models is None:
+        _check_resumed(config, settings)
+    cheap_first = sorted(config.prompts, key=lambda each: (not isinstance(each, FileOfBoxes), not is_here(each)))
+    prompters = {
+        prompting: build_prompter(
+            prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline
+        )
+        for prompting in cheap_first
     }
     return run_cells(
         truth,

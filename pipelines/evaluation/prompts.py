@@ -9,9 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipelines import detectors
 from pipelines.boxes import to_xyxy
-from pipelines.categories import OBJECT
-from pipelines.detectors import Detector, DetectorConfig, build_detector, check_detector, detector_sha256
+from pipelines.categories import COCO, OBJECT
+from pipelines.detectors import (
+    DETECTORS,
+    Detector,
+    DetectorConfig,
+    build_detector,
+    check_detector,
+    detector_sha256,
+    text,
+)
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
@@ -27,7 +36,8 @@ from pipelines.limits import FEW
 from pipelines.names import folded
 from pipelines.printable import brief
 from pipelines.sam.predictor import SamPredictor
-from pipelines.types import Detections, Image, Instances
+from pipelines.types import Category, Detections, Image, Instances
+from weights import digest
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,30 @@ def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
     elif isinstance(config, FileOfBoxes):
         with reading(config.path, "a file of boxes"):
             config.path.open("rb").close()
+
+
+def check_classes(config: Prompting, truth: GroundTruth, *, agnostic: bool = False) -> None:
+    """Raise UsageError for a detector that is known to find nothing of the truth, before its weights are here."""
+    if isinstance(config, DetectorConfig) and config.model in DETECTORS and DETECTORS[config.model].of_coco:
+        _ids_of_truth(config.model, COCO, truth, agnostic=agnostic)
+
+
+def known_settings(config: Prompting) -> dict[str, Any]:
+    """Of `Prompter.settings`, what is known without loading or fetching anything."""
+    if not isinstance(config, DetectorConfig | CategoryNames):
+        return {}
+    if not is_here(config):
+        return asdict(config)
+    by_name = isinstance(config, CategoryNames)
+    sha256 = digest.fingerprint(text.find_text_weights(config.model)) if by_name else detector_sha256(config.model)
+    return {**asdict(config), "sha256": sha256}
+
+
+def is_here(config: Prompting) -> bool:
+    """Whether nothing has to be fetched for it."""
+    if isinstance(config, DetectorConfig):
+        return detectors.is_here(config.model)
+    return text.is_here(config.model) if isinstance(config, CategoryNames) else True
 
 
 class Prompter(Protocol):
@@ -181,6 +215,29 @@ class _Clicks(_OfTruth):
         return [Instances(found, masks) for masks in click_rounds(sam, shapes, self._rounds)]
 
 
+def _ids_of_truth(
+    name: str, categories: Sequence[Category], truth: GroundTruth, *, agnostic: bool
+) -> dict[int, int | None]:
+    """A detector's category id -> the truth's of the same name, None where there is none; agnostic: its first.
+
+    Raises UsageError when all are None.
+    """
+    ids = {folded(category.name): category.id for category in truth.categories}
+    found = {c.id: truth.categories[0].id if agnostic else ids.get(folded(c.name)) for c in categories}
+    if all(id is None for id in found.values()):
+        theirs, ours = _few(categories), _few(truth.categories)
+        raise UsageError(
+            f"none of the classes of {name} ({theirs}) is one of {truth.path.name} ({ours}): to score its boxes "
+            "whatever their class, add --class-agnostic"
+        )
+    return found
+
+
+def _few(categories: Sequence[Category]) -> str:
+    names = [category.name for category in categories]
+    return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])])
+
+
 class NamedClasses(_Boxes):
     """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
 
@@ -190,17 +247,8 @@ class NamedClasses(_Boxes):
         self.names = (name,)
         self.batch = detector.batch
         self.agnostic = agnostic or detector.categories == (OBJECT,)
-        ids = {folded(category.name): category.id for category in truth.categories}
-        self._ids = {
-            category.id: truth.categories[0].id if self.agnostic else ids.get(folded(category.name))
-            for category in detector.categories
-        }
+        self._ids = _ids_of_truth(name, detector.categories, truth, agnostic=self.agnostic)
         unknown = [category.name for category in detector.categories if self._ids[category.id] is None]
-        if len(unknown) == len(detector.categories):
-            raise UsageError(
-                f"none of the classes of {name} ({', '.join(unknown[:5])}, ...) is one of {truth.path.name}: "
-                "to score its boxes whatever their class, add --class-agnostic"
-            )
         self.settings = {**settings, "classes_left_out": unknown, "agnostic": self.agnostic}
         self._detector = detector
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import read_ground_truth
-from pipelines.evaluation.evaluate import EvaluationConfig, build_models, check_models, evaluate
+from pipelines.evaluation.evaluate import EvaluationConfig, build_models, check_models, check_truth, evaluate
 from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
 from pipelines.run import Watcher
@@ -77,6 +77,7 @@ def evaluate_wild(
     for name, mine in configs.items():
         check_models(mine)
         truths[name] = read_ground_truth(mine.annotations)
+        check_truth(mine, truths[name])
     models = build_models(config)
     ap: dict[str, dict[str, float]] = {}
     failed: dict[str, str] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.boxes import clip, has_area, to_xyxy
-from pipelines.detectors.text import TEXT_DETECTORS, find_text_weights
+from pipelines.detectors.text import TEXT_DETECTORS, load_text_model
 from pipelines.detectors.text.contract import PRECISIONS, Pass, TextModel
 from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
@@ -39,7 +39,7 @@ class CategoryDetector:
 
     def __init__(self, model: TextModel, truth: GroundTruth, max_det: int) -> None:
         """Raises UsageError for a name that the model cannot read."""
-        self.phrases = [phrase_of(category.name) for category in truth.categories]
+        self.phrases = phrases_of(truth)
         self.batch = model.batch
         model.read(self.phrases, alone=False)
         self._model = model
@@ -71,12 +71,16 @@ def build_category_detector(
     config: CategoryNames, truth: GroundTruth, *, device: str, offline: bool | None
 ) -> tuple[CategoryDetector, dict[str, Any]]:
     """The detector, and what the stamp says of it. Raises as `pipelines.detectors.text.build_text_detector` does."""
-    row = TEXT_DETECTORS[config.model]
-    weights = find_text_weights(config.model, offline=offline)
-    model: TextModel = row.load()(weights, device=device, precision=config.precision, **row.options)
+    phrases = phrases_of(truth)
+    model, weights = load_text_model(config.model, phrases, device=device, precision=config.precision, offline=offline)
     detector = CategoryDetector(model, truth, config.max_det)
     settings = {"kind": "CategoryNames", **asdict(config), "phrases": detector.phrases}
     return detector, {**settings, "sha256": digest.fingerprint(weights)}
+
+
+def phrases_of(truth: GroundTruth) -> list[str]:
+    """What a text detector is asked for, a phrase for each category."""
+    return [phrase_of(category.name) for category in truth.categories]
 
 
 def phrase_of(name: str) -> str:

@@ -1,7 +1,7 @@
 """Everything in an image, without a detector's classes: strategies by name.
 
-A row's target is a function `(sam, config, *, device, offline) -> pipelines.run.Job`; the config is the strategy's own,
-in `pipelines.everything.config`.
+A row's target is a function `(sam, config, *, offline) -> pipelines.run.Job`; sam is a `pipelines.sam.SamConfig`, on
+whose device all runs, and config the strategy's own, in `pipelines.everything.config`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from pipelines.everything.grid import passing
 from pipelines.everything.instances import BLANK, is_blank, join, take
 from pipelines.everything.job import SearchJob
 from pipelines.run.stages import StageClock
+from pipelines.sam import SamConfig
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Float32, Image, Instances
@@ -34,9 +35,9 @@ _SMOOTH = 1.0
 """Standard deviation, in pixels, of the window in which an edge's direction is read."""
 
 
-def edges(sam: SamPredictor, config: EdgesConfig, *, device: str, offline: bool | None) -> SearchJob:
+def edges(sam: SamConfig, config: EdgesConfig, *, offline: bool | None) -> SearchJob:
     """The masks of a sparse grid, none filtered but those alike, and the edge map they give."""
-    return SearchJob(sam, partial(find_edges, config=config))
+    return SearchJob(sam.build(offline=offline), partial(find_edges, config=config))
 
 
 def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: EdgesConfig) -> Instances:

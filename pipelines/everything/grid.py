@@ -24,6 +24,7 @@ from pipelines.everything.funnel import Funnel
 from pipelines.everything.instances import BLANK, instances_of, is_blank, join, replace_masks, take
 from pipelines.everything.job import SearchJob
 from pipelines.run.stages import StageClock
+from pipelines.sam import SamConfig
 from pipelines.sam.predictor import Candidates, SamPredictor
 from pipelines.sam.regions import without_small_regions
 from pipelines.types import Detections, Float32, Image, Instances, Int64
@@ -33,8 +34,13 @@ Ask = Callable[[SamPredictor, Crop, Image, Any, Funnel], Instances]
 frame. The funnel is told what the filters do."""
 
 
-def grid(sam: SamPredictor, config: GridConfig, *, device: str, offline: bool | None) -> SearchJob:
+def grid(sam: SamConfig, config: GridConfig, *, offline: bool | None) -> SearchJob:
     """All masks that clicks on a grid find, best predicted IoU first."""
+    return grid_of(sam.build(offline=offline), config)
+
+
+def grid_of(sam: SamPredictor, config: GridConfig) -> SearchJob:
+    """As `grid`, with a SAM that is built."""
     return SearchJob(sam, partial(search, config=config, ask=ask_grid))
 
 

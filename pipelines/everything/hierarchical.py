@@ -12,6 +12,7 @@ from pipelines.everything.funnel import Funnel
 from pipelines.everything.grid import ask_clicks, passing, search
 from pipelines.everything.instances import join
 from pipelines.everything.job import SearchJob
+from pipelines.sam import SamConfig
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image, Instances
 
@@ -19,9 +20,9 @@ COARSER = 4
 """The first grid has so many times fewer clicks on a side."""
 
 
-def hierarchical(sam: SamPredictor, config: HierarchicalConfig, *, device: str, offline: bool | None) -> SearchJob:
+def hierarchical(sam: SamConfig, config: HierarchicalConfig, *, offline: bool | None) -> SearchJob:
     """The masks of a coarse grid, and those that the full grid finds outside them."""
-    return SearchJob(sam, partial(search, config=config, ask=ask_hierarchical))
+    return SearchJob(sam.build(offline=offline), partial(search, config=config, ask=ask_hierarchical))
 
 
 def ask_hierarchical(

@@ -42,8 +42,8 @@ def everything(config: EverythingConfig, watch: Watcher | None = None) -> Summar
     rules = config.prompts.rules if isinstance(config.prompts, ObjectsConfig) else AS_THEY_COME
 
     def make_job(_: Mapping[str, int]) -> Job[Any]:
-        sam = replace(config.sam, rules=rules).build(offline=offline)
-        job: Job[Any] = strategy.load()(sam, config.prompts, device=device, offline=offline)
+        sam = replace(config.sam, rules=rules)
+        job: Job[Any] = strategy.load()(sam, config.prompts, offline=offline)
         return job
 
     own = SAMS[config.sam.name].own(config.prompts)

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-from pipelines.detectors import Detector, build_detector
+from pipelines.detectors import Detector, build_detector, is_here
 from pipelines.everything.config import ObjectsConfig
 from pipelines.everything.filters import suppress
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam import SamConfig
 from pipelines.segment import SegmentJob
 from pipelines.types import Category, Detections, Image
 
 
-def objects(sam: SamPredictor, config: ObjectsConfig, *, device: str, offline: bool | None) -> SegmentJob:
+def objects(sam: SamConfig, config: ObjectsConfig, *, offline: bool | None) -> SegmentJob:
     """One mask for each box of a detector; boxes that overlap are one, whatever their classes."""
-    return SegmentJob(sam, AnyClass(build_detector(config, device=device, offline=offline), config.iou))
+
+    def detector() -> AnyClass:
+        return AnyClass(build_detector(config, device=sam.device, offline=offline), config.iou)
+
+    return SegmentJob(*sam.build_beside(detector, here=is_here(config.model), offline=offline))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ from pipelines.outputs.folder import STATE, scratch_folder
 from pipelines.records import Record, Status
 from pipelines.run.state import MERGING, is_there, mark, read_marks, read_settings, read_sources, write_run
 
+_TOLD = 3
+"""Settings that are told of those that differ."""
+
 
 class Journal:
     """The records of one output folder. Use as a context manager; `add` may be called from another thread.
@@ -116,7 +119,7 @@ def plan(
     earlier = run_to_go_on_with(folder, resume=resume, overwrite=overwrite)
     if earlier is None:
         return _stemmed(sources, {})
-    _check_same(earlier, settings, folder)
+    check_same(earlier, settings, folder)
     known = {source.name for source in sources}
     before = read_sources(folder)
     vanished = [source for source in before if source.name not in known]
@@ -230,13 +233,21 @@ def _place(source: ImageSource) -> tuple[str, str | None]:
     return source.location, source.sha256
 
 
-def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    changed = [
-        f"{key}: {earlier.get(key)!r} then, {now.get(key)!r} now"
-        for key in dict.fromkeys([*earlier, *now])
-        if not callable(now.get(key)) and earlier.get(key) != json.loads(json.dumps(now.get(key)))
-    ]
+def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Raise UsageError for settings of the run in `folder` that are others now, but for what is still to be called."""
+    then = dict(_one_by_one({key: value for key, value in earlier.items() if not callable(now.get(key))}))
+    today = dict(_one_by_one({key: value for key, value in now.items() if not callable(value)}))
+    changed = [key for key in dict.fromkeys([*then, *today]) if then.get(key) != today.get(key)]
     if changed:
-        raise UsageError(
-            f"the run in {folder} had other settings ({'; '.join(changed)}): repeat them, or use --overwrite"
-        )
+        told = "; ".join(f"{key}: {then.get(key)!r} then, {today.get(key)!r} now" for key in changed[:_TOLD])
+        more = f"; and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
+        raise UsageError(f"the run in {folder} had other settings ({told}{more}): repeat them, or use --overwrite")
+
+
+def _one_by_one(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting as JSON has it, those of a mapping by names such as "prompts.conf"."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _one_by_one(value, f"{within}{key}.")
+        else:
+            yield within + key, json.loads(json.dumps(value))

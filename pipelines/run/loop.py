@@ -31,7 +31,7 @@ from pipelines.outputs import OUTPUTS, Destination, Needs, Output, check_needs, 
 from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record, Status, instance_records, tally
 from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher
-from pipelines.run.journal import Journal, begin, holding, plan
+from pipelines.run.journal import Journal, begin, holding, plan, run_to_go_on_with
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.run.state import add_machines, saved
 from pipelines.types import Image
@@ -88,9 +88,12 @@ def run(
     sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     _check_offline(config, sources)
     check_folder(config.output)
+    if run_to_go_on_with(config.output, resume=config.resume, overwrite=config.overwrite) is not None:
+        settings = called(settings)  # other weights than then are told before they are loaded
+        plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
     ids = image_ids(sources)
     job = make_job(ids)
-    settings = {name: value() if callable(value) else value for name, value in settings.items()}
+    settings = called(settings)
     ids = getattr(job, "image_ids", None) or ids
     part = shard(sources, *config.shard)
     mine = {source.name: ids[source.name] for source in part}
@@ -135,6 +138,11 @@ def run(
         }
         write_json(config.output / "run.json", info)
     return Summary(counts, reasons["failed"], info)
+
+
+def called(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, those among them that are dear to know called."""
+    return {name: value() if callable(value) else value for name, value in settings.items()}
 
 
 def _check_offline(config: RunConfig, sources: Iterable[ImageSource]) -> None:

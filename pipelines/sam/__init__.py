@@ -7,12 +7,12 @@ masks, predicted_iou, low_res_masks = sam.predict(boxes=[[60, 40, 420, 300]])
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.registry import Registry, Row
 from pipelines.sam.rules import AS_THEY_COME, MaskRules
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.sam.predictor import SamPredictor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,23 @@ class SamConfig:
             rules=self.rules,
             offline=offline,
         )
+
+    def build_beside(
+        self, build: Callable[[], T], *, here: bool, offline: bool | None = None
+    ) -> tuple[SamPredictor, T]:
+        """The predictor, and what else `build` gives. What is on this machine is built first, so that what is wrong
+        with it is told before the other is fetched. here: whether all that `build` needs is.
+        """
+        if self.is_here() and not here:
+            return self.build(offline=offline), build()
+        other = build()
+        return self.build(offline=offline), other
+
+    def is_here(self) -> bool:
+        """Whether nothing has to be fetched for it."""
+        from weights.store import locate
+
+        return self.weights is not None or locate(SAMS[self.name].weights or self.name) is not None
 
     def check(self) -> None:
         """Raise what `build` would of names, device, precision, packages and `weights`; fetches nothing."""

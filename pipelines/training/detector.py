@@ -45,9 +45,11 @@ def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
     folder = folder.absolute()
     weights = folder / "run" / "weights"
     if not (weights / "last.pt").exists():
-        network = _network(config)
+        model = _network(config)
         arguments = _arguments(config, folder)
-        model = _with_weights(network, config)
+        if config.weights is None:
+            row = DETECTORS[config.model]
+            _start_from(store.fetch(row.weights or row.name), model)
         write_text(folder / SETTINGS, _as_text(config))
     elif not resume:
         raise UsageError(f"{folder} holds a run: go on with --resume, or name another folder")
@@ -158,25 +160,25 @@ def label_lines(photo: Photo, height: int, width: int, classes: Mapping[int, int
 
 
 def _network(config: DetectorConfig) -> Any:
-    """An ultralytics model without weights. Raises UsageError for a name, or starting weights, that are not there."""
+    """An ultralytics model, with the weights of a file where one is named. Raises UsageError for a name, or starting
+    weights, that are not there, and WeightsError for a file that is none."""
     from ultralytics.models import YOLO
 
     if not DETECTORS[config.model].name.startswith("yolov8"):
         raise UsageError(f"{config.model} names no architecture to train; choose one of yolov8n, s, m, l, x")
     if config.weights and not Path(config.weights).is_file():
         raise UsageError(f"no weights at {config.weights}")
-    return YOLO(f"{config.model}.yaml")
-
-
-def _with_weights(model: Any, config: DetectorConfig) -> Any:
-    """The model with its starting weights, which are read without running code they may bring."""
-    if config.weights != "":
-        row = DETECTORS[config.model]
-        path = Path(config.weights) if config.weights else store.fetch(row.weights or row.name)
-        network = read_checkpoint(path)
-        model.load(network)
-        model.ckpt = {"model": network}  # tells the trainer that there are weights to take over
+    model = YOLO(f"{config.model}.yaml")
+    if config.weights:
+        _start_from(Path(config.weights), model)
     return model
+
+
+def _start_from(path: Path, model: Any) -> None:
+    """Give the model its starting weights, which are read without running code they may bring."""
+    network = read_checkpoint(path)
+    model.load(network)
+    model.ckpt = {"model": network}  # tells the trainer that there are weights to take over
 
 
 def _in_bfloat16(trainer: Any) -> None:

@@ -34,7 +34,7 @@ from pipelines.everything.grid import ask_grid, search
 from pipelines.run.loop import results_of
 from pipelines.run.stages import StageClock
 from pipelines.run_info import machine, peak_memory_mib
-from pipelines.sam import build_sam
+from pipelines.sam import SamConfig, build_sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image, Instances
 
@@ -57,13 +57,12 @@ def main() -> None:
     recall_parser.set_defaults(run=recall)
     for each in (speed_parser, recall_parser):
         each.add_argument("--sam", default="evsam-starter")
-        each.add_argument("--seeded", action="store_true")
         each.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the configuration")
+    speed_parser.add_argument("--seeded", action="store_true")
     options = parser.parse_args()
-    sam = seeded_predictor(options.sam) if options.seeded else build_sam(options.sam)
-    print(f"{options.sam}{' (seeded weights)' if options.seeded else ''}, {machine('cpu')['processor']}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
-    options.run(sam, options)
+    print(f"{options.sam}{' (seeded weights)' if getattr(options, 'seeded', False) else ''}, "
+          f"{machine('cpu')['processor']}, {torch.get_num_threads()} threads")  # fmt: skip
+    options.run(options)
 
 
 def photo(path: Path) -> Image:
@@ -81,8 +80,9 @@ def configure(strategy: str, values: list[str]) -> Any:
 # Speed
 
 
-def speed(sam: SamPredictor, options: argparse.Namespace) -> None:
+def speed(options: argparse.Namespace) -> None:
     """Fast, plain and fast again, one after the other, so that a busy machine slows all of them alike."""
+    sam = seeded_predictor(options.sam) if options.seeded else build_sam(options.sam)
     for path in options.photos:
         image, config = photo(path), configure("grid", options.set)
         if options.share:
@@ -136,7 +136,7 @@ def compare(found: Instances, plain: list[plain_everything.Found]) -> str:
 # Recall
 
 
-def recall(sam: SamPredictor, options: argparse.Namespace) -> None:
+def recall(options: argparse.Namespace) -> None:
     """Average recall over IoU 0.5 to 0.95, classes ignored, crowds left out."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(options.truth)
@@ -145,7 +145,7 @@ def recall(sam: SamPredictor, options: argparse.Namespace) -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
     for strategy in options.strategies.split(","):
         config = configure(strategy, options.set)
-        job = STRATEGIES[strategy].load()(sam, config, device="cpu", offline=True)
+        job = STRATEGIES[strategy].load()(SamConfig(options.sam), config, offline=True)
         results, seconds = [], 0.0
         for row in images:
             image = photo(options.images / row["file_name"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image as Pil
 from support.loopback_hub import Hub, Reply, running
 from support.runs import evsam
 
-from weights import download
+from weights import download, store
 
 SAM = ("--sam", "efficientvit-sam-l2")
 YOLO = ("--detector", "yolov8n")
@@ -43,9 +45,18 @@ def far(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     (here / "broken.csv").write_text("image,x1\na.png,5\n")
     (here / "broken.toml").write_text("a = [")
     (here / "file").write_text("in the way")
+    (here / "list.txt").write_text("photo.png\nclip.mp4\n")
+    (here / "broken.pt").write_bytes(b"PK\x03\x04 torn")
+    torch.save({"w": torch.zeros(2)}, here / "other.pt")
+    shutil.copy(store.fetch("objects-starter"), here / "own.pt")
+    (here / "export").mkdir()
+    (here / "export" / "export.json").write_text("{}")
+    (here / "cows.json").write_text(json.dumps(truth | {"categories": [{"id": 1, "name": "aurochs"}]}))
     (here / "wild" / "Cows").mkdir(parents=True)
     (here / "wild" / "Cows" / "annotations.json").write_text(json.dumps(truth))
     Pil.open(here / "photo.png").save(here / "wild" / "Cows" / "a.png")
+    shutil.copytree(here / "wild", here / "herd")
+    shutil.copy(here / "cows.json", here / "herd" / "Cows" / "annotations.json")
     monkeypatch.setattr(download, "BACKOFF", 0.0)
     monkeypatch.setenv("EVSAM_HOME", str(here / "home"))
     monkeypatch.delenv("EVSAM_OFFLINE")
@@ -94,6 +105,13 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         (("photo.png", *OUT, "--precision", "fp3"), "fp3"),
         (("photo.png", *OUT, "--conf", "7"), "conf"),
         (("photo.png", *OUT, "--shard", "3/2"), "3/2"),
+        (("list.txt", *OUT), "is a video"),
+        (("photo.png", *OUT, "--weights", "broken.pt"), "broken.pt is damaged"),
+        (("photo.png", *OUT, "--weights", "other.pt"), "not weights of efficientvit-sam-l2"),
+        (("photo.png", *OUT, "--weights", "export", "--backend", "onnx"), "export.json"),
+        (("photo.png", *OUT, "--detector", "broken.pt"), "broken.pt"),
+        (("photo.png", *OUT, "--detector", "own.pt", "--classes", "unicorn"), "unicorn"),
+        (("photo.png", *OUT, "--boxes", "broken.json"), "broken.json"),
     ],
     "text": [
         (("nowhere.jpg", "cat", *OUT), "nowhere.jpg"),
@@ -113,6 +131,8 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         (("photo.png", *OUT, "--save", "edges"), "edges"),
         (("photo.png", *OUT, "--prompts", "guess"), "grid"),
         (("photo.png", *OUT, "--prompts", "objects", "--detector", "yolo-9000"), "yolov8n"),
+        (("photo.png", *OUT, "--prompts", "objects", "--detector", "broken.pt"), "broken.pt"),
+        (("photo.png", *OUT, "--prompts", "objects", *YOLO, "--weights", "other.pt"), "not weights of"),
         (("photo.png", *OUT, "--preset", "best"), "efficientvit"),
         (("photo.png", *OUT, "--flatten", "size"), "area"),
         (("photo.png", *OUT, "--device", "cuda:77"), "cuda:77"),
@@ -141,12 +161,15 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         (("truth.json", "--images", "photos", *OUT, "--clicks", "0"), "clicks"),
         (("truth.json", "--images", "photos", *OUT, "--gt-boxes", "--detector", "yolo-9000"), "yolov8n"),
         (("truth.json", "--images", "photos", *OUT, "--gt-boxes", "--precision", "fp3"), "fp3"),
+        (("cows.json", "--images", "photos", *OUT, *YOLO), "none of the classes of yolov8n"),
+        (("cows.json", "--images", "photos", *OUT, "--detector", "yolov8n,broken.pt", "--class-agnostic"), "broken.pt"),
     ],
     "evaluate lvis": [(("truth.json", "--images", "photos", *OUT, "--gt-boxes"), "is not of LVIS")],
     "evaluate sginw": [
         (("gone", *OUT), "holds no data set"),
         (("wild", "-o", "file"), "cannot write to file"),
         ((), "already holds a run"),
+        (("herd", *OUT, *YOLO), "none of the classes of yolov8n"),
     ],
     "evaluate saliency": [
         (("gone", "--images", "photos", *OUT), "gone"),
@@ -188,6 +211,7 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         ((*OUT, "--data", "gone"), "gone"),
         (OUT, "--data"),
         ((*OUT, "--data", "photos", "--teacher", "sam-9000"), "evsam-starter"),
+        ((*OUT, "--data", "photos", "--weights", "broken.pt"), "broken.pt"),
         ((*OUT, "--data", "photos", "--model", "sam-9000"), "evsam-starter"),
         ((*OUT, "--data", "photos", "--precision", "fp3"), "fp3"),
         (("-o", "file", "--data", "photos"), "cannot write to file"),
@@ -197,6 +221,7 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         ((*OUT, "--data", "photos"), "--val"),
         ((*OUT, "--data", "gone", "--val", "photos"), "gone"),
         ((*OUT, "--data", "photos", "--val", "photos", "--weights", "gone.pt"), "gone.pt"),
+        ((*OUT, "--data", "photos", "--val", "photos", "--weights", "broken.pt"), "broken.pt"),
         ((*OUT, "--data", "photos", "--val", "photos", "--device", "cuda:77"), "cuda:77"),
         ((*OUT, "--data", "photos", "--val", "photos", "--precision", "fp3"), "fp3"),
         (("-o", "file", "--data", "photos", "--val", "photos"), "cannot write to file"),
@@ -242,7 +267,12 @@ def test_what_is_wrong_is_told_before_anything_is_fetched(
     (here / "trained-detector" / "run" / "weights").mkdir(parents=True)
     (here / "trained-detector" / "run" / "weights" / "last.pt").touch()
     before = sorted(here.rglob("*"))
-    models = [text for flag, text in _pairs(GIVEN.get(verb, ())) if flag not in arguments for text in (flag, text)]
+    models = [
+        text
+        for flag, model in _pairs(SAM if verb == "segment" and "--boxes" in arguments else GIVEN.get(verb, ()))
+        if flag not in arguments
+        for text in (flag, model)
+    ]
     _, said = evsam(*verb.split(), *(arguments or RIGHT[verb]), *(models if arguments else ()), code=2)
     assert far.requests == []
     assert said.startswith("evsam: ") and said.count("\n") == 1 and word in said

@@ -211,7 +211,7 @@ def test_shards(photos: Path, tmp_path: Path) -> None:
 def test_changed_words_are_no_resume(photo: Path, tmp_path: Path) -> None:
     evsam("text", photo, "cat", "-o", tmp_path / "out", *FAST)
     _, err = evsam("text", photo, "dog", "-o", tmp_path / "out", *FAST, "--resume", code=2)
-    assert "had other settings (prompts:" in err
+    assert "had other settings (prompts.phrases:" in err
 
 
 def test_per_phrase(photo: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_records_are_of_classes_or_of_none(data: Path, tmp_path: Path) -> None:
                tmp_path / "boxes.json", "--offline", "--no-report")  # fmt: skip
     evsam(*command, "--class-agnostic")
     _, err = evsam(*command, "--resume", code=2)
-    assert "'agnostic': True" in err and "'agnostic': False" in err and err.count("\n") == 1
+    assert "(prompt.agnostic: True then, False now)" in err and err.count("\n") == 1
 
 
 def test_speed_counts_the_images_of_each_cell(data: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipelines.everything.objects import AnyClass
 from pipelines.run import Job
 from pipelines.run.loop import results_of
 from pipelines.run.stages import StageClock
-from pipelines.sam import build_sam
+from pipelines.sam import SamConfig, build_sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image, Instances
 
@@ -36,12 +36,12 @@ def scene(photograph: np.ndarray) -> Image:
     return scene_of(photograph)
 
 
-def test_every_strategy_has_a_configuration_and_gives_a_job(starter: SamPredictor, scene: Image) -> None:
+def test_every_strategy_has_a_configuration_and_gives_a_job(scene: Image) -> None:
     assert set(CONFIGS) == set(STRATEGIES)
     small = {"objects": {"imgsz": 96, "conf": 0.01, "max_det": 3}}
     for name, row in STRATEGIES.items():
         config = CONFIGS[name](**small.get(name, {"points_per_side": 4}))
-        job: Job[Any] = row.load()(starter, config, device="cpu", offline=True)
+        job: Job[Any] = row.load()(SamConfig(), config, offline=True)
         (found,) = results_of(job, [scene], StageClock())
         assert isinstance(found, Instances) and job.categories and job.batch == 1 and job.report() == {}
         assert (found.edges is not None) == (name == "edges")

@@ -74,11 +74,14 @@ def test_where_the_cache_is(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.Mo
 def test_another_file_in_the_cache_is_not_used(
     shelf: Shelf, hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
+    """And the user is told so."""
     path = shelf.add(url=MAIN, sha256=SHA)
-    put(cache, "net.pt", body or b"x")
+    shared = put(cache, "net.pt", body or b"x")
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     with pytest.raises(WeightsError, match="not on this machine"):
         store.fetch("net", offline=True)
+    _, said = evsam("weights", "pull", "net")
+    assert f"note: {shared} of the Hugging Face cache is not used: it " in said and said.count("note: ") == 1
     assert store.fetch("net") == path and not path.is_symlink() and path.read_bytes() == BODY
 
 

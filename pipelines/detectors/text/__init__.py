@@ -6,6 +6,7 @@ and `detector` decides which boxes stay and what each is called.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,13 @@ def with_text_defaults(config: TextConfig) -> TextConfig:
     return replace(config, **{name: getattr(row, name) for name in names if getattr(config, name) is None})
 
 
+def is_here(model: str) -> bool:
+    """Whether nothing has to be fetched for a text detector."""
+    from weights.store import locate
+
+    return locate(TEXT_DETECTORS[model].weights or model) is not None
+
+
 def find_text_weights(model: str, *, offline: bool | None = None) -> Path:
     """The file of a text detector's weights, fetched if needed; what else the model reads lies beside it.
 
@@ -106,10 +114,25 @@ def build_text_detector(config: TextConfig, *, device: str = "cpu", offline: boo
     Raises UsageError for an unknown model, device or precision and for a phrase the model cannot read, WeightsError
     when the weights are missing or not the model's, and SetupError when a package is missing.
     """
-    row = TEXT_DETECTORS[config.model]
-    weights = find_text_weights(config.model, offline=offline)
-    model: TextModel = row.load()(weights, device=device, precision=config.precision, **row.options)
-
     from pipelines.detectors.text.detector import TextDetector
 
+    phrases = [phrase.text for phrase in config.phrases]
+    model, _ = load_text_model(config.model, phrases, device=device, precision=config.precision, offline=offline)
     return TextDetector(model, with_text_defaults(config))
+
+
+def load_text_model(
+    name: str, phrases: Sequence[str], *, device: str, precision: str, offline: bool | None
+) -> tuple[TextModel, Path]:
+    """The back end of a row, which will be asked for `phrases`, and the file of its weights.
+
+    Raises as `build_text_detector` does; for phrases before the weights are fetched or loaded.
+    """
+    from weights.store import fetch_beside
+
+    row = TEXT_DETECTORS[name]
+    back_end = row.load()
+    back_end.check(fetch_beside(row.weights or name, offline=offline), phrases)
+    weights = find_text_weights(name, offline=offline)
+    model: TextModel = back_end(weights, device=device, precision=precision, **row.options)
+    return model, weights

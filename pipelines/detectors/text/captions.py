@@ -16,6 +16,8 @@ from torch import Tensor, stack
 
 from pipelines.errors import UsageError, WeightsError
 
+VOCABULARY = "vocab.txt"
+"""The name of the file, beside the weights."""
 MAX_TOKENS = 256
 """Tokens in a caption: the width of the model's class head."""
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", ".", "?")

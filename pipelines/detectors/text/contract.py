@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipelines.errors import UsageError
@@ -78,10 +79,15 @@ class TextModel(Protocol):
 
     batch: int
 
+    @staticmethod
+    def check(folder: Path, phrases: Sequence[str]) -> None:
+        """Raise UsageError for a phrase that the model cannot read. folder: holds the small files that lie beside the
+        model's; what is wrong with them is a WeightsError."""
+
     def read(self, phrases: Sequence[str], *, alone: bool) -> None:
         """Prepare to look for the phrases; alone: each in a pass of its own. Texts are encoded once, not per image.
 
-        Raises UsageError for a phrase that the model cannot read.
+        Raises UsageError as `check` does.
         """
 
     def __call__(self, images: Sequence[Image]) -> list[list[Pass]]:

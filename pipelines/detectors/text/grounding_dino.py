@@ -8,13 +8,14 @@ backbone are wrapped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.detectors.text.captions import Caption, Vocabulary
+from pipelines.detectors.text.captions import VOCABULARY, Caption, Vocabulary
 from pipelines.detectors.text.contract import PRECISIONS, Pass
 from pipelines.detectors.text.vision import LONG, SHORT, Canvas, place
 from pipelines.device import check_device, check_precision
@@ -99,6 +100,11 @@ class GroundingDino:
         self._sides = short, long
         self._captions: list[Caption] = []
         self.batch = 1 if self._device.type == "cpu" else _GPU_BATCH
+
+    @staticmethod
+    def check(folder: Path, phrases: Sequence[str]) -> None:
+        """See `pipelines.detectors.text.TextModel`."""
+        Vocabulary(folder / VOCABULARY).captions(phrases)
 
     def read(self, phrases: Sequence[str], *, alone: bool) -> None:
         self._captions = self._vocabulary.captions(phrases, alone=alone)

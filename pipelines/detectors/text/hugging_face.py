@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from pipelines.detectors.text.captions import Vocabulary
+from pipelines.detectors.text.captions import VOCABULARY, Vocabulary
 from pipelines.detectors.text.grounding_dino import FeaturesOnce, Forward, GroundingDino, TextOnce
 from pipelines.detectors.text.vision import LONG, SHORT, Canvas
 from pipelines.errors import WeightsError
@@ -44,7 +44,7 @@ class HuggingFaceGroundingDino(GroundingDino):
 
         Raises WeightsError when the files do not make exactly this model.
         """
-        vocabulary = Vocabulary(weights.with_name("vocab.txt"))
+        vocabulary = Vocabulary(weights.with_name(VOCABULARY))
         if vocabulary.special_ids != _SPECIAL_IDS:
             raise WeightsError(f"{weights.with_name('vocab.txt')} is not the vocabulary of bert-base-uncased")
         model = load(architecture, weights)
@@ -69,6 +69,16 @@ def load(architecture: str, weights: Path) -> Any:
     if faults:
         raise WeightsError(f"{weights} holds no weights of {architecture}: {'; '.join(faults)}")
     return model.float()
+
+
+def load_configuration(architecture: str, folder: Path) -> Any:
+    """What the config.json in a folder says of a model. Raises WeightsError."""
+    try:
+        with _silence():
+            return getattr(transformers, architecture).config_class.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{folder} holds no configuration of {architecture}: {reason}") from error
 
 
 def load_clip_tokenizer(folder: Path) -> Any:

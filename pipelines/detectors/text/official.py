@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.detectors.text.bert import Bert, BertConfig
-from pipelines.detectors.text.captions import SPECIAL_TOKENS, Vocabulary
+from pipelines.detectors.text.captions import SPECIAL_TOKENS, VOCABULARY, Vocabulary
 from pipelines.detectors.text.grounding_dino import FeaturesOnce, Forward, GroundingDino, TextOnce
 from pipelines.detectors.text.vision import LONG, SHORT, Canvas
 from weights.loading import check_state_dict, load_state_dict
@@ -51,7 +51,7 @@ class OfficialGroundingDino(GroundingDino):
 
         Raises WeightsError when the checkpoint does not hold exactly this model.
         """
-        vocabulary = Vocabulary(weights.with_name("vocab.txt"))
+        vocabulary = Vocabulary(weights.with_name(VOCABULARY))
         settings = (
             vars(importlib.import_module(f"groundingdino.config.{config}")) if isinstance(config, str) else config
         )

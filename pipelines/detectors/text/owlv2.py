@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipelines.detectors.text.contract import PRECISIONS, Pass
-from pipelines.detectors.text.hugging_face import load, load_clip_tokenizer
+from pipelines.detectors.text.hugging_face import load, load_clip_tokenizer, load_configuration
 from pipelines.detectors.text.vision import scale
 from pipelines.device import check_device, check_precision
 from pipelines.errors import UsageError
@@ -22,6 +23,7 @@ from pipelines.types import Float32, Image
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _GREY = 0.5  # around the image, as in the authors' code
 _GPU_BATCH = 4
+_ARCHITECTURE = "Owlv2ForObjectDetection"
 
 
 class Owlv2:
@@ -31,21 +33,21 @@ class Owlv2:
         self._device = check_device(device)
         self._autocast = check_precision(precision, self._device, PRECISIONS) is torch.bfloat16
         self._tokenizer = load_clip_tokenizer(weights.parent)
-        self._model = load("Owlv2ForObjectDetection", weights).eval().requires_grad_(False).to(self._device)
+        self._model = load(_ARCHITECTURE, weights).eval().requires_grad_(False).to(self._device)
         self._size: int = self._model.config.vision_config.image_size
         self._phrases = torch.empty(0)
         self._alone = False
         self.batch = 1 if self._device.type == "cpu" else _GPU_BATCH
 
+    @staticmethod
+    def check(folder: Path, phrases: Sequence[str]) -> None:
+        """See `pipelines.detectors.text.TextModel`."""
+        _tokens(load_clip_tokenizer(folder), phrases, load_configuration(_ARCHITECTURE, folder))
+
     @torch.inference_mode()
     def read(self, phrases: Sequence[str], *, alone: bool) -> None:
+        rows = _tokens(self._tokenizer, phrases, self._model.config)
         most = self._model.config.text_config.max_position_embeddings
-        rows = [self._tokenizer(phrase.lower()).input_ids for phrase in phrases]
-        for phrase, row in zip(phrases, rows, strict=True):
-            if len(row) <= 2:
-                raise UsageError(f"there is no word in the phrase {phrase!r}")
-            if len(row) > most:
-                raise UsageError(f"the phrase {phrase[:40]!r} has {len(row) - 2} tokens, but OWLv2 reads {most - 2}")
         ids = torch.tensor([row + [0] * (most - len(row)) for row in rows], device=self._device)
         real = torch.tensor([[1] * len(row) + [0] * (most - len(row)) for row in rows], device=self._device)
         with self._precision():
@@ -98,3 +100,15 @@ class Owlv2:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+
+
+def _tokens(tokenizer: Any, phrases: Sequence[str], config: Any) -> list[list[int]]:
+    """The token ids of each phrase, start and end among them. Raises UsageError for one that the model cannot read."""
+    most = config.text_config.max_position_embeddings
+    rows: list[list[int]] = [tokenizer(phrase.lower()).input_ids for phrase in phrases]
+    for phrase, row in zip(phrases, rows, strict=True):
+        if len(row) <= 2:
+            raise UsageError(f"there is no word in the phrase {phrase!r}")
+        if len(row) > most:
+            raise UsageError(f"the phrase {phrase[:40]!r} has {len(row) - 2} tokens, but OWLv2 reads {most - 2}")
+    return rows
