@@ -8,8 +8,9 @@ from evsam_cli import finding, options, running
 from evsam_cli.groups import grouped
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
+from pipelines.outputs import outputs_of
 
-KINDS = ("boxes", "dataset", "overlay", "jsonl")
+KINDS = outputs_of("boxes")
 Save = Annotated[
     list[str],
     options.option(

@@ -46,15 +46,22 @@ R = TypeVar("R", bound=Row)
 
 
 class Registry(Mapping[str, R]):
-    """An ordered table of rows, read-only, whose unknown names raise an error that lists the known ones."""
+    """An ordered table of rows, whose unknown names raise an error that lists the known ones."""
 
     def __init__(self, kind: str, rows: Iterable[R]) -> None:
         self.kind = kind
         self._rows: dict[str, R] = {}
         for row in rows:
-            if row.name in self._rows:
-                raise ValueError(f"two {kind} rows are named {row.name!r}")
-            self._rows[row.name] = row
+            self.add(row)
+
+    def add(self, row: R) -> None:
+        """Offer a row of your own, after the others: before `evsam_cli.main` is imported, whose help lists the names.
+
+        See CONTRIBUTING.md. Raises ValueError for a name that there is already.
+        """
+        if row.name in self._rows:
+            raise ValueError(f"two {self.kind} rows are named {row.name!r}")
+        self._rows[row.name] = row
 
     def __getitem__(self, name: str) -> R:
         if name not in self._rows:

@@ -34,8 +34,9 @@ class Detector(Protocol):
 class DetectorRow(Row):
     """A detector, with the values of `DetectorConfig` that suit it; unless told otherwise they are ultralytics'.
 
-    Its target is called as `(weights, config, *, device, **options)`; weights: its file, None where the row has none.
-    of_coco: whether its classes are COCO's 80, which is then known before its weights are here.
+    Its target makes a `Detector` and is called as `(weights, config, *, device, **options)`; weights: its file, None
+    where the row has none; config: with `conf` and `iou` that are not None. of_coco: whether its classes are COCO's 80,
+    which is then known before its weights are here.
     """
 
     conf: float = 0.25
@@ -127,7 +128,7 @@ def build_detector(config: DetectorConfig, *, device: str = "cpu", offline: bool
     """
     row = detector_row(config.model)
     weights = find_weights(config.model, offline=offline)
-    detector: Detector = row.load()(weights, config, device=device, **row.options)
+    detector: Detector = row.load()(weights, with_defaults(config), device=device, **row.options)
     return detector
 
 

@@ -172,10 +172,15 @@ OUTPUTS = Registry(
 )
 
 
+def outputs_of(gives: Needs) -> list[str]:
+    """Names of the kinds that can be made of what a job gives."""
+    order = get_args(Needs)
+    return [row.name for row in OUTPUTS.values() if order.index(row.needs) <= order.index(gives)]
+
+
 def check_needs(names: Iterable[str], gives: Needs) -> None:
     """Raise UsageError when one of these outputs is made of more than a job gives."""
-    order = get_args(Needs)
-    fitting = [row.name for row in OUTPUTS.values() if order.index(row.needs) <= order.index(gives)]
+    fitting = outputs_of(gives)
     for row in (OUTPUTS[name] for name in names):
         if row.name not in fitting:
             raise UsageError(f"{row.name!r} needs {row.needs}, and {_GIVEN[gives]}; choose from: {', '.join(fitting)}")

@@ -201,7 +201,7 @@ class SamConfig:
 
         row = SAMS[self.name]
         BACKENDS[self.backend].load()().place(self.device, self.precision)
-        if self.weights is not None:
+        if self.weights is not None or row.weights is None:
             SamSource(row, self.weights).file()
 
     def sha256(self, *, offline: bool | None = None) -> str:
@@ -224,5 +224,6 @@ class SamConfig:
         """What its published weights may not be used for."""
         from weights import manifest
 
-        file = manifest.files(SAMS[self.name].weights or self.name)[0]
-        return {"sam_licence": f"{file.licence}: {file.terms}"} if file.terms else {}
+        published = SAMS[self.name].weights
+        file = manifest.files(published)[0] if published else None
+        return {"sam_licence": f"{file.licence}: {file.terms}"} if file and file.terms else {}

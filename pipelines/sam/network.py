@@ -117,7 +117,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class SamSource:
-    """A SAM, and where its weights are: None for its own, a checkpoint, an exported folder, or a state dict."""
+    """A SAM, and where its weights are: None for its row's, a checkpoint, an exported folder, or a state dict."""
 
     row: Row
     weights: Path | Mapping[str, Tensor] | None = None
@@ -154,7 +154,9 @@ class SamSource:
         """The checkpoint's file, fetched if need be. Raises WeightsError when it is missing."""
         assert not isinstance(self.weights, Mapping)
         if self.weights is None:
-            return store.fetch(self.row.weights or self.row.name, offline=self.offline)
+            if self.row.weights is None:
+                raise WeightsError(f"{self.row.name} has no weights of its own: name a checkpoint with --weights")
+            return store.fetch(self.row.weights, offline=self.offline)
         path = self.weights / EXPORTED if self.weights.is_dir() else self.weights
         if not path.is_file():
             raise WeightsError(f"there is no checkpoint {path}")

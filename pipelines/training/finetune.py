@@ -16,6 +16,7 @@ from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS
 from pipelines.sam.frame import MEAN, STD
 from pipelines.sam.model import Sam, load
+from pipelines.sam.network import SamSource
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
@@ -75,18 +76,14 @@ def untrained(name: str, weights: str | None) -> Sam:
     row = SAMS[name]
     if weights and not Path(weights).is_file():
         raise WeightsError(f"there is no checkpoint {weights}")
-    model: Sam = row.load()(**row.options).build()
-    return model
+    return SamSource(row).build()
 
 
 def load_start(model: Sam, name: str, weights: str | None) -> Sam:
     """Fill it with what it starts from, see `starting_model`."""
     if weights == "":
         return model
-    from weights import loading, store
-
-    path = store.fetch(SAMS[name].weights or name) if weights is None else Path(weights)
-    return load(model, loading.load_state_dict(path), name)
+    return load(model, SamSource(SAMS[name], None if weights is None else Path(weights)).state(), name)
 
 
 def freeze(model: Sam, names: Sequence[str]) -> None:

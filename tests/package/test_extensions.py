@@ -1,0 +1,80 @@
+"""What CONTRIBUTING.md promises: a row and a file, also a user's own, make a SAM, a detector and an output."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+from safetensors.torch import save_file
+from support import extensions
+from support.runs import run_apart
+from support.seeded import weights_for
+
+from pipelines.errors import WeightsError
+from pipelines.registry import Registry
+from pipelines.rle import decode
+from pipelines.sam import SamConfig, SamRow
+
+SCRIPT = (extensions.__file__,)
+OWN = ("--sam", "one-layer", "--detector", "bright", "--device", "cpu")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "one.safetensors"
+    save_file(weights_for(extensions.OneLayer(256).build()), path)
+    return path
+
+
+def test_a_script_brings_a_sam_a_detector_and_an_output(
+    photographs: list[Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = run_apart(
+        "segment",
+        photographs[0],
+        "-o",
+        out,
+        *OWN,
+        "--weights",
+        checkpoint,
+        "--save",
+        "coco,areas",
+        "--max-det",
+        9,
+        python=SCRIPT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {".evsam", "run.json", "coco_results.json", "areas"}
+
+    results = json.loads((out / "coco_results.json").read_text())
+    pixels = np.asarray(Pil.open(photographs[0]).convert("RGB")).min(axis=2)
+    assert len(results) == 5
+    for found in results:
+        x, y, width, height = map(int, found["bbox"])
+        inside = pixels[y : y + height, x : x + width] >= 200
+        assert inside.any(axis=0).all() and inside.any(axis=1).all() and found["score"] >= 0.5
+
+    areas = [int(decode(found["segmentation"]).sum()) for found in results]
+    assert [int(line) for line in (out / "areas/bus.txt").read_text().splitlines()] == areas
+
+    info = json.loads((out / "run.json").read_text())
+    assert info["settings"]["sam"] == "one-layer" and info["settings"]["prompts"]["model"] == "bright"
+    assert info["defaults"]["conf"] == "0.5, the own value of bright"
+    assert info["categories"] == {"1": "bright"}
+
+
+def test_help_offers_them() -> None:
+    text = " ".join(run_apart("segment", "--help", python=SCRIPT).stdout.split())
+    assert all(re.search(rf"[ ,]{name}[.,:;]", text) for name in ("one-layer", "bright", "areas"))
+
+
+def test_a_sam_without_weights_of_its_own_asks_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = SamRow("one-layer", f"{extensions.__name__}:OneLayer", "", options={"input_size": 256})
+    monkeypatch.setattr("pipelines.sam.SAMS", Registry("SAM", [row]))
+    with pytest.raises(WeightsError, match=r"^one-layer has no weights of its own: name a checkpoint with --weights$"):
+        SamConfig("one-layer").check()
