@@ -1,8 +1,8 @@
-"""COCO's entries, checked in one place, and its segmentations as masks: for truths, results, box files and training.
+"""COCO's lists and their entries, checked in one place: of truths, results, box files and data sets to train on.
 
-Every function takes an entry as it stands in the JSON and raises DataError that names the field and its value; the
-caller puts the file and the entry before it, see `named`. A whole number may be written as a float (1.0), as tables
-write it, as long as it has all its digits.
+What reads a field takes an entry as it stands in the JSON and raises DataError that names the field and its value; the
+file and the entry are put before it, see `named` and `each`. A whole number may be written as a float (1.0), as tables
+write it, as long as it has all its digits. `pipelines.segmentations` reads the masks.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from pipelines import polygons, rle
+from pipelines import frames
 from pipelines.errors import DataError
-from pipelines.types import Category, Rle
+from pipelines.types import Category, Frame
+
+T = TypeVar("T")
 
 FARTHEST = 1e15
 """Numbers are below this: every pixel of a larger one is uncertain, and its square no longer of use."""
@@ -31,8 +33,6 @@ _SHOWN = 60
 """Letters of a value that a message shows."""
 _NAMED = 3
 """Entries that a note names."""
-_LEAST = 6
-"""Numbers of a polygon that covers something."""
 
 
 @contextmanager
@@ -42,6 +42,17 @@ def named(entry: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{entry}: {error}") from error
+
+
+def each(noun: str, entries: Iterable[Any], read: Callable[[int, dict[str, Any]], T]) -> list[T]:
+    """What `read` makes of each number and entry, which must be an object. noun: what an entry is, for the message."""
+    made = []
+    for number, entry in enumerate(entries):
+        try:
+            made.append(read(number, fields(entry)))
+        except DataError as error:
+            raise DataError(f"{noun} {number}: {error}") from error
+    return made
 
 
 def told(value: Any) -> str:
@@ -101,7 +112,7 @@ def number(entry: dict[str, Any], field: str) -> float:
     """A field that must be a finite number."""
     value = needed(entry, field)
     if not are_numbers((value,)):
-        _check_each((value,), f"'{field}' is")
+        check_numbers((value,), f"'{field}' is")
     return float(value)
 
 
@@ -113,7 +124,7 @@ def are_numbers(values: Sequence[Any]) -> bool:
         return False
 
 
-def _check_each(values: Sequence[Any], what: str) -> None:
+def check_numbers(values: Sequence[Any], what: str) -> None:
     """Raise DataError for the first that is not a finite number, or too large. what: how its message starts."""
     for value in values:
         if type(value) not in _NUMBERS:
@@ -137,7 +148,7 @@ def four_numbers(entry: dict[str, Any], field: str = "bbox") -> tuple[float, flo
     if not isinstance(value, list) or len(value) != 4:
         raise DataError(f"'{field}' is {told(value)}, not a list of four numbers")
     if not are_numbers(value):
-        _check_each(value, f"'{field}' is {told(value)}, which holds")
+        check_numbers(value, f"'{field}' is {told(value)}, which holds")
     a, b, c, d = map(float, value)
     return a, b, c, d
 
@@ -174,11 +185,11 @@ def lists(document: Any, needed: Sequence[str] = ("images", "annotations", "cate
     return {name: document[name] for name in needed}
 
 
-def check_distinct(entries: str, field: str, values: Sequence[Any]) -> None:
-    """Raise DataError when two of the `entries` of a file have the same value of a field."""
+def check_distinct(noun: str, field: str, values: Sequence[Any]) -> None:
+    """Raise DataError when two entries of a file have the same value of a field. noun: what they are."""
     if len(set(values)) < len(values):
         value, _ = Counter(values).most_common(1)[0]
-        raise DataError(f"two of its {entries} have the same {field}, {told(value)}")
+        raise DataError(f"two of its {noun} have the same {field}, {told(value)}")
 
 
 def image_name(entry: dict[str, Any]) -> str | None:
@@ -223,40 +234,27 @@ def stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     return image_size(entry) if entry.get("width") and entry.get("height") else None
 
 
-def category(entry: dict[str, Any], *, least: int = 0) -> Category:
-    """least: what its id may be."""
-    return Category(whole_number(entry, "id", least=least), text(entry, "name"))
+def images(
+    document: dict[str, Any], read: Callable[[int, dict[str, Any], Frame | None], T], *, least: int = 0
+) -> dict[int, T]:
+    """By id what `read` makes of each image: its id, its entry, the frame stated for it. least: id it may have."""
+
+    def with_id(_: int, entry: dict[str, Any]) -> tuple[int, T]:
+        id = whole_number(entry, "id", least=least)
+        return id, read(id, entry, frames.stated(entry, document))
+
+    listed = each("image", document["images"], with_id)
+    check_distinct("images", "id", [id for id, _ in listed])
+    return dict(listed)
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> Rle:
-    """A segmentation of any kind -> Rle of an image: polygons, uncompressed counts or compressed ones.
-
-    Polygons are drawn as pycocotools draws them; those of fewer than three corners cover nothing and are left out, see
-    `flat_polygons`.
-    """
-    if isinstance(segmentation, dict):
-        return _read_counts(segmentation, height, width)
-    if not isinstance(segmentation, list):
-        raise DataError(f"'segmentation' is {told(segmentation)}, neither polygons nor run lengths")
-    for polygon in segmentation:
-        _check_polygon(polygon)
-    return polygons.draw([polygon for polygon in segmentation if len(polygon) >= _LEAST], height, width)
-
-
-def flat_polygons(segmentation: Any) -> int:
-    """How many of its polygons cover nothing, because they have fewer than three corners."""
-    of_list = segmentation if isinstance(segmentation, list) else []
-    return sum(isinstance(polygon, list) and len(polygon) < _LEAST for polygon in of_list)
-
-
-def note_of_flat(flat: Mapping[int, int], noun: str, file: str) -> list[str]:
-    """What is said of them. flat: number of an entry -> how many it has; noun: what an entry is."""
-    if not flat:
-        return []
-    count = sum(flat.values())
-    what = f"{count} polygons, which cover" if count > 1 else "a polygon, which covers"
-    where = numbered(noun, list(flat))
-    return [f"left out of {file}: {what} nothing with fewer than three corners ({where})"]
+def categories(document: dict[str, Any], *, least: int = 0) -> list[Category]:
+    """Those that are listed. least: id there may be."""
+    return each(
+        "category",
+        document.get("categories") or (),
+        lambda _, entry: Category(whole_number(entry, "id", least=least), text(entry, "name")),
+    )
 
 
 def numbered(noun: str, numbers: Sequence[int]) -> str:
@@ -265,29 +263,3 @@ def numbered(noun: str, numbers: Sequence[int]) -> str:
         return f"{noun} {numbers[0]}"
     nouns = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{len(numbers)} {nouns}, such as {', '.join(map(str, numbers[:_NAMED]))}"
-
-
-def _check_polygon(polygon: Any) -> None:
-    """Numbers x and y in turn, finite and not too large."""
-    if not isinstance(polygon, list) or len(polygon) % 2:
-        raise DataError(f"'segmentation' holds {told(polygon)}, not a polygon: a list of numbers x, y, x, y, ...")
-    if not are_numbers(polygon):
-        _check_each(polygon, "'segmentation' has a polygon with a corner at")
-
-
-def _read_counts(segmentation: dict[str, Any], height: int, width: int) -> Rle:
-    for field in ("size", "counts"):
-        if field not in segmentation:
-            raise DataError(f"'segmentation' has no '{field}'")
-    size, counts = segmentation["size"], segmentation["counts"]
-    if size != [height, width]:
-        raise DataError(f"'segmentation' is of size {told(size)}, but its image is {height} x {width} (height x width)")
-    if isinstance(counts, str):
-        mask = Rle(size=[height, width], counts=counts)
-        rle.check(mask)
-        return mask
-    if not isinstance(counts, list) or not all(is_whole(run) and run >= 0 for run in counts):
-        raise DataError(f"'counts' of 'segmentation' is {told(counts)}, neither text nor a list of whole numbers")
-    if sum(counts) != height * width:
-        raise DataError(f"the run lengths of 'segmentation' do not fill {width} x {height} pixels")
-    return rle.from_runs([int(run) for run in counts], height, width)

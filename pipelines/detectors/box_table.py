@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from pipelines import coco, frames
+from pipelines import coco
 from pipelines.boxes import BOX_FORMATS
-from pipelines.detectors.box_columns import LEAST, BoxTable, Columns, FileImage, read_id
+from pipelines.detectors.box_columns import LEAST, BoxTable, Columns, FileImage
 from pipelines.detectors.box_csv import read_csv
 from pipelines.errors import DataError, UnknownNameError
 from pipelines.files import reading
-from pipelines.types import Category
+from pipelines.types import Category, Frame
 
 
 def read_box_table(path: Path, box_format: str | None = None, categories: Sequence[Category] | None = None) -> BoxTable:
@@ -90,24 +89,17 @@ def _read_results(file: TextIO, box_format: str | None, categories: Sequence[Cat
 def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequence[Category] | None) -> BoxTable:
     columns = Columns()
     document = _load_json(file, columns, "annotation", has_scores=False)
-    listed = coco.lists(document)
-    _check_taken(listed["annotations"], columns, "annotation")
-    images, told = [], []
-    for index, entry in enumerate(listed["images"]):
-        with coco.named(f"image {index}"):
-            images.append(replace(_file_image(coco.fields(entry)), frame=frames.stated(entry, document)))
-    coco.check_distinct("images", "id", [image.id for image in images])
-    _check_names(images)
-    places: dict[int | str | None, int] = {image.id: index for index, image in enumerate(images)}
+    _check_taken(coco.lists(document)["annotations"], columns, "annotation")
+    images = coco.images(document, _file_image, least=LEAST)
+    _check_names(list(images.values()))
+    places: dict[int | str, int] = {id: index for index, id in enumerate(images)}
     for image_id, number in columns.images.items():
         if image_id not in places:
             index = int(np.argmax(np.asarray(columns.image_numbers) == number))
             raise DataError(f"annotation {index} is for image {image_id!r}, which is not in its list 'images'")
-    for index, entry in enumerate(listed["categories"]):
-        with coco.named(f"category {index}"):
-            told.append(coco.category(coco.fields(entry), least=LEAST))
+    told = coco.categories(document, least=LEAST)
     return columns.table(
-        images,
+        list(images.values()),
         box_format or "xywh",
         told if categories is None else categories,
         name_entry="annotation {}".format,
@@ -115,8 +107,8 @@ def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequenc
     )
 
 
-def _file_image(entry: dict[str, Any]) -> FileImage:
-    return FileImage(coco.image_name(entry), read_id(entry, "id"), coco.stated_size(entry))
+def _file_image(id: int, entry: dict[str, Any], frame: Frame | None) -> FileImage:
+    return FileImage(coco.image_name(entry), id, coco.stated_size(entry), frame)
 
 
 def _check_names(images: Sequence[FileImage]) -> None:

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines import coco, frames, rle
+from pipelines import coco, rle
 from pipelines.errors import DataError
 from pipelines.files import read_json
+from pipelines.segmentations import flat_polygons, mask_and_box, note_of_flat
 from pipelines.types import Category, Frame, Rle
 
 
@@ -102,38 +103,32 @@ def read_ground_truth(path: Path, *, limit: int | None = None) -> GroundTruth:
 
 def _index(path: Path, document: Any, limit: int | None) -> GroundTruth:
     listed = coco.lists(document)
-    images, categories, frequencies = [], [], {}
-    for index, entry in enumerate(listed["images"]):
-        with coco.named(f"image {index}"):
-            images.append(_image(coco.fields(entry), frames.stated(entry, document)))
-    for index, entry in enumerate(listed["categories"]):
-        with coco.named(f"category {index}"):
-            categories.append(coco.category(coco.fields(entry)))
-            if "frequency" in entry:
-                frequencies[categories[-1].id] = coco.text(entry, "frequency")
-    coco.check_distinct("images", "id", [image.id for image in images])
-    coco.check_distinct("images", "name", [image.name for image in images])
+    images = coco.images(document, _image)
+    coco.check_distinct("images", "name", [image.name for image in images.values()])
+    categories = coco.categories(document)
     coco.check_distinct("categories", "id", [category.id for category in categories])
+    letters = coco.each("category", listed["categories"], _frequency)
     if not images or not categories:
         raise DataError(f"it lists no {'category' if images else 'image'}")
 
-    by_id = {image.id: image for image in images}
-    kept = dict(list(by_id.items())[:limit])
-    reader = _Objects({category.id for category in categories})
-    objects: dict[int, list[TruthObject]] = {id: [] for id in kept}
-    for index, entry in enumerate(listed["annotations"]):
-        with coco.named(f"annotation {index}"):
-            image_id = coco.known_id(coco.fields(entry), "image_id", by_id, "its list 'images'")
-            if image_id in kept:
-                objects[image_id].append(reader.read(index, entry, kept[image_id]))
-    coco.check_distinct("annotations", "id", [found.id for of_image in objects.values() for found in of_image])
-    left_out = {id: image.name for id, image in by_id.items() if id not in kept}
-    return GroundTruth(path, kept, objects, tuple(categories), frequencies, left_out, reader.notes(path))
+    kept = dict(list(images.items())[:limit])
+    reader = _Objects(images, kept, {category.id for category in categories})
+    coco.each("annotation", listed["annotations"], reader.read)
+    coco.check_distinct("annotations", "id", [found.id for of_image in reader.objects.values() for found in of_image])
+    return GroundTruth(
+        path=path,
+        images=kept,
+        objects=reader.objects,
+        categories=tuple(categories),
+        frequencies={of.id: letter for of, letter in zip(categories, letters, strict=True) if letter is not None},
+        left_out={id: image.name for id, image in images.items() if id not in kept},
+        notes=reader.notes(path),
+    )
 
 
-def _image(entry: dict[str, Any], frame: Frame | None) -> TruthImage:
+def _image(id: int, entry: dict[str, Any], frame: Frame | None) -> TruthImage:
     return TruthImage(
-        coco.whole_number(entry, "id"),
+        id,
         coco.inner_name(entry),
         *coco.image_size(entry),
         frame,
@@ -142,35 +137,45 @@ def _image(entry: dict[str, Any], frame: Frame | None) -> TruthImage:
     )
 
 
-class _Objects:
-    """Reads annotations, and keeps in mind what of them has to be told."""
+def _frequency(_: int, entry: dict[str, Any]) -> str | None:
+    return coco.text(entry, "frequency") if "frequency" in entry else None
 
-    def __init__(self, category_ids: set[int]) -> None:
+
+class _Objects:
+    """Reads annotations, and keeps in mind what of them has to be told. objects: those of each image that is kept."""
+
+    def __init__(
+        self, images: Mapping[int, TruthImage], kept: Mapping[int, TruthImage], category_ids: set[int]
+    ) -> None:
+        self.objects: dict[int, list[TruthObject]] = {id: [] for id in kept}
+        self._images = images
         self._category_ids = category_ids
         self._flat: dict[int, int] = {}
         self._empty: list[int] = []
 
-    def read(self, index: int, entry: dict[str, Any], image: TruthImage) -> TruthObject:
+    def read(self, number: int, entry: dict[str, Any]) -> None:
+        image_id = coco.known_id(entry, "image_id", self._images, "its list 'images'")
+        if image_id not in self.objects:
+            return
+        image = self._images[image_id]
         id = coco.whole_number(entry, "id")
         category_id = coco.known_id(entry, "category_id", self._category_ids, "its list 'categories'")
-        masked, boxed = coco.has(entry, "segmentation"), coco.has(entry, "bbox")
-        if not masked and not boxed:
-            raise DataError("it has neither a 'segmentation' nor a 'bbox'")
-        mask = self._mask(index, entry["segmentation"], image) if masked else image.empty_mask
-        x, y, w, h = coco.box(entry) if boxed else map(float, rle.bbox(mask))
-        area = coco.number(entry, "area") if "area" in entry else float(rle.area(mask)) if masked else w * h
-        return TruthObject(id, category_id, (x, y, w, h), area, mask, coco.flag(entry, "iscrowd"), masked)
-
-    def _mask(self, index: int, segmentation: Any, image: TruthImage) -> Rle:
-        mask = coco.to_rle(segmentation, image.height, image.width)
-        if flat := coco.flat_polygons(segmentation):
-            self._flat[index] = flat
-        if not rle.area(mask):
-            self._empty.append(index)
-        return mask
+        mask, box = mask_and_box(entry, image.height, image.width)
+        area = box[2] * box[3]
+        if mask is not None:
+            area = float(rle.area(mask))
+            if flat := flat_polygons(entry["segmentation"]):
+                self._flat[number] = flat
+            if not area:
+                self._empty.append(number)
+        if "area" in entry:
+            area = coco.number(entry, "area")
+        crowd = coco.flag(entry, "iscrowd")
+        found = TruthObject(id, category_id, box, area, mask or image.empty_mask, crowd, masked=mask is not None)
+        self.objects[image_id].append(found)
 
     def notes(self, path: Path) -> list[str]:
-        notes = coco.note_of_flat(self._flat, "annotation", path.name)
+        notes = note_of_flat(self._flat, "annotation", path.name)
         if self._empty:
             which = coco.numbered("annotation", self._empty)
             notes.append(f"masks of {path.name} that cover no pixel count as objects that no mask finds ({which})")

@@ -14,12 +14,13 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import coco, rle
+from pipelines import coco
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.result_images import ResultImages, known_id
 from pipelines.files import read_json
 from pipelines.records import Record
+from pipelines.segmentations import flat_polygons, mask_and_box, note_of_flat
 from pipelines.types import Int64, Rle
 
 Float64 = NDArray[np.float64]
@@ -122,12 +123,9 @@ def read_results(path: Path, truth: GroundTruth, *, agnostic: bool = False) -> P
             raise DataError(f"{path} is not a results file: COCO results are a JSON list")
         images = ResultImages(path, entries, truth)
         reader = _Results(truth, images, entries, truth.categories[0].id if agnostic else None)
-        for index, entry in enumerate(entries):
-            try:
-                reader.add(index, coco.fields(entry))
-            except DataError as error:
-                raise DataError(f"{path}: entry {index}: {error}") from error
-    notes = coco.note_of_flat(reader.flat, "entry", path.name)
+        with coco.named(str(path)):
+            coco.each("entry", entries, reader.add)
+    notes = note_of_flat(reader.flat, "entry", path.name)
     return replace(reader.columns.predictions(), notes=(*images.notes(), *notes))
 
 
@@ -155,7 +153,7 @@ class _Results:
         self._truth, self._images, self._entries, self._only = truth, images, entries, only
         self._category_ids = {category.id for category in truth.categories}
 
-    def add(self, index: int, entry: dict[str, Any]) -> None:
+    def add(self, number: int, entry: dict[str, Any]) -> None:
         columns, truth = self.columns, self._truth
         image_id = self._images(entry)
         if image_id in truth.left_out:
@@ -165,17 +163,14 @@ class _Results:
         if category_id is None:
             category_id = known_id(entry, "category_id", self._category_ids, truth, self._entries)
         score = coco.number(entry, "score")
-        masked, boxed = coco.has(entry, "segmentation"), coco.has(entry, "bbox")
-        if not masked and not boxed:
-            raise DataError("it has neither a 'segmentation' nor a 'bbox'")
-        if masked != bool(columns.rles) and columns.scores:
+        mask, box = mask_and_box(entry, image.height, image.width)
+        if (mask is not None) != bool(columns.rles) and columns.scores:
             raise DataError("either all entries have a 'segmentation', or none")
-        if masked:
-            mask = coco.to_rle(entry["segmentation"], image.height, image.width)
+        if mask is not None:
             columns.rles.append(mask)
-            if flat := coco.flat_polygons(entry["segmentation"]):
-                self.flat[index] = flat
-        columns.boxes.extend(coco.box(entry) if boxed else rle.bbox(mask))
+            if flat := flat_polygons(entry["segmentation"]):
+                self.flat[number] = flat
+        columns.boxes.extend(box)
         columns.ids.append(image_id)
         columns.categories.append(category_id)
         columns.scores.append(score)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines import coco
 from pipelines.errors import DataError
 from pipelines.files import read_json
-from pipelines.frames import stated
 from pipelines.images.search import find_files
 from pipelines.names import match
 from pipelines.notes import counted_images
+from pipelines.segmentations import flat_polygons, note_of_flat
 from pipelines.training.regions import Photo, Region
 from pipelines.types import Frame
 
@@ -37,19 +37,22 @@ class CocoSource:
         self.name = path.parent.name if path.name == "annotations.json" else path.stem
         document = read_json(path, "a file of COCO annotations")
         with coco.named(str(path)):
-            rows = _rows(document)
-            regions, names, notes = _regions(document, rows, path.name)
-        annotated = [(row, json.dumps(regions[key])) for key, row in rows.items() if key in regions]
-        used = {category_id for of_photo in regions.values() for _, category_id, *_ in of_photo}
+            listed = coco.lists(document, ("images", "annotations"))
+            rows = coco.images(document, _row)
+            masks = _Masks(rows)
+            coco.each("annotation", listed["annotations"], masks.read)
+            names = {category.id: category.name for category in coco.categories(document)}
+        annotated = [(row, json.dumps(masks.of_photo[id])) for id, row in rows.items() if id in masks.of_photo]
+        used = {category_id for of_photo in masks.of_photo.values() for _, category_id, *_ in of_photo}
         self.categories = dict.fromkeys(sorted(used), "object") | names
-        self.has_masks = any(regions.values())
-        listed = [row.name for row, _ in annotated]
-        self._root = _photo_root(path, photos, listed[:1])
-        files = find_files(self._root, listed)
-        missing = [name for name in listed if name not in files.found]
+        self.has_masks = any(masks.of_photo.values())
+        photo_names = [row.name for row, _ in annotated]
+        self._root = _photo_root(path, photos, photo_names[:1])
+        files = find_files(self._root, photo_names)
+        missing = [name for name in photo_names if name not in files.found]
         if missing:
             raise DataError(f"{path}: photos are not in {self._root}: {counted_images(missing)}")
-        self.notes: Sequence[str] = [*notes, *files.notes(str(self._root))]
+        self.notes: Sequence[str] = [*masks.notes(path.name), *files.notes(str(self._root))]
         self._photos = [(row._replace(name=files.found[row.name]), of_photo) for row, of_photo in annotated]
         self._path = path
 
@@ -65,45 +68,37 @@ class CocoSource:
         return Photo(inside(self._root, name), regions, size=size, frame=frame, file=self._path.name)
 
 
-def _rows(document: Any) -> dict[int, _Row]:
-    """The photos that a document lists, by id."""
-    rows, ids = [], []
-    for index, entry in enumerate(coco.lists(document, ("images", "annotations"))["images"]):
-        with coco.named(f"image {index}"):
-            ids.append(coco.whole_number(coco.fields(entry), "id"))
-            rows.append(_Row(coco.needed_name(entry), coco.stated_size(entry), stated(entry, document)))
-    coco.check_distinct("images", "id", ids)
-    return dict(zip(ids, rows, strict=True))
+def _row(_: int, entry: dict[str, Any], frame: Frame | None) -> _Row:
+    return _Row(coco.needed_name(entry), coco.stated_size(entry), frame)
 
 
-def _regions(
-    document: dict[str, Any], rows: dict[int, _Row], file: str
-) -> tuple[dict[int, list[list[Any]]], dict[int, str], list[str]]:
-    """The annotations of each photo that has any, those with a mask, each as what makes a `Region` and its number in
-    the file; the names of categories by id; notes."""
-    by_photo: dict[int, list[list[Any]]] = {}
-    flat: dict[int, int] = {}
-    unmasked = []
-    for index, entry in enumerate(document["annotations"]):
-        with coco.named(f"annotation {index}"):
-            photo = by_photo.setdefault(coco.known_id(coco.fields(entry), "image_id", rows, "its list 'images'"), [])
-            category_id = coco.whole_number(entry, "category_id") if "category_id" in entry else 1
-            crowd = coco.flag(entry, "iscrowd")
-            if not coco.has(entry, "segmentation"):
-                unmasked.append(index)
-                continue
-            photo.append([entry["segmentation"], category_id, crowd, index])
-            if count := coco.flat_polygons(entry["segmentation"]):
-                flat[index] = count
-    names = {}
-    for index, entry in enumerate(document.get("categories") or ()):
-        with coco.named(f"category {index}"):
-            category = coco.category(coco.fields(entry))
-            names[category.id] = category.name
-    notes = coco.note_of_flat(flat, "annotation", file)
-    if unmasked:
-        notes.append(f"left out of {file}: what has no mask ({coco.numbered('annotation', unmasked)})")
-    return by_photo, names, notes
+class _Masks:
+    """Reads annotations. of_photo: by id of each photo that has any, those with a mask, each as what makes a `Region`
+    and its number in the file."""
+
+    def __init__(self, photos: Container[int]) -> None:
+        self.of_photo: dict[int, list[list[Any]]] = {}
+        self._photos = photos
+        self._flat: dict[int, int] = {}
+        self._unmasked: list[int] = []
+
+    def read(self, number: int, entry: dict[str, Any]) -> None:
+        photo = coco.known_id(entry, "image_id", self._photos, "its list 'images'")
+        of_photo = self.of_photo.setdefault(photo, [])
+        category_id = coco.whole_number(entry, "category_id") if "category_id" in entry else 1
+        crowd = coco.flag(entry, "iscrowd")
+        if not coco.has(entry, "segmentation"):
+            self._unmasked.append(number)
+            return
+        of_photo.append([entry["segmentation"], category_id, crowd, number])
+        if flat := flat_polygons(entry["segmentation"]):
+            self._flat[number] = flat
+
+    def notes(self, file: str) -> list[str]:
+        notes = note_of_flat(self._flat, "annotation", file)
+        if self._unmasked:
+            notes.append(f"left out of {file}: what has no mask ({coco.numbered('annotation', self._unmasked)})")
+        return notes
 
 
 def inside(root: Path, name: str) -> Path:

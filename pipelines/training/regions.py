@@ -19,6 +19,7 @@ from pipelines.images.annotated import load_annotated
 from pipelines.images.load import load
 from pipelines.images.needed import needed_of_png
 from pipelines.images.sources import ImageSource
+from pipelines.segmentations import to_rle
 from pipelines.types import Bool, Frame, Image, UInt8
 
 
@@ -36,7 +37,7 @@ class Region:
     def decode(self, height: int, width: int) -> Bool:
         """height x width bool. Raises DataError when the segmentation is of another size, or not one at all."""
         if not isinstance(self.segmentation, tuple):
-            return rle.decode(coco.to_rle(self.segmentation, height, width))
+            return rle.decode(to_rle(self.segmentation, height, width))
         path, value = self.segmentation
         try:
             labels = read_labels(path)

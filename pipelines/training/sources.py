@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,13 +48,13 @@ class Sa1bSource:
     def __getitem__(self, index: int) -> Photo:
         file = Path(self._files[index])
         document = read_json(file, "a file of SA-1B annotations")
-        regions = []
+
+        def region(number: int, entry: dict[str, Any]) -> Region:
+            return Region(coco.needed(entry, "segmentation"), entry=f"{file}: annotation {number}")
+
         with coco.named(str(file)):
             image = coco.fields(coco.needed(coco.fields(document), "image"))
-            for number, entry in enumerate(coco.lists(document, ("annotations",))["annotations"]):
-                with coco.named(f"annotation {number}"):
-                    segmentation = coco.needed(coco.fields(entry), "segmentation")
-                    regions.append(Region(segmentation, entry=f"{file}: annotation {number}"))
+            regions = coco.each("annotation", coco.lists(document, ("annotations",))["annotations"], region)
             size = coco.stated_size(image)
             name = coco.needed_name(image)
         path, notes = _beside(file, name)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from pipelines import coco, polygons, rle
+from pipelines import coco, polygons, rle, segmentations
 from pipelines.errors import DataError
 
 HUGE = 10**400
@@ -45,15 +45,15 @@ def test_crossings_give_the_mask_that_pycocotools_draws(outline: list[float], he
 
 @given(st.lists(OUTLINE, min_size=1, max_size=4), SIDE, SIDE)
 def test_polygons_within_and_partly_outside_are_drawn_as_ever(some: list[list[float]], height: int, width: int) -> None:
-    assert coco.to_rle(some, height, width)["counts"] == drawn_by_pycocotools(some, height, width)
+    assert segmentations.to_rle(some, height, width)["counts"] == drawn_by_pycocotools(some, height, width)
 
 
 def test_a_long_outline_joins_short_ones() -> None:
     far = [[-1e6, -1e6, 1e6, -1e6, 1e6, 20.5, -1e6, 20.5], [10.0, 30, 20, 30, 20, 40, 10, 40]]
     near = [[-9.0, -9, 99, -9, 99, 20.5, -9, 20.5], far[1]]
-    assert coco.to_rle(far, 60, 50) == coco.to_rle(near, 60, 50)
+    assert segmentations.to_rle(far, 60, 50) == segmentations.to_rle(near, 60, 50)
     many = [[x, 2.0, x + 1, 2, x + 1, 5, x, 5] for x in range(0, 400, 2)]
-    assert rle.area(coco.to_rle(many, 9, 400)) == 200 * 3
+    assert rle.area(segmentations.to_rle(many, 9, 400)) == 200 * 3
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
@@ -71,7 +71,7 @@ def test_long_outlines_take_little_memory(polygon: list[float]) -> None:
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    mask = coco.to_rle([polygon], 96, 96)
+    mask = segmentations.to_rle([polygon], 96, 96)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
     assert 0 <= rle.area(mask) <= 96 * 96
 
@@ -79,10 +79,10 @@ def test_long_outlines_take_little_memory(polygon: list[float]) -> None:
 def test_what_has_no_three_corners_covers_nothing() -> None:
     square = [10, 10, 40, 10, 40, 40, 10, 40]
     some = [[3, 3, 9, 9], square, [], [5, 5]]
-    assert coco.to_rle(some, 60, 50)["counts"] == drawn_by_pycocotools([square], 60, 50)
-    assert coco.flat_polygons(some) == 3 and coco.flat_polygons([square]) == 0
+    assert segmentations.to_rle(some, 60, 50)["counts"] == drawn_by_pycocotools([square], 60, 50)
+    assert segmentations.flat_polygons(some) == 3 and segmentations.flat_polygons([square]) == 0
     for nothing in ([], [[]], [[1, 2]], [[1, 2, 3, 4]], [[1, 1, 5, 5, 9, 9]]):
-        assert rle.area(coco.to_rle(nothing, 60, 50)) == 0
+        assert rle.area(segmentations.to_rle(nothing, 60, 50)) == 0
 
 
 BAD_SEGMENTATIONS = {
@@ -111,7 +111,7 @@ BAD_SEGMENTATIONS = {
 @pytest.mark.parametrize("message", BAD_SEGMENTATIONS)
 def test_what_is_no_mask_is_named(message: str) -> None:
     with pytest.raises(DataError) as caught:
-        coco.to_rle(BAD_SEGMENTATIONS[message], 60, 50)
+        segmentations.to_rle(BAD_SEGMENTATIONS[message], 60, 50)
     assert message in str(caught.value) and len(str(caught.value)) < 200
 
 
@@ -119,8 +119,8 @@ def test_whole_floats_are_the_numbers_they_mean() -> None:
     entry = {"id": 7.0, "width": 50.0, "height": 60.0, "iscrowd": 1.0, "ids": [2.0, 3], "name": "a"}
     assert coco.whole_number(entry, "id") == 7 and type(coco.whole_number(entry, "id")) is int
     assert coco.image_size(entry) == (50, 60) and coco.flag(entry, "iscrowd") and coco.ids(entry, "ids") == (2, 3)
-    assert coco.category(entry).id == 7
-    assert rle.area(coco.to_rle({"size": [60.0, 50.0], "counts": [5.0, 7.0, 2988.0]}, 60, 50)) == 7
+    assert coco.categories({"categories": [entry]})[0].id == 7
+    assert rle.area(segmentations.to_rle({"size": [60.0, 50.0], "counts": [5.0, 7.0, 2988.0]}, 60, 50)) == 7
     assert coco.whole_number({"id": 2**63 - 1}, "id") == 2**63 - 1
     assert coco.whole_number({"id": 2.0**53 - 1}, "id") == 2**53 - 1
 
