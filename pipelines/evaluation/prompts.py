@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +25,7 @@ from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
 from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
 from pipelines.evaluation.clicks import click_rounds
-from pipelines.evaluation.text_prompts import (
-    CategoryDetector,
-    CategoryNames,
-    build_category_detector,
-    check_category_detector,
-)
+from pipelines.evaluation.text_prompts import CategoryNames, build_category_detector, check_category_detector
 from pipelines.files import reading
 from pipelines.limits import FEW
 from pipelines.names import folded
@@ -61,158 +56,109 @@ class SimulatedClicks:
 Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames
 
 
-def names_of(config: Prompting) -> tuple[str, ...]:
-    """The result sets that a way of prompting gives, by the names that they have in tables."""
-    if isinstance(config, TruthBoxes):
-        return ("gt-box",)
-    if isinstance(config, SimulatedClicks):
-        return tuple(f"clicks-{count}" for count in config.rounds)
-    return (config.path.stem if isinstance(config, FileOfBoxes) else Path(config.model).stem,)
+@dataclass(frozen=True, eq=False)
+class Prompter:
+    """Prompts for the images of a truth.
 
+    names: of the result sets it gives, one or several. settings: what decides its prompts, for the stamp.
+    find: (images, objects of each) -> what is to be segmented in each, found once whatever SAM is prompted; it raises
+    ImageError. segment: (SAM that holds an image, what was found in it and is not empty, its objects) -> one Instances
+    per name.
 
-def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
-    """Raise what `build_prompter` would and can be told before anything is fetched."""
-    if isinstance(config, DetectorConfig):
-        check_detector(config, device=device)
-    elif isinstance(config, CategoryNames):
-        check_category_detector(config, device=device)
-    elif isinstance(config, FileOfBoxes):
-        with reading(config.path, "a file of boxes"):
-            config.path.open("rb").close()
-
-
-def check_classes(config: Prompting, truth: GroundTruth, *, agnostic: bool = False) -> None:
-    """Raise UsageError for a detector that is known to find nothing of the truth, before its weights are here."""
-    if isinstance(config, DetectorConfig) and config.model in DETECTORS and DETECTORS[config.model].of_coco:
-        _ids_of_truth(config.model, COCO, truth, agnostic=agnostic)
-
-
-def known_settings(config: Prompting) -> dict[str, Any]:
-    """Of `Prompter.settings`, what is known without loading or fetching anything."""
-    if not isinstance(config, DetectorConfig | CategoryNames):
-        return {}
-    if not is_here(config):
-        return asdict(config)
-    by_name = isinstance(config, CategoryNames)
-    sha256 = digest.fingerprint(text.find_text_weights(config.model)) if by_name else detector_sha256(config.model)
-    return {**asdict(config), "sha256": sha256}
-
-
-def is_here(config: Prompting) -> bool:
-    """Whether nothing has to be fetched for it."""
-    if isinstance(config, DetectorConfig):
-        return detectors.is_here(config.model)
-    return text.is_here(config.model) if isinstance(config, CategoryNames) else True
-
-
-class Prompter(Protocol):
-    """names: of the result sets it gives, one or several. of_truth: whether it prompts the truth's own objects, each
-    once and in order; agnostic: whether the classes of its boxes mean nothing. settings: what decides its prompts, for
-    the stamp. batch: how many images it likes at once. notes: see `pipelines.notes`.
+    of_truth: whether it prompts the truth's own objects, each once and in order; agnostic: whether the classes of its
+    boxes mean nothing. batch: how many images it likes at once. notes: see `pipelines.notes`.
     """
 
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def of_truth(self) -> bool: ...
-    @property
-    def agnostic(self) -> bool: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def notes(self) -> Sequence[str]: ...
-
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        """What is to be segmented in each image, found once whatever SAM is prompted. objects: those of each image.
-
-        Raises ImageError.
-        """
-
-    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
-        """One Instances per name. sam: holds the image; found: by `find`, not empty."""
-
-
-def build_prompter(
-    config: Prompting,
-    truth: GroundTruth,
-    *,
-    agnostic: bool = False,
-    device: str = "cpu",
-    offline: bool | None = None,
-) -> Prompter:
-    """What `config` describes, ready for the images of the truth. agnostic: whatever classes its boxes have do not
-    count; all become the truth's first.
-
-    Raises EvsamError: for unknown names, missing weights, a file that cannot be read, a detector none of whose classes
-    the truth has.
-    """
-    if isinstance(config, TruthBoxes):
-        return _TruthBoxes()
-    if isinstance(config, SimulatedClicks):
-        return _Clicks(config)
-    if isinstance(config, FileOfBoxes):
-        return _FileBoxes(names_of(config), BoxesOfFile(config, truth, agnostic=agnostic), agnostic)
-    if isinstance(config, CategoryNames):
-        named, settings = build_category_detector(config, truth, device=device, offline=offline)
-        return _CategoryNames(names_of(config), named, settings, agnostic)
-    sha256 = detector_sha256(config.model, offline=offline)
-    detector = build_detector(config, device=device, offline=offline)
-    settings = {"kind": "Detector", **asdict(config), "sha256": sha256}
-    (name,) = names_of(config)
-    return NamedClasses(name, detector, truth, settings, agnostic)
-
-
-class _OfTruth:
-    """Prompts for each of the truth's objects."""
-
-    of_truth = True
-    agnostic = False
-    batch = 1
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+    find: Callable[[Sequence[Image], Sequence[Sequence[TruthObject]]], Sequence[Detections]]
+    segment: Callable[[SamPredictor, Detections, Sequence[TruthObject]], Sequence[Instances]]
+    of_truth: bool = False
+    agnostic: bool = False
+    batch: int = 1
     notes: Sequence[str] = ()
 
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        return [_detections_of(of_image) for of_image in objects]
+
+def _segment_boxes(sam: SamPredictor, found: Detections, _: Sequence[TruthObject]) -> Sequence[Instances]:
+    return [Instances(found, sam.segment_boxes(found.boxes))]
 
 
-def _detections_of(objects: Sequence[TruthObject]) -> Detections:
+def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
     """The objects' own boxes, as they stand in the file, with score 1."""
-    xywh = np.array([found.bbox for found in objects], np.float32).reshape(-1, 4)
-    return Detections(
-        to_xyxy(xywh, "xywh", width=1, height=1, allow_empty=True),
-        np.ones(len(objects), np.float32),
-        np.array([found.category_id for found in objects], np.int64),
+    return [
+        Detections(
+            to_xyxy([found.bbox for found in of_image], "xywh", width=1, height=1, allow_empty=True),
+            np.ones(len(of_image), np.float32),
+            np.array([found.category_id for found in of_image], np.int64),
+        )
+        for of_image in objects
+    ]
+
+
+def _clicks(config: SimulatedClicks) -> Prompter:
+    def segment(sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
+        shapes = [of_object.rle for of_object in objects]
+        return [Instances(found, masks) for masks in click_rounds(sam, shapes, config.rounds)]
+
+    settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
+    return Prompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)
+
+
+def _file_boxes(config: FileOfBoxes, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None) -> Prompter:
+    boxes = BoxesOfFile(config, truth, agnostic=agnostic)
+    return Prompter(
+        names_of(config),
+        {**boxes.settings, "agnostic": agnostic},
+        lambda images, _: [boxes(image) for image in images],
+        _segment_boxes,
+        agnostic=agnostic,
+        notes=boxes.notes,
     )
 
 
-class _Boxes:
-    """Every box found is a prompt."""
-
-    of_truth = False
-    notes: Sequence[str] = ()
-
-    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
-        return [Instances(found, sam.segment_boxes(found.boxes))]
-
-
-class _TruthBoxes(_OfTruth, _Boxes):
-    of_truth = True
-    names = names_of(TruthBoxes())
-
-    def __init__(self) -> None:
-        self.settings = {"kind": "TruthBoxes"}
+def _category_names(
+    config: CategoryNames, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
+) -> Prompter:
+    detector, settings = build_category_detector(config, truth, device=device, offline=offline)
+    return Prompter(
+        names_of(config),
+        settings,
+        lambda images, _: detector(images),
+        _segment_boxes,
+        agnostic=agnostic,
+        batch=detector.batch,
+    )
 
 
-class _Clicks(_OfTruth):
-    def __init__(self, config: SimulatedClicks) -> None:
-        self.names = names_of(config)
-        self.settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
-        self._rounds = config.rounds
+def _detector(
+    config: DetectorConfig, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
+) -> Prompter:
+    sha256 = detector_sha256(config.model, offline=offline)
+    detector = build_detector(config, device=device, offline=offline)
+    (name,) = names_of(config)
+    return named_classes(name, detector, truth, {"kind": "Detector", **asdict(config), "sha256": sha256}, agnostic)
 
-    def segment(self, sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
-        shapes = [of_object.rle for of_object in objects]
-        return [Instances(found, masks) for masks in click_rounds(sam, shapes, self._rounds)]
+
+def named_classes(
+    name: str, detector: Detector, truth: GroundTruth, settings: Mapping[str, Any], agnostic: bool
+) -> Prompter:
+    """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
+    agnostic = agnostic or detector.categories == (OBJECT,)
+    ids = _ids_of_truth(name, detector.categories, truth, agnostic=agnostic)
+    unknown = [category.name for category in detector.categories if ids[category.id] is None]
+
+    def translated(found: Detections) -> Detections:
+        found = found.take(np.array([ids[id] is not None for id in found.category_ids.tolist()], bool))
+        return replace(found, category_ids=np.array([ids[id] for id in found.category_ids.tolist()], np.int64))
+
+    return Prompter(
+        (name,),
+        {**settings, "classes_left_out": unknown, "agnostic": agnostic},
+        lambda images, _: [translated(found) for found in detector(images)],
+        _segment_boxes,
+        agnostic=agnostic,
+        batch=detector.batch,
+    )
 
 
 def _ids_of_truth(
@@ -238,58 +184,103 @@ def _few(categories: Sequence[Category]) -> str:
     return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])])
 
 
-class NamedClasses(_Boxes):
-    """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
-
-    def __init__(
-        self, name: str, detector: Detector, truth: GroundTruth, settings: Mapping[str, Any], agnostic: bool
-    ) -> None:
-        self.names = (name,)
-        self.batch = detector.batch
-        self.agnostic = agnostic or detector.categories == (OBJECT,)
-        self._ids = _ids_of_truth(name, detector.categories, truth, agnostic=self.agnostic)
-        unknown = [category.name for category in detector.categories if self._ids[category.id] is None]
-        self.settings = {**settings, "classes_left_out": unknown, "agnostic": self.agnostic}
-        self._detector = detector
-
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        return [self._translate(found) for found in self._detector(images)]
-
-    def _translate(self, found: Detections) -> Detections:
-        ids = [self._ids[id] for id in found.category_ids.tolist()]
-        kept = np.array([id is not None for id in ids], bool)
-        return Detections(
-            found.boxes[kept], found.scores[kept], np.array([id for id in ids if id is not None], np.int64)
-        )
+def _check_classes(config: DetectorConfig, truth: GroundTruth, agnostic: bool) -> None:
+    if config.model in DETECTORS and DETECTORS[config.model].of_coco:
+        _ids_of_truth(config.model, COCO, truth, agnostic=agnostic)
 
 
-class _FileBoxes(_Boxes):
-    """The boxes of a file."""
-
-    batch = 1
-
-    def __init__(self, names: tuple[str, ...], boxes: BoxesOfFile, agnostic: bool) -> None:
-        self.names = names
-        self.agnostic = agnostic
-        self.settings = {**boxes.settings, "agnostic": agnostic}
-        self.notes = boxes.notes
-        self._boxes = boxes
-
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        return [self._boxes(image) for image in images]
+def _check_file(config: FileOfBoxes, device: str) -> None:
+    with reading(config.path, "a file of boxes"):
+        config.path.open("rb").close()
 
 
-class _CategoryNames(_Boxes):
-    """A text detector that was asked for the truth's own categories."""
+@dataclass(frozen=True)
+class _Kind:
+    """What a kind of configuration stands for.
 
-    def __init__(
-        self, names: tuple[str, ...], detector: CategoryDetector, settings: Mapping[str, Any], agnostic: bool
-    ) -> None:
-        self.names = names
-        self.batch = detector.batch
-        self.agnostic = agnostic
-        self.settings = settings
-        self._detector = detector
+    names: see `names_of`. build: (config, truth, agnostic, device, offline) -> Prompter. check: (config, device), and
+    check_classes: (config, truth, agnostic), raise what can be told before anything is fetched.
 
-    def find(self, images: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
-        return self._detector(images)
+    is_here: whether nothing has to be fetched. sha256: (config, offline) -> its weights', where it has a model.
+    """
+
+    names: Callable[[Any], tuple[str, ...]]
+    build: Callable[[Any, GroundTruth, bool, str, bool | None], Prompter]
+    check: Callable[[Any, str], None] = lambda config, device: None
+    check_classes: Callable[[Any, GroundTruth, bool], None] = lambda config, truth, agnostic: None
+    is_here: Callable[[Any], bool] = lambda config: True
+    sha256: Callable[[Any, bool | None], str | None] | None = None
+
+
+_KINDS: dict[type, _Kind] = {
+    TruthBoxes: _Kind(
+        lambda config: ("gt-box",),
+        lambda config, *_: Prompter(
+            names_of(config), {"kind": "TruthBoxes"}, _truth_boxes, _segment_boxes, of_truth=True
+        ),
+    ),
+    SimulatedClicks: _Kind(
+        lambda config: tuple(f"clicks-{count}" for count in config.rounds), lambda config, *_: _clicks(config)
+    ),
+    FileOfBoxes: _Kind(lambda config: (config.path.stem,), _file_boxes, _check_file),
+    DetectorConfig: _Kind(
+        lambda config: (Path(config.model).stem,),
+        _detector,
+        lambda config, device: check_detector(config, device=device),
+        _check_classes,
+        lambda config: detectors.is_here(config.model),
+        lambda config, offline: detector_sha256(config.model, offline=offline),
+    ),
+    CategoryNames: _Kind(
+        lambda config: (Path(config.model).stem,),
+        _category_names,
+        lambda config, device: check_category_detector(config, device=device),
+        is_here=lambda config: text.is_here(config.model),
+        sha256=lambda config, offline: digest.fingerprint(text.find_text_weights(config.model, offline=offline)),
+    ),
+}
+
+
+def names_of(config: Prompting) -> tuple[str, ...]:
+    """The result sets that a way of prompting gives, by the names that they have in tables."""
+    return _KINDS[type(config)].names(config)
+
+
+def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
+    """Raise what `build_prompter` would and can be told before anything is fetched."""
+    _KINDS[type(config)].check(config, device)
+
+
+def check_classes(config: Prompting, truth: GroundTruth, *, agnostic: bool = False) -> None:
+    """Raise UsageError for a detector that is known to find nothing of the truth, before its weights are here."""
+    _KINDS[type(config)].check_classes(config, truth, agnostic)
+
+
+def known_settings(config: Prompting) -> dict[str, Any]:
+    """Of `Prompter.settings`, what is known without loading or fetching anything."""
+    sha256 = _KINDS[type(config)].sha256
+    if sha256 is None:
+        return {}
+    return {**asdict(config), **({"sha256": sha256(config, None)} if is_here(config) else {})}
+
+
+def is_here(config: Prompting) -> bool:
+    """Whether nothing has to be fetched for it."""
+    return _KINDS[type(config)].is_here(config)
+
+
+def build_prompter(
+    config: Prompting,
+    truth: GroundTruth,
+    *,
+    agnostic: bool = False,
+    device: str = "cpu",
+    offline: bool | None = None,
+) -> Prompter:
+    """What `config` describes, ready for the images of the truth. agnostic: whatever classes its boxes have do not
+    count; all become the truth's first.
+
+    Raises EvsamError: for unknown names, missing weights, a file that cannot be read, a detector none of whose classes
+    the truth has.
+    """
+    return _KINDS[type(config)].build(config, truth, agnostic, device, offline)

@@ -14,7 +14,7 @@ from pipelines.detectors.text.contract import Pass
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.box_prompts import FileOfBoxes
-from pipelines.evaluation.prompts import NamedClasses, build_prompter
+from pipelines.evaluation.prompts import build_prompter, named_classes
 from pipelines.evaluation.text_prompts import CategoryDetector, phrase_of
 from pipelines.types import Category, Detections, Image
 
@@ -38,18 +38,18 @@ def test_classes_are_matched_by_name(data: Path, tmp_path: Path) -> None:
             boxes = np.array([[0, 0, 9, 9], [0, 0, 8, 8], [0, 0, 7, 7]], np.float32)
             return [Detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([1, 2, 6]))] * len(images)
 
-    named = NamedClasses("coco", Coco(), read, {}, False)
+    named = named_classes("coco", Coco(), read, {}, False)
     (found,) = named.find(images, [[]])
     assert found.category_ids.tolist() == [4, 6] and found.boxes[:, 2].tolist() == [9, 7]
     assert named.settings["classes_left_out"] == ["bicycle"] and not named.agnostic
     assert named.settings["agnostic"] is False
-    agnostic = NamedClasses("coco", Coco(), read, {}, True)
+    agnostic = named_classes("coco", Coco(), read, {}, True)
     assert agnostic.settings["agnostic"] is True
     (every,) = agnostic.find(images, [[]])
     assert every.category_ids.tolist() == [4, 4, 4]
     Coco.categories = Coco.categories[1:2]
     with pytest.raises(UsageError, match="--class-agnostic"):
-        NamedClasses("coco", Coco(), read, {}, False)
+        named_classes("coco", Coco(), read, {}, False)
 
 
 def test_box_files_of_every_kind(data: Path, tmp_path: Path) -> None:
