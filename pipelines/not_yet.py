@@ -62,7 +62,11 @@ SAMS: Rows = (
         r"(fast|nano|lite|squeeze|efficient)-?sam.*|mobile-?sam-?v2|q-tiny-?sam",
         "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
-    (r"(sam-)?hq(-sam)?.*|med-?sam.*|semantic-sam.*", "say --sam efficientvit-sam-xl1 for the best masks"),
+    (
+        r"hq-?sam|sam-?hq|hq",
+        "HQ-SAM is --sam sam-hq-vit-b, sam-hq-vit-l or sam-hq-vit-h; light-hq-sam is the small one",
+    ),
+    (r"med-?sam.*|semantic-sam.*", "say --sam efficientvit-sam-xl1 for the best masks"),
     (r".*\.(pt|pth|safetensors|onnx)", "a file goes to --weights, beside the name of its model"),
 )
 
@@ -82,9 +86,9 @@ _BY_KIND: Mapping[str, Rows] = {
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
         (
-            r"(?!mobile|tiny|slim|edge|rep-?vit).*sam.*|.*vit-?[bl].*",
-            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM, EdgeSAM and "
-            "SlimSAM",
+            r"(?!mobile|tiny|slim|edge|rep-?vit|light-hq|sam-hq).*sam.*|.*vit-?[bl].*",
+            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM, EdgeSAM, "
+            "SlimSAM and HQ-SAM",
         ),
     ),
 }

@@ -67,7 +67,7 @@ def encode(sam: SamPredictor, batch: int) -> Callable[[], Tensor]:
 
     @torch.inference_mode()
     def work() -> Tensor:
-        return sam.network.encode(pixels)
+        return sam.network.encode(pixels)[0]
 
     return work
 

@@ -220,7 +220,7 @@ class Format(ABC):
     def _open(self, folder: Path, model: Sam, precision: str, device: torch.device) -> GraphNetwork:
         """model: for what it says of itself."""
         encoder, decoder = (self.open(folder / name, precision=precision, device=device) for name in self._to_open)
-        return GraphNetwork(encoder, decoder, model.input_size, model.conventions, device, self.most_prompts)
+        return GraphNetwork(encoder, decoder, model.input_size, device, self.most_prompts, model.conventions)
 
 
 def _without_weights(source: SamSource) -> Sam:

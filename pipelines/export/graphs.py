@@ -1,8 +1,9 @@
 """The encoder and the decoder as ONNX graphs, with the names of EfficientViT-SAM's own exports.
 
-encoder: input_image B x 3 x S x S -> image_embeddings B x 256 x 64 x 64.
-decoder: image_embeddings 1 x 256 x 64 x 64, point_coords N x P x 2 (x, y in the 1024 frame), point_labels N x P
-    (1 on, 0 off, 2 and 3 a box's corners, -1 padding) -> masks N x 4 x 256 x 256 logits, iou_predictions N x 4.
+encoder: input_image B x 3 x S x S -> image_embeddings B x 256 x 64 x 64, and what the decoder reads besides.
+decoder: image_embeddings 1 x 256 x 64 x 64 and what else the encoder gives, point_coords N x P x 2 (x, y in the 1024
+    frame), point_labels N x P (1 on, 0 off, 2 and 3 a box's corners, -1 padding) -> masks N x 4 x 256 x 256 logits (of
+    HQ-SAM also the detail alone), iou_predictions N x 4.
 
 Inputs and outputs are float32. In fp16 everything between is half, except the norms and the linear attention, whose
 sums leave float16's range; in bf16 the decoder, too, is in float32: attention over 4096 places needs more than 8 bits.
@@ -11,7 +12,7 @@ sums leave float16's range; in bf16 the decoder, too, is in float32: attention o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: Sam) -> None:
         super().__init__()
-        self.encoder = model.image_encoder
+        self.encoder, self.decoder = model.image_encoder, model.mask_decoder
+        self.encode = model.encode
         self.dtype = next(model.image_encoder.parameters()).dtype
 
-    def forward(self, input_image: Tensor) -> Tensor:
-        embeddings: Tensor = self.encoder(input_image.to(self.dtype))
-        return embeddings.float()
+    def forward(self, input_image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.float() for part in self.encode(input_image.to(self.dtype)))
 
 
 class DecoderGraph(nn.Module):
@@ -50,9 +51,10 @@ class DecoderGraph(nn.Module):
         self.pe = model.prompt_encoder.dense_pe(64)
         self.positions = model.mask_decoder.positions(self.pe)
 
-    def forward(self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Sequence[Tensor], point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
         no_mask = self.prompts.no_mask_embed.weight.reshape(1, 256, 1, 1)
-        tokens, side = self.decoder.image_side(image_embeddings.to(self.prompts.dtype) + no_mask, self.pe)
+        embeddings, *more = (part.to(self.prompts.dtype) for part in features)
+        tokens, side = self.decoder.image_side(embeddings + no_mask, self.pe, *more)
         sparse = self.prompts.embed_points(point_coords, point_labels)
         index = torch.zeros_like(point_labels[:, 0], dtype=torch.long)
         decoded = self.decoder.decode(tokens, side, self.positions, sparse, index)
@@ -72,40 +74,48 @@ def write_graphs(model: Sam, folder: Path) -> None:
     """Write encoder.onnx and decoder.onnx. model: in inference form, on the CPU; its precisions are the graphs'."""
     batch, points = torch.export.Dim("batch_size"), torch.export.Dim("num_points")
     side = model.input_size
+    features = {"image_embeddings": (256, 64, 64), **model.beside}
     _write(
         EncoderGraph(model),
         {"input_image": torch.randn(2, 3, side, side)},
         {"input_image": {0: batch}},
-        ["image_embeddings"],
+        list(features),
         folder / f"{ENCODER}.onnx",
     )
     _write(
         DecoderGraph(model),
         {
-            "image_embeddings": torch.randn(1, 256, 64, 64),
+            "features": [torch.randn(1, *shape) for shape in features.values()],
             "point_coords": torch.rand(3, 2, 2) * 1024,
             "point_labels": torch.ones(3, 2),
         },
         {
-            "image_embeddings": None,
+            "features": [None] * len(features),
             "point_coords": {0: batch, 1: points},
             "point_labels": {0: batch, 1: points},
         },
         ["masks", "iou_predictions"],
         folder / f"{DECODER}.onnx",
+        [*features, "point_coords", "point_labels"],
     )
 
 
 def _write(
-    graph: nn.Module, inputs: Mapping[str, Tensor], shapes: Mapping[str, Any], outputs: list[str], path: Path
+    graph: nn.Module,
+    inputs: Mapping[str, Any],
+    shapes: Mapping[str, Any],
+    outputs: list[str],
+    path: Path,
+    names: list[str] | None = None,
 ) -> None:
+    """names: of the inputs in the file, where they are not those that the graph has for them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
         torch.onnx.export(
             graph.eval(),
             kwargs=dict(inputs),
             f=path,
-            input_names=list(inputs),
+            input_names=names or list(inputs),
             output_names=outputs,
             dynamic_shapes=dict(shapes),
             opset_version=max(OPSETS[parameter.dtype] for parameter in graph.parameters()),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import UsageError
-from pipelines.sam.conventions import Conventions
+from pipelines.sam.conventions import SAM, Conventions
+from pipelines.sam.model import Features
 from pipelines.sam.network import Prompts
 
 Graph = Callable[..., list[Tensor]]
@@ -27,28 +28,29 @@ class GraphNetwork:
     encoder: Graph
     decoder: Graph
     input_size: int
-    conventions: Conventions
     device: torch.device
     most_prompts: int | None = None
+    conventions: Conventions = SAM
     prompt_sizes: ClassVar[Sequence[int]] = ()
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        (embeddings,) = self.encoder(pixels.contiguous().to(self.device))
-        return embeddings
+    def encode(self, pixels: Tensor) -> Features:
+        return tuple(self.encoder(pixels.contiguous().to(self.device)))
 
-    def images(self, embeddings: Tensor) -> GraphImages:
-        return GraphImages(self.decoder, embeddings)
+    def images(self, features: Features) -> GraphImages:
+        return GraphImages(self.decoder, features)
 
 
 @dataclass(frozen=True)
 class GraphImages:
-    """Embeddings and the graph that reads one of them at a time."""
+    """Features of images, and the graph that reads those of one at a time."""
 
     decoder: Graph
-    embeddings: Tensor
+    features: Features
 
     def decode(self, prompts: Prompts) -> GraphDecoded:
-        parts = [self.decoder(self.embeddings[i][None], *as_points(part)) for i, part in prompts.by_image()]
+        parts = [
+            self.decoder(*(each[i][None] for each in self.features), *as_points(part)) for i, part in prompts.by_image()
+        ]
         return GraphDecoded(*map(torch.cat, zip(*parts, strict=True)))
 
 

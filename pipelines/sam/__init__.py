@@ -93,6 +93,7 @@ SAMS = Registry(
         _sam(
             "edge-sam-3x", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, trained three times as long"
         ),
+        _sam("light-hq-sam", "hq", "light", "10.3 M parameters, 1024-pixel input: MobileSAM with finer masks"),
         _sam("slimsam-50", "vit", "slim-50", "28.0 M parameters, 1024-pixel input: SlimSAM, half of ViT-B's channels"),
         _sam(
             "slimsam-77", "vit", "slim-77", "9.7 M parameters, 1024-pixel input: SlimSAM, a quarter of ViT-B's channels"
@@ -100,6 +101,9 @@ SAMS = Registry(
         _sam("sam-vit-b", "vit", "b", "93.7 M parameters, 1024-pixel input, the smallest original SAM"),
         _sam("sam-vit-l", "vit", "l", "312.3 M parameters, 1024-pixel input, the original SAM, middle"),
         _sam("sam-vit-h", "vit", "h", "641.1 M parameters, 1024-pixel input, the original SAM: slow, to compare with"),
+        _sam("sam-hq-vit-b", "hq", "b", "94.8 M parameters, 1024-pixel input: HQ-SAM, sam-vit-b with finer masks"),
+        _sam("sam-hq-vit-l", "hq", "l", "313.7 M parameters, 1024-pixel input: HQ-SAM, sam-vit-l with finer masks"),
+        _sam("sam-hq-vit-h", "hq", "h", "642.7 M parameters, 1024-pixel input: HQ-SAM, sam-vit-h with finer masks"),
     ],
 )
 

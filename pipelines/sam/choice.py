@@ -67,18 +67,22 @@ def by_stability(decoded: Decoded, tokens: Tensor) -> Ranked:
 @dataclass(frozen=True)
 class MaskChoice:
     """boxes, clicks: the tokens whose best mask answers prompts with a box, and prompts of clicks alone. multi: the
-    tokens that `multimask_output` gives and `everything` looks at. rank: what scores them.
+    tokens that `multimask_output` gives and `everything` looks at; best_alone: only the best of these. rank: what
+    scores them. detail: the token of a mask that the others hold already, see `pipelines.sam.encoders.hq`.
     """
 
     boxes: tuple[int, ...] = MULTI
     clicks: tuple[int, ...] = MULTI
     multi: tuple[int, ...] = MULTI
+    best_alone: bool = False
     rank: Ranking = by_predicted_iou
+    detail: int | None = None
 
     def ranked(self, decoded: Decoded, tokens: tuple[int, ...]) -> Ranked:
         """The masks of these tokens, with their scores."""
         which = torch.tensor([tokens], device=decoded.iou.device)
-        return self.rank(decoded, which.expand(len(decoded.iou), -1))
+        ranked = self.rank(decoded, which.expand(len(decoded.iou), -1))
+        return ranked.best() if self.best_alone else ranked
 
     def best(self, decoded: Decoded, *, boxes: bool) -> Ranked:
         """The one mask that answers each prompt. boxes: whether the prompts have any."""

@@ -19,7 +19,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from pipelines.errors import SetupError
 from pipelines.sam.mask_decoder import Decoded, ImageSide, take
-from pipelines.sam.model import Sam
+from pipelines.sam.model import Features, Sam
 from pipelines.sam.network import SamSource
 from pipelines.sam.torch_network import Torch, TorchNetwork
 
@@ -55,26 +55,27 @@ class CompiledNetwork(TorchNetwork):
 
     def __init__(self, model: Sam, device: torch.device) -> None:
         super().__init__(model, device)
-        self._encoder = self._fast(model.image_encoder)
+        self._encoder = self._fast(model.encode)
         self._decoder = self._fast(model.mask_decoder.decode)
         self._masks = self._fast(model.mask_decoder.masks)
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor) -> Features:
         parts = pixels.to(self.device, self.dtype).split(powers_of_two(len(pixels)))
-        return torch.cat([self._kept(self._encoder(part)) for part in parts])
+        each = [tuple(map(self._kept, self._encoder(part))) for part in parts]
+        return tuple(map(torch.cat, zip(*each, strict=True)))
 
     def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> Decoded:
         count = self._filled(len(sparse))
         if len(image) > 1:  # every prompt its own image: how many images there are must not matter
             index = _fill(index, count)
-            image, side = take(image, index), ImageSide(*(take(part, index) for part in side))
+            image, side = take(image, index), side.each(lambda part: take(part, index))
         index = torch.arange(count, device=self.device)
-        decoded = self._decoder(image, side, self.positions, _fill(sparse, count), index)
-        return Decoded(*(self._kept(part)[: len(sparse)] for part in decoded))
+        decoded: Decoded = self._decoder(image, side, self.positions, _fill(sparse, count), index)
+        return decoded.each(lambda part: self._kept(part)[: len(sparse)])
 
     def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
         count = self._filled(len(which))
-        masks: Tensor = self._masks(Decoded(*(_fill(part, count) for part in decoded)), _fill(which, count))
+        masks: Tensor = self._masks(decoded.each(lambda part: _fill(part, count)), _fill(which, count))
         return self._kept(masks)[: len(which)]
 
     def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -55,7 +55,7 @@ class _Recording:
 
 
 class Recorded:
-    """A function of tensors, and of named tuples of tensors, as a graph for every shape of its inputs."""
+    """A function of tensors, and of named tuples of tensors or None, as a graph for every shape of its inputs."""
 
     def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
         self._function = function
@@ -92,10 +92,12 @@ class Recorded:
 def _tensors(inputs: Any) -> Iterator[Tensor]:
     if isinstance(inputs, Tensor):
         yield inputs
-    else:
+    elif inputs is not None:
         for each in inputs:
             yield from _tensors(each)
 
 
 def _copy(inputs: Any) -> Any:
-    return inputs.clone() if isinstance(inputs, Tensor) else type(inputs)(*map(_copy, inputs))
+    if isinstance(inputs, Tensor | None):
+        return None if inputs is None else inputs.clone()
+    return type(inputs)(*map(_copy, inputs))

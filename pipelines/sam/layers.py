@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 EPS = 1e-6
 TORCH_EPS = 1e-5
-"""torch's default, which the families beside EfficientViT keep."""
+"""torch's default, which SAM and the families beside EfficientViT keep."""
 Activation = Callable[[], nn.Module]
 
 

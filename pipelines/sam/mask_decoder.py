@@ -14,6 +14,7 @@ Shapes: B images, N prompts, T tokens of a prompt, L = G * G image tokens, H hea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -87,11 +88,17 @@ class Attention(nn.Module):
 
 
 class ImageSide(NamedTuple):
-    """What the first layer derives from each image alone: keys, values, queries, each B x H x L x D."""
+    """What the first layer derives from each image alone: keys, values, queries, each B x H x L x D. detail: what a
+    decoder has beside, B x ..., or None."""
 
     k: Tensor
     v: Tensor
     q: Tensor
+    detail: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> ImageSide:
+        """Every part changed."""
+        return ImageSide._make(None if part is None else change(part) for part in self)
 
 
 class Positions(NamedTuple):
@@ -197,15 +204,22 @@ class TwoWayTransformer(nn.Module):
 
 
 class Decoded(NamedTuple):
-    """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token."""
+    """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token.
+    detail: logits N x 4G x 4G of the image's detail, where there is any.
+    """
 
     tokens: Tensor
     image: Tensor
     iou: Tensor
+    detail: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Decoded:
+        """Every part changed."""
+        return Decoded._make(None if part is None else change(part) for part in self)
 
     def take(self, prompts: Tensor) -> Decoded:
         """Only these prompts, by index."""
-        return Decoded(*(part[prompts] for part in self))
+        return self.each(lambda part: part[prompts])
 
 
 class MaskDecoder(nn.Module):
@@ -226,8 +240,9 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(Head(32) for _ in range(MASKS))
         self.iou_prediction_head = Head(MASKS)
 
-    def image_side(self, src: Tensor, pe: Tensor) -> tuple[Tensor, ImageSide]:
-        """Once per image. src: B x 256 x G x G embedding plus dense prompt; pe: L x C. Pass the result to `decode`."""
+    def image_side(self, src: Tensor, pe: Tensor, *more: Tensor) -> tuple[Tensor, ImageSide]:
+        """Once per image. src: B x 256 x G x G embedding plus dense prompt; pe: L x C; more: features beside the
+        embedding. Pass the result to `decode`."""
         image = src.flatten(2).transpose(1, 2).contiguous()
         return image, self.transformer.first.image_side(image, pe)
 
@@ -240,33 +255,45 @@ class MaskDecoder(nn.Module):
 
     def decode(self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor) -> Decoded:
         """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(sparse.shape[0], -1, -1)
-        prompts = torch.cat([own, sparse], dim=1)
+        prompts = torch.cat([self.own_tokens().expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, seen = self.transformer.first.first(image, side, prompts, index)
         tokens, seen = self.transformer.second(tokens, seen, prompts, positions)
         last = self.transformer.final_attn_token_to_image
         tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, positions.last))
         return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
 
+    def own_tokens(self) -> Tensor:
+        """Before the prompt's: one for the IoU, one for each mask."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+
     def masks(self, decoded: Decoded, which: Tensor | None = None) -> Tensor:
         """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3); None: of all four."""
+        return in_image_order(self.weights(decoded, which) @ self.upscaled(decoded).transpose(1, 2))
+
+    def weights(self, decoded: Decoded, which: Tensor | None) -> Tensor:
+        """N x K x 32: what the masks of tokens `which` weigh the channels of `upscaled` with."""
         tokens = decoded.tokens[:, 1 : 1 + MASKS]
         hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        if which is not None:
-            hyper = hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))  # N x K x 32
+        return hyper if which is None else hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))
+
+    def upscaled(self, decoded: Decoded) -> Tensor:
+        """Image tokens, each become 4 x 4: N x (L, 2x2, 2x2) x 32."""
         up1, norm, act, up2, _ = self.output_upscaling
         assert isinstance(norm, ChannelNorm)
         x = act(norm_rows(_upscale_rows(up1, decoded.image), norm.weight, norm.bias))  # N x (L, 2x2) x 64
-        x = act(_upscale_rows(up2, x))  # N x (L, 2x2, 2x2) x 32
-        rows = hyper @ x.transpose(1, 2)  # N x K x (L, 2x2, 2x2)
-        grid = int(decoded.image.shape[1] ** 0.5)
-        rows = rows.unflatten(-1, (grid, grid, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
-        return rows.reshape(*hyper.shape[:2], 4 * grid, 4 * grid)
+        return act(_upscale_rows(up2, x))
 
-    def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:
         """All four masks, for training: low-res logits N x 4 x 4G x 4G and predicted IoU N x 4."""
-        decoded = self.decode(*self.image_side(src, pe), self.positions(pe), sparse, index)
-        return self.masks(decoded), decoded.iou
+        decoded = self.decode(*self.image_side(src, pe, *more), self.positions(pe), sparse, index)
+        return self.masks(decoded)[:, :MASKS], decoded.iou
+
+
+def in_image_order(rows: Tensor) -> Tensor:
+    """N x K x (L, 2x2, 2x2) -> N x K x 4G x 4G."""
+    grid = int((rows.shape[-1] // 16) ** 0.5)
+    rows = rows.unflatten(-1, (grid, grid, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return rows.reshape(*rows.shape[:2], 4 * grid, 4 * grid)
 
 
 def _upscale_rows(conv: nn.Module, rows: Tensor) -> Tensor:

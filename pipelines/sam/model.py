@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -11,20 +12,26 @@ from torch import Tensor, nn
 
 from pipelines.sam import conventions as families
 from pipelines.sam.conventions import Conventions
-from pipelines.sam.layers import EPS, fold_norms
+from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import MaskDecoder
-from pipelines.sam.prompt_encoder import PromptEncoder
+from pipelines.sam.prompt_encoder import EncodedPrompts, PromptEncoder
 from weights.loading import check_state_dict
+
+Features = tuple[Tensor, ...]
+"""Of B images: the image embedding, B x 256 x G x G, and after it what the decoder reads besides, B x ... each."""
 
 
 class Sam(nn.Module):
     """The trainable network.
 
     input_size: side of the encoder's square input in pixels. multiple: training may give it smaller squares, with
-    sides that are multiples of this; None: it takes `input_size` alone. decoder_eps: of the norms of the decoder's
-    transformer. from_checkpoint: turns the tensors of an official checkpoint, which may name them otherwise or hold
-    unused ones, into this network's. conventions: what is its own around the network.
+    sides that are multiples of this; None: it takes `input_size` alone. mask_decoder: None for EfficientViT-SAM's.
+    from_checkpoint: turns the tensors of an official checkpoint, which may name them otherwise or hold unused ones,
+    into this network's. conventions: what is its own around the network. beside: names of the features after the
+    embedding, and each one's shape of one image.
     """
+
+    beside: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -32,7 +39,7 @@ class Sam(nn.Module):
         input_size: int,
         *,
         multiple: int | None = None,
-        decoder_eps: float = EPS,
+        mask_decoder: MaskDecoder | None = None,
         from_checkpoint: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
         conventions: Conventions = families.SAM,
     ) -> None:
@@ -43,7 +50,7 @@ class Sam(nn.Module):
         self.conventions = conventions
         self.image_encoder = image_encoder
         self.prompt_encoder = PromptEncoder()
-        self.mask_decoder = MaskDecoder(decoder_eps)
+        self.mask_decoder = mask_decoder or MaskDecoder()
 
     def forward(
         self,
@@ -60,12 +67,20 @@ class Sam(nn.Module):
         pixels: B x 3 x S x S, normalised and padded. index: N, the image of each prompt. points, labels, boxes, masks:
         as in PromptEncoder, in the 1024 frame. Returns low-res logits N x 4 x 4G x 4G and predicted IoU N x 4.
         """
-        embedding = self.image_encoder(pixels)
-        pe = self.prompt_encoder.dense_pe(embedding.shape[-1])
-        prompts = self.prompt_encoder(points, labels, boxes, masks)
-        if masks is not None:
-            embedding, index = embedding[index], torch.arange(len(index), device=index.device)
-        low_res, iou = self.mask_decoder(embedding + prompts.dense, pe, prompts.sparse, index)
+        features = self.encode(pixels)
+        pe = self.prompt_encoder.dense_pe(features[0].shape[-1])
+        return self.decode(features, self.prompt_encoder(points, labels, boxes, masks), pe, index)
+
+    def encode(self, pixels: Tensor) -> Features:
+        """See `Features`. pixels: as in `forward`."""
+        return (self.image_encoder(pixels),)
+
+    def decode(self, features: Features, prompts: EncodedPrompts, pe: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, of what is encoded already. pe: L x C, of the embedding's grid."""
+        if prompts.dense.shape[-1] > 1:  # each prompt has its own mask
+            features, index = tuple(part[index] for part in features), torch.arange(len(index), device=index.device)
+        embedding, *more = features
+        low_res, iou = self.mask_decoder(embedding + prompts.dense, pe, prompts.sparse, index, *more)
         return low_res, iou
 
 

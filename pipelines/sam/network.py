@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.errors import UsageError, WeightsError
 from pipelines.registry import Row
 from pipelines.sam.conventions import Conventions
-from pipelines.sam.model import Sam, load
+from pipelines.sam.model import Features, Sam, load
 from weights import digest, loading, store
 
 EXPORTED = "export.json"
@@ -108,11 +108,11 @@ class Network(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """B x 3 x S x S float32, normalised and padded -> embeddings B x 256 x 64 x 64, on the device."""
+    def encode(self, pixels: Tensor) -> Features:
+        """B x 3 x S x S float32, normalised and padded -> embeddings B x 256 x 64 x 64 first, on the device."""
 
-    def images(self, embeddings: Tensor) -> EncodedImages:
-        """B x 256 x 64 x 64, from `encode` -> the images, ready for prompts."""
+    def images(self, features: Features) -> EncodedImages:
+        """What `encode` gives of B images -> the images, ready for prompts."""
 
 
 @dataclass(frozen=True)

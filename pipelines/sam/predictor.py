@@ -22,7 +22,7 @@ from pipelines.sam.choice import SINGLE
 from pipelines.sam.chunks import IMAGES, PROMPTS, Chunks
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.masks import LOW, LowResMasks, Upscaler
-from pipelines.sam.model import Sam
+from pipelines.sam.model import Features, Sam
 from pipelines.sam.network import Decoded, EncodedImages, Network, Prompts
 from pipelines.sam.rules import AS_THEY_COME, NO_BOX, MaskRules
 from pipelines.sam.torch_network import TorchNetwork
@@ -123,12 +123,12 @@ class SamPredictor:
     def encode(self, images: Sequence[Prepared]) -> Encoded:
         """One image or more, as many at once as fit into memory."""
 
-        def part(start: int, size: int) -> Tensor:
+        def part(start: int, size: int) -> Features:
             pixels = [send(image.pixels, self.device) for image in images[start : start + size]]
             return self.network.encode(torch.cat(pixels))
 
-        embeddings = torch.cat(list(self._image_chunks(len(images), part)))
-        return Encoded(tuple(image.frame for image in images), embeddings, self.network.images(embeddings))
+        features = tuple(map(torch.cat, zip(*self._image_chunks(len(images), part), strict=True)))
+        return Encoded(tuple(image.frame for image in images), features[0], self.network.images(features))
 
     @property
     def model(self) -> Sam:
@@ -154,6 +154,7 @@ class SamPredictor:
         point_coords: ArrayLike | None = None,
         point_labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
+        hq_token_only: bool = False,
     ) -> Prediction:
         """Masks for N prompts; prompt i is made of the i-th entry of everything given.
 
@@ -162,20 +163,29 @@ class SamPredictor:
         (K = 3) or one (K = 1).
         point_coords: P x 2, point_labels: P, box: 4, and with them mask_input: 1 x 256 x 256: one prompt, as
         segment-anything's `SamPredictor.predict` takes it, with its shapes in the answer.
-        Raises UsageError for prompts of other shapes, or before `set_image`.
+        hq_token_only: of an HQ-SAM, whose K is 1 in any case, its own token's mask without SAM's.
+        Raises UsageError for prompts of other shapes, before `set_image`, or for what the model does not have.
         """
         if not all(part is None for part in (point_coords, point_labels, box)):
             if not all(part is None for part in (boxes, points, labels)):
                 raise UsageError("give one prompt (point_coords, point_labels, box) or many (points, labels, boxes)")
             one = self.predict(
-                _of_one(box), _of_one(point_coords), _of_one(point_labels), _of_one(mask_input), multimask_output
+                _of_one(box),
+                _of_one(point_coords),
+                _of_one(point_labels),
+                _of_one(mask_input),
+                multimask_output,
+                hq_token_only=hq_token_only,
             )
             return Prediction(*(part[0] for part in one))
         which = self.choice.multi if multimask_output else SINGLE
+        detail = self.choice.detail if hq_token_only else None
+        if hq_token_only and detail is None:
+            raise UsageError(f"{self.name} has no HQ token: hq_token_only is for a model called ...-hq-...")
 
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
             ranked = self.choice.ranked(decoded, which)
-            low = ranked.masks()
+            low = ranked.masks() if detail is None else decoded.masks(torch.full_like(ranked.tokens, detail))
             masks = self.upscaler.full(low) > 0
             return masks.cpu().numpy(), decoded.iou.gather(1, ranked.tokens).cpu().numpy(), low.cpu().numpy()
 
@@ -183,7 +193,7 @@ class SamPredictor:
         prompts = self._prompts(frame, boxes, points, labels, mask_input)
         parts = list(self._decode(self._encoded, prompts, full))
         if not parts:
-            k = len(which)
+            k = 1 if self.choice.best_alone else len(which)
             shapes = ((0, k, frame.height, frame.width), (0, k), (0, k, LOW, LOW))
             return Prediction(np.zeros(shapes[0], bool), *(np.zeros(shape, np.float32) for shape in shapes[1:]))
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))

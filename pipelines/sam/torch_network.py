@@ -15,7 +15,7 @@ from pipelines.device import PRECISIONS, check_device, check_precision, send
 from pipelines.sam import mask_decoder
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import ImageSide
-from pipelines.sam.model import Sam
+from pipelines.sam.model import Features, Sam
 from pipelines.sam.network import Prompts, SamSource
 
 
@@ -60,13 +60,13 @@ class TorchNetwork:
             self.pe = model.prompt_encoder.dense_pe(64)
             self.positions = model.mask_decoder.positions(self.pe)
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        embedding: Tensor = self.model.image_encoder(pixels.to(self.device, self.dtype))
-        return embedding
+    def encode(self, pixels: Tensor) -> Features:
+        return self.model.encode(pixels.to(self.device, self.dtype))
 
-    def images(self, embeddings: Tensor) -> TorchImages:
+    def images(self, features: Features) -> TorchImages:
+        embeddings, *more = features
         src = embeddings + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
-        return TorchImages(self, embeddings, *self.model.mask_decoder.image_side(src, self.pe))
+        return TorchImages(self, features, *self.model.mask_decoder.image_side(src, self.pe, *more))
 
     def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> mask_decoder.Decoded:
         """See MaskDecoder.decode."""
@@ -84,7 +84,7 @@ class TorchImages:
     """tokens, side: what all prompts without a mask share of their image."""
 
     network: TorchNetwork
-    embeddings: Tensor
+    features: Features
     tokens: Tensor
     side: ImageSide
 
@@ -95,9 +95,10 @@ class TorchImages:
         images = prompts.images or (0,) * len(prompts)
         index = send(torch.tensor(images), network.device)
         if images[0] == images[-1]:  # one image for all, which need not be copied for each
-            tokens, side = tokens[images[0]][None], ImageSide(*(part[images[0]][None] for part in side))
+            tokens, side = tokens[images[0]][None], side.each(lambda part: part[images[0]][None])
         if prompts.masks is not None:
-            tokens, side = decoder.image_side(self.embeddings[index] + dense, network.pe)
+            embeddings, *more = (part[index] for part in self.features)
+            tokens, side = decoder.image_side(embeddings + dense, network.pe, *more)
             index = torch.arange(len(prompts), device=network.device)
         return TorchDecoded(network, network.decode(tokens, side, sparse, index))
 

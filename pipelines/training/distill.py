@@ -157,4 +157,4 @@ def _take_decoder(student: Sam, teacher: SamPredictor) -> None:
         for part in ("prompt_encoder", "mask_decoder"):
             getattr(student, part).load_state_dict(getattr(teacher.model, part).state_dict())
     except (AttributeError, RuntimeError) as error:
-        raise UsageError(f"{teacher.name} cannot teach: its decoder is of another kind than SAM's") from error
+        raise UsageError(f"{teacher.name} cannot teach: its decoder is of another kind than the student's") from error

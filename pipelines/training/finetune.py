@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipelines.errors import UsageError, WeightsError
 from pipelines.sam import SAMS
 from pipelines.sam.frame import MEAN, STD
-from pipelines.sam.model import Sam, load
+from pipelines.sam.model import Features, Sam, load
 from pipelines.sam.network import SamSource
 from pipelines.training import engine
 from pipelines.training.config import FinetuneConfig, StageConfig
@@ -124,16 +124,16 @@ class Learner(nn.Module):
         """The losses by name: "loss" and its parts "mask" and "iou". "box_iou" and "point_iou", the chosen masks' mean
         IoU, are for the log."""
         with torch.set_grad_enabled("image_encoder" not in self.config.freeze):
-            embedding = self.model.image_encoder(normalise(batch.pixels, batch.sizes, self.mean, self.std))
+            features = self.model.encode(normalise(batch.pixels, batch.sizes, self.mean, self.std))
         target = batch.masks.float() / 255
         generator = torch.Generator(target.device).manual_seed(batch.seed)
-        window = draw_window(embedding.shape[-1], generator) if self._stage(batch.step).window else None
+        window = draw_window(features[0].shape[-1], generator) if self._stage(batch.step).window else None
         sums: dict[str, Tensor] = {}
         for name, rows in (("box", batch.is_box.nonzero()[:, 0]), ("point", (~batch.is_box).nonzero()[:, 0])):
             if not len(rows):
                 continue
             prompts = {"boxes": batch.boxes[rows]} if name == "box" else {"points": batch.points[rows]}
-            mask, iou, reached = self._rounds(embedding, window, batch, rows, target[rows], generator, **prompts)
+            mask, iou, reached = self._rounds(features, window, batch, rows, target[rows], generator, **prompts)
             share = len(rows) / len(target)
             sums["mask"] = sums.get("mask", 0) + share * mask
             sums["iou"] = sums.get("iou", 0) + share * iou
@@ -142,7 +142,7 @@ class Learner(nn.Module):
 
     def _rounds(
         self,
-        embedding: Tensor,
+        features: Features,
         window: Window | None,
         batch: Batch,
         rows: Tensor,
@@ -162,7 +162,7 @@ class Learner(nn.Module):
                 points = point if points is None else torch.cat([points, point], dim=1)
                 labels = label.to(point) if labels is None else torch.cat([labels, label.to(point)], dim=1)
             hint = previous if chance < self.config.prompts.mask else None
-            low, scores = self._decode(embedding, window, batch.photo[rows], points, labels, boxes, hint)
+            low, scores = self._decode(features, window, batch.photo[rows], points, labels, boxes, hint)
             actual = mask_iou(low, target)
             mask, iou = self._losses(mask_loss(low, target, self._stage(batch.step)), scores, actual, batch.step)
             mask_losses.append(mask)
@@ -175,7 +175,7 @@ class Learner(nn.Module):
 
     def _decode(
         self,
-        embedding: Tensor,
+        features: Features,
         window: Window | None,
         index: Tensor,
         points: Tensor | None,
@@ -185,14 +185,11 @@ class Learner(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Low-res logits n x 4 x L x L and predicted IoU n x 4, float32."""
         if window is None:
-            pe = self.model.prompt_encoder.dense_pe(embedding.shape[-1])
+            pe = self.model.prompt_encoder.dense_pe(features[0].shape[-1])
         else:
             pe = window.positions(self.model.prompt_encoder.dense_pe(CELLS))
             points, boxes = (None if given is None else window.place(given) for given in (points, boxes))
-        sparse, dense = self.model.prompt_encoder(points, labels, boxes, previous)
-        if previous is not None:
-            embedding, index = embedding[index], torch.arange(len(index), device=index.device)
-        low, scores = self.model.mask_decoder(embedding + dense, pe, sparse, index)
+        low, scores = self.model.decode(features, self.model.prompt_encoder(points, labels, boxes, previous), pe, index)
         return low.float(), scores.float()
 
     def _losses(self, losses: Tensor, scores: Tensor, actual: Tensor, step: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipelines.errors import DataError
 from pipelines.evaluation.clicks import next_click
 from pipelines.sam.frame import Frame, preprocess, resized
-from pipelines.sam.model import Sam
+from pipelines.sam.model import Features, Sam
 from pipelines.sam.prompt_encoder import FRAME
 from pipelines.training.sources import DataSource
 from pipelines.types import Bool
@@ -52,28 +52,28 @@ def mean_ious(
         if not masks:
             continue
         device = next(model.parameters()).device
-        embedding = model.image_encoder(preprocess(image.pixels, size).to(device))
+        features = model.encode(preprocess(image.pixels, size).to(device))
         frame = Frame(height, width)
         boxes = torch.tensor([_box(mask) for mask in masks], device=device).reshape(-1, 2, 2)
         clicks = torch.tensor([_click(mask) for mask in masks], device=device)[:, None]
-        box_ious += _ious(model, embedding, masks, boxes=frame.to_prompt_frame(boxes).reshape(-1, 4))
-        point_ious += _ious(model, embedding, masks, points=frame.to_prompt_frame(clicks))
+        box_ious += _ious(model, features, masks, boxes=frame.to_prompt_frame(boxes).reshape(-1, 4))
+        point_ious += _ious(model, features, masks, points=frame.to_prompt_frame(clicks))
     model.train(was_training)
     return {"box_miou": float(np.mean(box_ious)), "point_miou": float(np.mean(point_ious))}
 
 
 def _ious(
-    model: Sam, embedding: Tensor, masks: list[Bool], boxes: Tensor | None = None, points: Tensor | None = None
+    model: Sam, features: Features, masks: list[Bool], boxes: Tensor | None = None, points: Tensor | None = None
 ) -> list[float]:
-    pe = model.prompt_encoder.dense_pe(embedding.shape[-1])
+    pe = model.prompt_encoder.dense_pe(features[0].shape[-1])
     ious = []
     for start in range(0, len(masks), _PROMPTS_AT_ONCE):
         part = slice(start, start + _PROMPTS_AT_ONCE)
         some_points = None if points is None else points[part]
         labels = None if some_points is None else some_points.new_ones(some_points.shape[:2])
-        sparse, dense = model.prompt_encoder(some_points, labels, None if boxes is None else boxes[part])
-        index = torch.zeros(len(sparse), dtype=torch.long, device=embedding.device)
-        low, scores = model.mask_decoder(embedding + dense, pe, sparse, index)
+        prompts = model.prompt_encoder(some_points, labels, None if boxes is None else boxes[part])
+        index = torch.zeros(len(prompts.sparse), dtype=torch.long, device=pe.device)
+        low, scores = model.decode(features, prompts, pe, index)
         best = low[torch.arange(len(low)), scores[:, 1:].argmax(1) + 1]
         for logits, mask in zip(best, masks[part], strict=True):
             predicted = _full_size(logits, *mask.shape) > 0

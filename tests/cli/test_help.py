@@ -139,7 +139,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("evsam everything photos --prompts ", ["grid", "objects", "edges", "hierarchical"]),
         ("evsam weights pull yolov8", [name for name in manifest.names() if name.startswith("yolov8")]),
         ("evsam evaluate coco --proto", ["--protocol"]),
-        ("evsam export sam-", ["sam-vit-b", "sam-vit-l", "sam-vit-h"]),
+        ("evsam export sam-v", ["sam-vit-b", "sam-vit-l", "sam-vit-h"]),
         ("evsam segment photos --boxes ", [""]),
     ],
 )

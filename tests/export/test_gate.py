@@ -40,7 +40,7 @@ class AllHalf(Onnx):
         def run(pixels: torch.Tensor) -> list[torch.Tensor]:
             with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
                 patch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # no way out of fp16
-                embedding = network.encode(pixels)
+                (embedding,) = network.encode(pixels)
             assert embedding.dtype == torch.float16
             return [embedding.float()]
 

@@ -71,7 +71,7 @@ def test_what_goes_far_on_one_photo_stays_in_float(encoder: Branches, far: float
 
 @pytest.fixture(scope="module")
 def graph_file(encoder: Branches, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = SimpleNamespace(image_encoder=encoder)
+    model = SimpleNamespace(image_encoder=encoder, mask_decoder=None, encode=lambda pixels: (encoder(pixels),))
     path = tmp_path_factory.mktemp("graph") / "encoder.onnx"
     sizes = {"input_image": {0: torch.export.Dim("batch_size")}}
     graphs._write(graphs.EncoderGraph(model), {"input_image": torch.randn(2, 3, 16, 16)}, sizes, ["out"], path)

@@ -84,7 +84,7 @@ def test_images_without_prompts_are_no_fault(pictures: list[np.ndarray]) -> None
 def test_a_graph_that_takes_one_image_is_given_one_after_the_other(pictures: list[np.ndarray]) -> None:
     sam = build_sam(STARTER)
     encoder, decoder = EncoderGraph(sam.model), DecoderGraph(sam.model)
-    graphs = GraphNetwork(lambda x: [encoder(x)], lambda *x: list(decoder(*x)), 512, torch.device("cpu"))
+    graphs = GraphNetwork(encoder, lambda image, *x: list(decoder([image], *x)), 512, torch.device("cpu"))
     asked = [asked_of(n, *size) for n, size in zip((6, 3, 1), SIZES, strict=False)]
     for got, wanted in zip(
         segment(SamPredictor(STARTER, graphs), pictures[:3], asked), segment(sam, pictures[:3], asked), strict=True
@@ -102,7 +102,7 @@ class Small:
     def __getattr__(self, name: str) -> object:
         return getattr(self.network, name)
 
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.sizes.append(len(pixels))
         if len(pixels) > self.room or (pixels.amax((1, 2, 3)) <= 0).any():
             raise torch.OutOfMemoryError("CUDA out of memory")

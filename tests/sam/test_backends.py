@@ -57,8 +57,8 @@ class Tight:
     def __getattr__(self, name: str) -> object:
         return getattr(self.network, name)
 
-    def images(self, embeddings: torch.Tensor) -> object:
-        images, tight = self.network.images(embeddings), self
+    def images(self, features: tuple[torch.Tensor, ...]) -> object:
+        images, tight = self.network.images(features), self
 
         class Images:
             def decode(self, prompts: Prompts) -> object:

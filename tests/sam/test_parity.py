@@ -9,6 +9,7 @@ from PIL import Image as Pil
 from support.seeded import REFERENCE, official_layout, official_weights
 
 from pipelines.sam import SAMS, build_sam, list_sams
+from pipelines.sam.frame import preprocess
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.model import Sam
 from pipelines.sam.network import SamSource
@@ -26,11 +27,15 @@ PUBLISHED_MILLIONS = {
     "repvit-sam": 27.2,
     "edge-sam": 9.6,
     "edge-sam-3x": 9.6,
+    "light-hq-sam": 10.3,
     "slimsam-50": 28.0,
     "slimsam-77": 9.7,
     "sam-vit-b": 93.7,
     "sam-vit-l": 312.3,
     "sam-vit-h": 641.1,
+    "sam-hq-vit-b": 94.8,
+    "sam-hq-vit-l": 313.7,
+    "sam-hq-vit-h": 642.7,
 }
 BOXES = [[60, 40, 420, 300], [300, 200, 620, 420], [10.5, 12.25, 90.75, 80.5]]
 ROWS, COLUMNS = np.mgrid[:256, :256]
@@ -43,6 +48,12 @@ CASES = {
     "point_box_mask": {"points": [[[250, 180]]], "labels": [[1]], "boxes": BOXES[:1], "mask_input": MASK},
 }
 """Prompts in pixels of the photograph."""
+KINDS = {
+    "multi": {"multimask_output": True},
+    "single": {"multimask_output": False},
+    "hq_only": {"multimask_output": False, "hq_token_only": True},
+}
+"""What is asked for; a reference has those that its model knows."""
 REFERENCES = sorted(path.stem for path in REFERENCE.glob("*.npz"))
 
 
@@ -92,10 +103,17 @@ def test_outputs_equal_the_reference(name: str) -> None:
         same(sam.prepare(photo).pixels[:, :, ::16, ::16].numpy(), reference["input"], "input")
         same(sam.image_embedding[:, ::16, ::8, ::8].numpy(), reference["embedding"], "embedding")
         for case, prompts in CASES.items():
-            for kind in ("multi", "single"):
-                ours = sam.predict(**prompts, multimask_output=kind == "multi")
+            for kind in (kind for kind in KINDS if f"{case}/{kind}/iou" in reference):
+                ours = sam.predict(**prompts, **KINDS[kind])
                 same(ours.low_res_masks[:, :, ::8, ::8], reference[f"{case}/{kind}/low_res"], f"{case} {kind} masks")
                 same(ours.predicted_iou, reference[f"{case}/{kind}/iou"], f"{case} {kind} IoU")
+
+
+def test_the_early_feature_equals_the_reference() -> None:
+    encoder = SamSource(SAMS["light-hq-sam"], official_weights("light-hq-sam")).load().eval().image_encoder
+    photo = np.array(Pil.open(REFERENCE / "photo.webp").convert("RGB"))
+    with torch.inference_mode(), np.load(REFERENCE / "light-hq-sam.npz") as reference:
+        same(encoder.with_early(preprocess(photo, 1024))[1][:, ::16, ::8, ::8].numpy(), reference["early"], "early")
 
 
 def same(ours: np.ndarray, reference: np.ndarray, what: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,19 +44,27 @@ def _draw(key: str, like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
 
-SAME_LAYOUT = {"edge-sam-3x": "edge-sam"}
-"""Models whose checkpoints differ from another's in numbers alone."""
-
-
 def official_layout(name: str) -> dict[str, Tensor]:
     """Tensors without content, as the official checkpoint of `name` names and shapes them."""
-    shapes = json.loads(gzip.decompress((REFERENCE / "layouts.json.gz").read_bytes()))[SAME_LAYOUT.get(name, name)]
+    shapes = _layout(json.loads(gzip.decompress((REFERENCE / "layouts.json.gz").read_bytes())), name)
     return {
         key: torch.empty(
             shape, dtype=torch.int64 if key.endswith("num_batches_tracked") else torch.float32, device="meta"
         )
         for key, shape in shapes.items()
     }
+
+
+def _layout(known: Mapping[str, dict[str, list[int]]], name: str) -> dict[str, list[int]]:
+    """Of a model whose layout is not known itself, as others have it: of the same network, or of the same decoder."""
+    if name in known:
+        return known[name]
+    if name == "edge-sam-3x":
+        return known["edge-sam"]
+    plain, base = known[name.replace("-hq", "")], known["sam-vit-b"]
+    detail = {key: shape for key, shape in known["sam-hq-vit-b"].items() if key not in base}
+    early = {"mask_decoder.compress_vit_feat.0.weight": [plain["image_encoder.pos_embed"][-1], 256, 2, 2]}
+    return plain | detail | early
 
 
 def official_weights(name: str) -> dict[str, Tensor]:

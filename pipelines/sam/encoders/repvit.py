@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from pipelines.sam.choice import EVERY, SINGLE, MaskChoice, by_stability
 from pipelines.sam.conventions import SAM, Conventions
-from pipelines.sam.encoders.vit import DECODER_EPS, WIDTH, neck
+from pipelines.sam.encoders.vit import WIDTH, neck
 from pipelines.sam.layers import TORCH_EPS, ConvBatchNorm, OpList, resize
+from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.model import Sam
 
 
@@ -62,7 +63,7 @@ class Architecture:
         """A freshly initialised, trainable network."""
         config = CONFIGS[self.config]
         encoder = FusedRepVitEncoder(config) if config.fused else RepVitEncoder(config)
-        return Sam(encoder, 1024, multiple=32, decoder_eps=DECODER_EPS, conventions=config.conventions)
+        return Sam(encoder, 1024, multiple=32, mask_decoder=MaskDecoder(TORCH_EPS), conventions=config.conventions)
 
 
 class RepVitEncoder(nn.Module):

@@ -13,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.sam.encoders.vit import DECODER_EPS, neck
+from pipelines.sam.encoders.vit import neck
 from pipelines.sam.layers import TORCH_EPS, ConvBatchNorm, norm_rows
+from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.model import Sam, without
 
 HEAD_WIDTH = 32
+EARLY = 1
+"""The stage whose output is an early feature."""
 UNUSED = ("image_encoder.head.", "image_encoder.norm_head.")
 """Of the classifier that the encoder was before; the official files hold them still."""
 
@@ -44,7 +47,7 @@ class Architecture:
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
         encoder = TinyVitEncoder(CONFIGS[self.config])
-        return Sam(encoder, 1024, multiple=32, decoder_eps=DECODER_EPS, from_checkpoint=without(*UNUSED))
+        return Sam(encoder, 1024, multiple=32, mask_decoder=MaskDecoder(TORCH_EPS), from_checkpoint=without(*UNUSED))
 
 
 class TinyVitEncoder(nn.Module):
@@ -64,10 +67,16 @@ class TinyVitEncoder(nn.Module):
         self.neck = neck(config.widths[-1])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patch_embed(pixels)
-        for stage in self.layers:
+        return self.with_early(pixels)[0]
+
+    def with_early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding, and what the second stage gives: B x 160 x G x G."""
+        x = early = self.patch_embed(pixels)
+        for i, stage in enumerate(self.layers):
             x = stage(x)
-        return self.neck(x)
+            if i == EARLY:
+                early = x
+        return self.neck(x), early
 
 
 class PatchEmbed(nn.Module):

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.sam.layers import EPS, ChannelNorm
+from pipelines.sam.layers import EPS, TORCH_EPS, ChannelNorm
+from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.model import Sam
 
 
@@ -46,8 +47,6 @@ CONFIGS = {
 
 WIDTH = 256
 """Of the image embedding."""
-DECODER_EPS = 1e-5
-"""With which SAM's decoder was trained, and those that keep it; EfficientViT-SAM changed it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,12 @@ class Architecture:
     def build(self) -> Sam:
         """A freshly initialised, trainable network."""
         config = CONFIGS[self.config]
-        return Sam(VitEncoder(config), config.grid * config.patch, decoder_eps=DECODER_EPS, from_checkpoint=official)
+        return Sam(
+            VitEncoder(config),
+            config.grid * config.patch,
+            mask_decoder=MaskDecoder(TORCH_EPS),
+            from_checkpoint=official,
+        )
 
 
 HUB = (
@@ -111,6 +115,7 @@ class VitEncoder(nn.Module):
 
     def __init__(self, config: Vit) -> None:
         super().__init__()
+        self.early = config.whole[0]
         self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, config.width))
         self.patch_embed = PatchEmbed(config.width, config.patch)
         self.blocks = nn.ModuleList(
@@ -119,10 +124,17 @@ class VitEncoder(nn.Module):
         self.neck = neck(config.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        return self.with_early(pixels)[0]
+
+    def with_early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding, and what the first block that attends to the whole image gives: B x C x G x G."""
         x = self.patch_embed(pixels) + self.pos_embed
-        for block in self.blocks:
+        early = x
+        for i, block in enumerate(self.blocks):
             x = block(x)
-        return self.neck(x.permute(0, 3, 1, 2))
+            if i == self.early:
+                early = x
+        return self.neck(x.permute(0, 3, 1, 2)), early.permute(0, 3, 1, 2)
 
 
 def neck(width: int) -> nn.Sequential:
