@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evsam_cli import options, say, scoring
+from evsam_cli import options, say
 from evsam_cli.commands import completing
+from evsam_cli.options.models import PRECISIONS, Device, Offline
+from evsam_cli.options.runs import Output, Quiet
+from evsam_cli.results import print_table
 from pipelines.errors import UsageError
 from pipelines.limits import COUNT, NONE_OR_MANY
 from pipelines.sam import BACKENDS, SAMS
@@ -43,7 +46,7 @@ OMP_NUM_THREADS=4 evsam benchmark -o speed
 
 
 def benchmark(
-    output: options.Output,
+    output: Output,
     sams: Annotated[
         list[str],
         typer.Argument(
@@ -69,17 +72,17 @@ def benchmark(
             "--precision",
             metavar="NAME,...",
             help="fp32, bf16, fp16, with commas between them, where there is such.",
-            offered=options.PRECISIONS,
+            offered=PRECISIONS,
         ),
     ] = ["fp32"],  # noqa: B006
-    device: options.Device = "auto",
+    device: Device = "auto",
     random_weights: Annotated[
         bool,
         options.option(
             WHAT, "--random-weights", help="Fetch no weights, draw them: networks are as fast, masks mean nothing."
         ),
     ] = False,
-    offline: options.Offline = False,
+    offline: Offline = False,
     accuracy: Annotated[
         list[str] | None,
         options.option(WHAT, "--accuracy", metavar="SAM=VALUE", help="Plot speed against this; repeat for each SAM."),
@@ -129,7 +132,7 @@ def benchmark(
         bool, options.option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
     ] = True,
     as_json: Annotated[bool, options.option("Output", "--json", help="Print the result as JSON.")] = False,
-    quiet: options.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure SAMs on this machine: parameters, MACs, time, memory, agreement of masks.
 
@@ -166,7 +169,7 @@ def benchmark(
     if as_json:
         say.document(report.as_json(), indent=1)
     elif not quiet:
-        scoring.print_table(report.rows(), names=NAMES)
+        print_table(report.rows(), names=NAMES)
         for note in report.notes:
             say.aside(note)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evsam_cli import options, say
-from evsam_cli.running import show_notes
+from evsam_cli.results import show_notes
 from pipelines.limits import DRAWS, SEED, SHARE
 
 EXAMPLES = """

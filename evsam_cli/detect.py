@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from evsam_cli import finding, options, running
-from evsam_cli.groups import grouped
+from evsam_cli import options
+from evsam_cli.options.detectors import DetectorOptions, TextOptions
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import Device, Offline, Precision
+from evsam_cli.options.runs import Output, RunOptions, Sources
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
 from pipelines.outputs import outputs_of
@@ -37,16 +40,16 @@ evsam segment photos/ -o out --boxes boxes/coco_boxes.json
 
 @grouped
 def detect(
-    sources: options.Sources,
-    output: options.Output,
+    sources: Sources,
+    output: Output,
     *,
-    detector: finding.DetectorOptions,
-    words: finding.TextOptions,
-    device: options.Device = "auto",
-    precision: options.Precision = "fp32",
-    offline: options.Offline = False,
+    detector: DetectorOptions,
+    words: TextOptions,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    offline: Offline = False,
     save: Save = ["boxes,overlay"],  # noqa: B006  Typer reads it, nobody writes it
-    run: running.RunOptions,
+    run: RunOptions,
 ) -> None:
     """Find boxes and write them as COCO results, which `evsam segment --boxes` and `evsam evaluate` read."""
     from pipelines.detect import DetectConfig, detect

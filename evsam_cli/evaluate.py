@@ -9,9 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress, say, scoring
+from evsam_cli import options, progress, say
 from evsam_cli.commands import group, verb
-from evsam_cli.groups import grouped
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import ModelOptions
+from evsam_cli.options.runs import Output, Overwrite, Quiet, Resume
+from evsam_cli.options.scores import (
+    Agnostic,
+    Annotations,
+    AsJson,
+    Boundary,
+    BoxFiles,
+    BoxOptions,
+    Clicks,
+    Detectors,
+    GtBoxes,
+    Images,
+    Limit,
+    Protocol,
+    Report,
+    Results,
+    Sams,
+    ScoredMaskOptions,
+)
+from evsam_cli.results import end, print_table, print_values
 from pipelines.errors import UsageError
 from pipelines.limits import FEW, SHARE
 
@@ -34,28 +55,28 @@ def _of(data_set: str, text: str, examples: str) -> None:
     """Make the command for annotation files of one kind."""
 
     def command(
-        annotations: scoring.Annotations,
-        output: options.Output,
+        annotations: Annotations,
+        output: Output,
         *,
-        images: scoring.Images = None,
-        gt_boxes: scoring.GtBoxes = False,
-        clicks: scoring.Clicks = None,
-        detector: scoring.Detectors = None,
-        boxes: scoring.BoxFiles = None,
-        results: scoring.Results = None,
-        taken: scoring.BoxOptions,
-        sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
-        models: options.ModelOptions,
-        mask_rules: scoring.MaskOptions,
-        protocol: scoring.Protocol = "efficientvit-sam",
-        class_agnostic: scoring.Agnostic = False,
-        boundary: scoring.Boundary = False,
-        limit: scoring.Limit = None,
-        report: scoring.Report = True,
-        resume: options.Resume = False,
-        overwrite: options.Overwrite = False,
-        as_json: scoring.AsJson = False,
-        quiet: options.Quiet = False,
+        images: Images = None,
+        gt_boxes: GtBoxes = False,
+        clicks: Clicks = None,
+        detector: Detectors = None,
+        boxes: BoxFiles = None,
+        results: Results = None,
+        taken: BoxOptions,
+        sam: Sams = ["evsam-starter"],  # noqa: B006
+        models: ModelOptions,
+        mask_rules: ScoredMaskOptions,
+        protocol: Protocol = "efficientvit-sam",
+        class_agnostic: Agnostic = False,
+        boundary: Boundary = False,
+        limit: Limit = None,
+        report: Report = True,
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
     ) -> None:
         from pipelines.evaluation.box_prompts import FileOfBoxes
         from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
@@ -86,7 +107,7 @@ def _of(data_set: str, text: str, examples: str) -> None:
         with progress.choose(quiet=quiet or as_json, as_json=False) as watch:
             evaluation = evaluate(config, watch)
         _show(config, evaluation.cells, as_json=as_json, quiet=quiet)
-        scoring.end(evaluation.failed, evaluation.notes)
+        end(evaluation.failed, evaluation.notes)
 
     command.__doc__ = text
     verb(app, data_set, examples)(grouped(command))
@@ -134,19 +155,19 @@ def sginw(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False, parser=options.path)
     ],
-    output: options.Output,
+    output: Output,
     *,
-    detector: scoring.Detectors = ["grounding-dino-swinb"],  # noqa: B006
-    taken: scoring.BoxOptions,
-    sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
-    models: options.ModelOptions,
-    mask_rules: scoring.MaskOptions,
-    class_agnostic: scoring.Agnostic = False,
-    report: scoring.Report = True,
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    as_json: scoring.AsJson = False,
-    quiet: options.Quiet = False,
+    detector: Detectors = ["grounding-dino-swinb"],  # noqa: B006
+    taken: BoxOptions,
+    sam: Sams = ["evsam-starter"],  # noqa: B006
+    models: ModelOptions,
+    mask_rules: ScoredMaskOptions,
+    class_agnostic: Agnostic = False,
+    report: Report = True,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score on Segmentation in the Wild: 25 data sets, prompted with their category names; AP of each and the mean."""
     from pipelines.evaluation.evaluate import EvaluationConfig
@@ -173,11 +194,11 @@ def sginw(
     if as_json:
         say.document(json.loads((output / "sginw.json").read_text("utf-8")), indent=1)
     elif not quiet:
-        scoring.print_table(wild_rows(scores), names=1)
+        print_table(wild_rows(scores), names=1)
         missing = scores[0].missing
         if missing:
             say.aside(f"the mean leaves out {len(missing)} of the benchmark's sets: {', '.join(missing)}")
-    scoring.end(scores[0].failed, scores[0].notes)
+    end(scores[0].failed, scores[0].notes)
 
 
 @verb(
@@ -225,8 +246,8 @@ def bsds(
     if bool(edges) == human:
         raise UsageError("name the edge maps with --edges FOLDER, or score the annotators with --human")
     document = evaluate_edges(truth, edges, tolerance=tolerance, workers=workers, output=output)
-    scoring.print_values(document["metrics"])
-    scoring.end({}, document["notes"])
+    print_values(document["metrics"])
+    end({}, document["notes"])
 
 
 @verb(
@@ -261,12 +282,12 @@ def saliency(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", parser=options.path)
     ] = None,
-    sam: scoring.Sams = ["evsam-starter"],  # noqa: B006
-    models: options.ModelOptions,
-    mask_rules: scoring.MaskOptions,
-    resume: options.Resume = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
+    sam: Sams = ["evsam-starter"],  # noqa: B006
+    models: ModelOptions,
+    mask_rules: ScoredMaskOptions,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score salient objects: the mean absolute error of maps, or of the masks that SAMs make from the masks' boxes."""
     from pipelines.evaluation.saliency import evaluate_maps, evaluate_prompted
@@ -275,8 +296,8 @@ def saliency(
         raise UsageError("name either maps to score (--maps FOLDER) or images to prompt SAMs with (--images FOLDER)")
     if maps:
         document = evaluate_maps(masks, maps, output=output)
-        scoring.print_values(document["metrics"])
-        scoring.end({}, document["notes"])
+        print_values(document["metrics"])
+        end({}, document["notes"])
         return
     if output is None:
         raise UsageError("prompting SAMs needs a folder to write to: --output OUT")
@@ -296,8 +317,8 @@ def saliency(
     )
     with progress.choose(quiet=quiet, as_json=False) as watch:
         evaluation, errors = evaluate_prompted(config, watch)
-    scoring.print_values({f"{name} MAE": error for name, error in errors.items()})
-    scoring.end(evaluation.failed, evaluation.notes)
+    print_values({f"{name} MAE": error for name, error in errors.items()})
+    end(evaluation.failed, evaluation.notes)
 
 
 def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quiet: bool) -> None:
@@ -307,6 +328,6 @@ def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quie
         say.document(json.loads((config.output / "matrix.json").read_text("utf-8")), indent=1)
     elif not quiet:
         for group in tables(cells):
-            scoring.print_table(text_rows(group), names=2)
+            print_table(text_rows(group), names=2)
         if config.report:
             say.aside(f"Report: {config.output / 'report.html'}")

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evsam_cli import options, running
-from evsam_cli.finding import own
-from evsam_cli.groups import grouped
+from evsam_cli import options
+from evsam_cli.options.detectors import own
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import BOX_MARGIN, SMALL_REGIONS, ModelOptions, Sam, margin
+from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
@@ -82,9 +84,9 @@ class SearchOptions:
     crop_nms_thresh: Annotated[
         float | None, _option(KEEP, "crop_nms_thresh", "The same, between crops.", within=SHARE)
     ] = None
-    min_mask_region_area: Annotated[
-        int | None, _option(KEEP, "min_mask_region_area", options.SMALL_REGIONS, within=TIMES)
-    ] = None
+    min_mask_region_area: Annotated[int | None, _option(KEEP, "min_mask_region_area", SMALL_REGIONS, within=TIMES)] = (
+        None
+    )
     model: Annotated[
         str | None,
         _option(
@@ -105,9 +107,9 @@ class SearchOptions:
     max_det: Annotated[int | None, _option(BOXES, "max_det", "Most boxes per image.", ObjectsConfig, within=MANY)] = (
         None
     )
-    box_margin: Annotated[
-        str | None, _option(BOXES, "box_margin", options.BOX_MARGIN, ObjectsConfig, metavar="SHARE|none")
-    ] = None
+    box_margin: Annotated[str | None, _option(BOXES, "box_margin", BOX_MARGIN, ObjectsConfig, metavar="SHARE|none")] = (
+        None
+    )
     imgsz: Annotated[
         int | None,
         _option(BOXES, "imgsz", "Longest side, in pixels, that the detector sees.", ObjectsConfig, within=SIDE),
@@ -131,8 +133,8 @@ evsam everything photos/ -o out --prompts edges
 
 @grouped
 def everything(
-    sources: options.Sources,
-    output: options.Output,
+    sources: Sources,
+    output: Output,
     *,
     prompts: Annotated[
         str | None,
@@ -157,9 +159,9 @@ def everything(
         ),
     ] = None,
     search: SearchOptions,
-    sam: options.Sam = "evsam-starter",
-    models: options.ModelOptions,
-    save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    sam: Sam = "evsam-starter",
+    models: ModelOptions,
+    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
     flatten: Annotated[
         str | None,
         options.option(
@@ -176,7 +178,7 @@ def everything(
             "Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", within=TIMES
         ),
     ] = 100,
-    run: running.RunOptions,
+    run: RunOptions,
 ) -> None:
     """Segment everything in images, whatever it is."""
     from pipelines.everything.job import EverythingConfig, everything
@@ -215,7 +217,7 @@ def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any]
         raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
     own = {} if preset else {name: value for name, value in sam.own_values().items() if not _useless(strategy, [name])}
     if "box_margin" in asked:
-        asked["box_margin"] = options.margin(asked["box_margin"])
+        asked["box_margin"] = margin(asked["box_margin"])
     return CONFIGS[strategy](**(own | asked))
 
 

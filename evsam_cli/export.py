@@ -9,6 +9,8 @@ import typer
 
 from evsam_cli import options, say
 from evsam_cli.commands import completing
+from evsam_cli.options.models import DEVICES, PRECISIONS, Offline
+from evsam_cli.options.runs import Output
 from pipelines.errors import UsageError
 from pipelines.limits import SHARE
 from pipelines.sam import BACKENDS, SAMS
@@ -41,7 +43,7 @@ def export(
             autocompletion=completing(SAMS),
         ),
     ],
-    output: options.Output,
+    output: Output,
     format: Annotated[
         str,
         options.option(None, "--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".", offered=FORMATS),
@@ -53,7 +55,7 @@ def export(
             "--precision",
             metavar="NAME",
             help="fp32, bf16, fp16 or int8, as the format has it.",
-            offered=(*options.PRECISIONS, "int8"),
+            offered=(*PRECISIONS, "int8"),
         ),
     ] = "fp32",
     weights: Annotated[
@@ -69,7 +71,7 @@ def export(
             "--device",
             metavar="NAME",
             help="Where the files will run: auto, cpu, cuda, cuda:1.",
-            offered=options.DEVICES,
+            offered=DEVICES,
         ),
     ] = "auto",
     photos: Annotated[
@@ -93,7 +95,7 @@ def export(
             within=SHARE,
         ),
     ] = 0.0,
-    offline: options.Offline = False,
+    offline: Offline = False,
 ) -> None:
     """Export a SAM as encoder and decoder, with the names of the published exports, and check it against torch.
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from evsam_cli import options
-from evsam_cli.running import report
+from evsam_cli.options.runs import Output, Overwrite, Quiet
+from evsam_cli.results import report
 
 EXAMPLES = """
 # Two parts, perhaps on two machines
@@ -27,9 +28,9 @@ def merge(
             metavar="PART...", help="Output folders of the shards.", show_default=False, parser=options.path
         ),
     ],
-    output: options.Output,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
+    output: Output,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Join the parts of a run made with --shard into one folder, as if it had been one run."""
     from pipelines.run.merge import merge as join

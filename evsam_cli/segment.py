@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from evsam_cli import finding, options, running
-from evsam_cli.groups import grouped
+from evsam_cli import options
+from evsam_cli.options.detectors import DetectorOptions, TextOptions, precision_of_reader
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
+from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.errors import UsageError
 from pipelines.limits import LOGIT
 
@@ -102,17 +105,17 @@ evsam segment dog.jpg -o out --point 250,180
 
 @grouped
 def segment(
-    sources: options.Sources,
-    output: options.Output,
+    sources: Sources,
+    output: Output,
     *,
-    detector: finding.DetectorOptions,
-    words: finding.TextOptions,
+    detector: DetectorOptions,
+    words: TextOptions,
     given: GivenOptions,
-    sam: options.Sam = "evsam-starter",
-    models: options.ModelOptions,
-    masks: options.MaskOptions,
-    save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
-    run: running.RunOptions,
+    sam: Sam = "evsam-starter",
+    models: ModelOptions,
+    masks: MaskOptions,
+    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    run: RunOptions,
 ) -> None:
     """Segment the objects in images: a detector finds boxes, a SAM turns each into a mask.
 
@@ -123,8 +126,8 @@ def segment(
     prompts = given.config()
     own_models = models.own_model(sam) | (detector.own_model() if prompts is None else {})
     if prompts is None:
-        prompts = detector.config(words, finding.precision_of_reader(models.precision))
-    elif detector != finding.DetectorOptions():
+        prompts = detector.config(words, precision_of_reader(models.precision))
+    elif detector != DetectorOptions():
         raise UsageError("--boxes, --box and --point need no detector: drop --detector and its options, such as --conf")
     images = run.config(sources, output, save, offline=models.offline)
     config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam, clicks=bool(given.point))))

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import finding, options, running
-from evsam_cli.groups import grouped
+from evsam_cli import options
+from evsam_cli.options.detectors import Iou, MaxDet, TextOptions, precision_of_reader
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
+from evsam_cli.options.runs import Output, RunOptions, Save
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.errors import UsageError
 
@@ -39,9 +42,9 @@ evsam text photos/ -o out --ontology "person=worker,hard hat=helmet@0.4"
 @grouped
 def text(
     arguments: Words,
-    output: options.Output,
+    output: Output,
     *,
-    words: finding.TextOptions,
+    words: TextOptions,
     detector: Annotated[
         str,
         options.option(
@@ -53,13 +56,13 @@ def text(
             offered=TEXT_DETECTORS,
         ),
     ] = "grounding-dino-swint",
-    iou: options.Iou = 0.7,
-    max_det: options.MaxDet = 300,
-    sam: options.Sam = "evsam-starter",
-    models: options.ModelOptions,
-    masks: options.MaskOptions,
-    save: options.Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
-    run: running.RunOptions,
+    iou: Iou = 0.7,
+    max_det: MaxDet = 300,
+    sam: Sam = "evsam-starter",
+    models: ModelOptions,
+    masks: MaskOptions,
+    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    run: RunOptions,
 ) -> None:
     """Type what you want, get its masks: Grounding DINO finds boxes, a SAM turns each into a mask.
 
@@ -68,14 +71,14 @@ def text(
     from pipelines.segment import SegmentConfig, segment
 
     sources, texts = _split(arguments, words)
-    precision = finding.precision_of_reader(models.precision)
+    precision = precision_of_reader(models.precision)
     prompts = replace(words, texts=texts).config(detector, iou, max_det, precision)
     images = run.config(sources, output, save, offline=models.offline)
     config = SegmentConfig(images, prompts, models.config(sam, masks.rules(sam)))
     run.show(output, lambda watch: segment(config, watch), models.own_model(sam))
 
 
-def _split(arguments: list[str], words: finding.TextOptions) -> tuple[list[str], list[str] | None]:
+def _split(arguments: list[str], words: TextOptions) -> tuple[list[str], list[str] | None]:
     """Images and phrases: the last argument is the phrases, unless an option has given them."""
     if words.texts or words.ontology:
         return arguments, words.texts

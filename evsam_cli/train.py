@@ -14,7 +14,8 @@ import typer
 
 from evsam_cli import options, say
 from evsam_cli.commands import completing, group, verb
-from evsam_cli.groups import grouped
+from evsam_cli.options.grouping import grouped
+from evsam_cli.options.models import DEVICES
 from pipelines.errors import SetupError, UsageError
 from pipelines.limits import COUNT, FEW, WORKERS
 from pipelines.sam import SAMS
@@ -78,7 +79,7 @@ Device = Annotated[
         metavar="NAME",
         help="auto, cpu, cuda or mps.",
         show_default="the recipe's",
-        offered=options.DEVICES,
+        offered=DEVICES,
     ),
 ]
 Precision = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.testing import CliRunner
 
-from evsam_cli.groups import grouped
+from evsam_cli.options.grouping import grouped
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import typer
 from support.runs import evsam
 from typer.models import OptionInfo
 
-from evsam_cli import options
 from evsam_cli.main import app
+from evsam_cli.options import models
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.errors import UsageError
 
@@ -114,8 +114,8 @@ def test_an_absurd_number(
 @pytest.mark.parametrize("text", ["9" * 400 + "GB", "9" * 5_000 + "K", "1e9GB", "-1GB", "nanGB", "16777216T"])
 def test_amounts_of_memory(text: str) -> None:
     with pytest.raises(UsageError, match="is no amount of memory"):
-        options.size(text)
-    assert options.size("0.5 gib") == 2**29
+        models.size(text)
+    assert models.size("0.5 gib") == 2**29
 
 
 @pytest.mark.parametrize(

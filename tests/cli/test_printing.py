@@ -68,7 +68,7 @@ def _prints(node: ast.AST) -> bool:
 def test_nothing_else_in_the_command_line_prints() -> None:
     """But for what has to be said before evsam's own packages are known to be its own."""
     found = {}
-    for path in sorted(Path(evsam_cli.__file__).parent.glob("*.py")):
+    for path in sorted(Path(evsam_cli.__file__).parent.rglob("*.py")):
         lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if _prints(node)]
         if lines and path.name not in ("say.py", "streams.py"):
             found[path.name] = len(lines)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.runs import environment
 from support.seeded import picture
 
-from evsam_cli import options
+from evsam_cli.options import models
 from pipelines.errors import UsageError, WeightsError
 from pipelines.memory import free_bytes, out_of_memory
 from pipelines.sam import BACKENDS, SAMS, build_sam, torch_network
@@ -210,10 +210,10 @@ def test_max_memory_makes_chunks_smaller() -> None:
     sizes: list[int] = []
     list(Chunks(PROMPTS, CPU, max_memory=PROMPTS.bytes)(3, lambda _, size: sizes.append(size)))
     assert sizes == [1, 1, 1]
-    assert options.size("512MB") == 512 << 20 and options.size("1.5g") == 3 << 29 and options.size(None) is None
+    assert models.size("512MB") == 512 << 20 and models.size("1.5g") == 3 << 29 and models.size(None) is None
     for text in ("much", "4", "-1GB", "4GBs"):
         with pytest.raises(UsageError, match="is no amount of memory"):
-            options.size(text)
+            models.size(text)
 
 
 @pytest.mark.slow

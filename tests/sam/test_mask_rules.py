@@ -16,7 +16,7 @@ from PIL import Image as Pil
 from support.runs import evsam
 
 from evsam_cli.everything import configure
-from evsam_cli.options import MaskOptions
+from evsam_cli.options.models import MaskOptions
 from pipelines import rle
 from pipelines.errors import UsageError
 from pipelines.everything.config import ObjectsConfig

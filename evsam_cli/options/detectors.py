@@ -11,7 +11,7 @@ from pipelines.detectors import DETECTORS, DetectorConfig, DetectorRow
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.detectors.text.contract import NMS, PRECISIONS, TextConfig
 from pipelines.errors import UsageError
-from pipelines.limits import SHARE
+from pipelines.limits import MANY, SHARE, SIDE
 from pipelines.registry import Registry
 
 
@@ -21,6 +21,22 @@ def own(rows: Registry[Any], field: str) -> str:
     usual = Counter(values.values()).most_common(1)[0][0]
     others = [f"{name} {value}" for name, value in values.items() if value != usual]
     return ", ".join([*others, f"others {usual}" if others else f"{usual}"])
+
+
+Iou = Annotated[
+    float, options.option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)
+]
+MaxDet = Annotated[int, options.option("Boxes", "--max-det", help="Most boxes per image.", within=MANY)]
+ImgSize = Annotated[
+    int | None,
+    options.option(
+        "Boxes",
+        "--imgsz",
+        help="Longest side, in pixels, that the detector sees.",
+        within=SIDE,
+        show_default="what it was trained at",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -156,8 +172,8 @@ class DetectorOptions:
             show_default=own(DETECTORS, "iou"),
         ),
     ] = None
-    max_det: options.MaxDet = 300
-    imgsz: options.ImgSize = None
+    max_det: MaxDet = 300
+    imgsz: ImgSize = None
 
     def own_model(self) -> dict[str, DetectorRow]:
         """--detector and the row that it chose, unless it is a file or one that reads."""

@@ -1,16 +1,16 @@
-"""What the verbs of `evsam evaluate` share: options, and how scores are printed."""
+"""Options of the verbs of `evsam evaluate`: what is prompted and how, and whose rules score it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evsam_cli import finding, options, say
-from evsam_cli.running import show_failures, show_notes
+from evsam_cli import options
+from evsam_cli.options.detectors import ImgSize, precision_of_reader
+from evsam_cli.options.models import BOX_MARGIN, SMALL_REGIONS, margin
 from pipelines.detectors import DETECTORS, DetectorConfig
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.evaluation.protocols import PROTOCOLS
@@ -122,14 +122,14 @@ class BoxOptions:
             show_default="300, asked for names 100",
         ),
     ] = None
-    imgsz: options.ImgSize = None
+    imgsz: ImgSize = None
 
     def prompts(self, detectors: list[str] | None, precision: str) -> list[Prompting]:
         """What --detector asks for: text detectors by the category names, others as they are."""
         from pipelines.evaluation.text_prompts import CategoryNames
 
         return [
-            CategoryNames(name, self.max_det or 100, finding.precision_of_reader(precision))
+            CategoryNames(name, self.max_det or 100, precision_of_reader(precision))
             if name in TEXT_DETECTORS
             else DetectorConfig(name, self.conf, self.iou, self.max_det or 300, self.imgsz)
             for name in options.split(detectors)
@@ -137,40 +137,18 @@ class BoxOptions:
 
 
 @dataclass(frozen=True)
-class MaskOptions:
+class ScoredMaskOptions:
     """What is done to masks before they are scored: nothing, as protocols have it, unless it is given."""
 
     box_margin: Annotated[
         str | None,
-        options.option("Masks", "--box-margin", metavar="SHARE|none", help=f"{options.BOX_MARGIN} {_AS_PUBLISHED}"),
+        options.option("Masks", "--box-margin", metavar="SHARE|none", help=f"{BOX_MARGIN} {_AS_PUBLISHED}"),
     ] = None
     min_mask_region_area: Annotated[
         int,
-        options.option(
-            "Masks", "--min-mask-region-area", help=f"{options.SMALL_REGIONS} {_AS_PUBLISHED}", within=TIMES
-        ),
+        options.option("Masks", "--min-mask-region-area", help=f"{SMALL_REGIONS} {_AS_PUBLISHED}", within=TIMES),
     ] = 0
 
     def rules(self) -> MaskRules:
         """What the SAMs are told. Raises UsageError."""
-        return MaskRules(options.margin(self.box_margin), self.min_mask_region_area)
-
-
-def print_table(rows: Sequence[Sequence[str]], *, names: int) -> None:
-    """A header and rows, as wide as they are; names: columns at the left that hold no numbers."""
-    say.table(rows[1:], header=rows[0], names=names, wide=True)
-
-
-def print_values(metrics: Mapping[str, Any]) -> None:
-    """One line per value, "-" for one that there is not."""
-    for name, value in metrics.items():
-        say.result(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {'-' if value is None else value}")
-
-
-def end(failed: Mapping[str, str], notes: Sequence[str]) -> None:
-    """Say what should be known, which images failed, and why; exit with 1 when any failed."""
-    show_notes(notes)
-    show_failures(failed)
-    if failed:
-        say.aside(f"{len(failed)} images failed; their objects count as missed")
-        raise typer.Exit(1)
+        return MaskRules(margin(self.box_margin), self.min_mask_region_area)

@@ -1,4 +1,4 @@
-"""What the verbs that go through a user's images share: how a run goes, how it is shown, and how it ends."""
+"""Options of the verbs that go through a user's images: which, where results go, and how a run goes and is shown."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress, say
+from evsam_cli import options, progress
 from evsam_cli.better import better
+from evsam_cli.results import report
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
+from pipelines.outputs import OUTPUTS
 
 if TYPE_CHECKING:
     from pipelines.registry import Row
@@ -22,12 +24,45 @@ SHOWN_FAILURES = 20
 SHOWN_EMPTY = 5
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="An image, a folder (searched recursively), a glob in quotes, a .txt list of paths or URLs, a URL, "
+        "or - for a list on standard input.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=options.path),
+]
+
+Save = Annotated[
+    list[str],
+    options.option(
+        "Output",
+        "--save",
+        metavar="KIND,...",
+        help=options.choices("What to write, with commas between kinds.", OUTPUTS),
+        offered=OUTPUTS,
+    ),
+]
+Quiet = Annotated[bool, options.option("Output", "--quiet", "-q", help="Print errors only.")]
+
+Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
+Overwrite = Annotated[
+    bool,
+    options.option("Long runs", "--overwrite", help="Start anew although OUT holds a run; its files are replaced."),
+]
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How a run goes and is shown."""
 
-    resume: options.Resume = False
-    overwrite: options.Overwrite = False
+    resume: Resume = False
+    overwrite: Overwrite = False
     shard: Annotated[
         str,
         options.option(
@@ -48,7 +83,7 @@ class RunOptions:
         int,
         options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS),
     ] = 200_000_000
-    quiet: options.Quiet = False
+    quiet: Quiet = False
     as_json: Annotated[
         bool, options.option("Output", "--json", help="Print one JSON line per image on standard output.")
     ] = False
@@ -97,43 +132,3 @@ class RunOptions:
         with progress.choose(quiet=self.quiet, as_json=self.as_json, instead=instead) as watch:
             summary = run(watch)
         report(summary, output, quiet=self.quiet or self.as_json, then=better(models, output, also=also))
-
-
-def report(summary: Summary, output: Path, *, quiet: bool, then: str | None = None) -> None:
-    """Say how the run ended; exit with 1 when images failed. then: a line to end with."""
-    show_notes(summary.notes)
-    if not quiet:
-        show_empty(summary)
-    show_failures(summary.failed)
-    if len(summary.failed) > SHOWN_FAILURES:
-        say.aside(f"... and {len(summary.failed) - SHOWN_FAILURES} more, listed in {output / 'run.json'}")
-    if not quiet:
-        counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-        speed = summary.info["this_run"]["images_per_second"]
-        say.aside(f"{counts} ({speed:.2f} images/s). Results are in {output}")
-        if then:
-            say.aside(then)
-    if summary.failed:
-        raise typer.Exit(1)
-
-
-def show_notes(notes: Sequence[str]) -> None:
-    """What a run says beside its results, a line each."""
-    for note in notes:
-        say.aside(f"note: {note}")
-
-
-def show_empty(summary: Summary) -> None:
-    """Why images are empty, by reason, where they are more than a tenth."""
-    total = sum(summary.counts.values())
-    if len(summary.empty) * 10 <= total:
-        return
-    for name, reason in list(summary.empty.items())[:SHOWN_EMPTY]:
-        say.aside(f"empty: {name}: {reason}")
-    say.aside(f"{len(summary.empty)} of {total} images are empty: run.json says why, image by image")
-
-
-def show_failures(failed: Mapping[str, str]) -> None:
-    """A line for each image that failed, and why, as long as they are few."""
-    for name, reason in list(failed.items())[:SHOWN_FAILURES]:
-        say.aside(f"failed: {name}: {reason}")
