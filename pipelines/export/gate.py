@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.errors import UsageError
+from pipelines.errors import DataError, ImageError, UsageError
 from pipelines.images.load import load
 from pipelines.images.sources import resolve
 from pipelines.sam.predictor import SamPredictor
@@ -66,8 +66,8 @@ class Parity:
 def photographs(folder: Path | None = None, which: slice = slice(None)) -> Iterator[UInt8]:
     """The images in `folder`, at most PHOTOS of all parts of it, or the two that ultralytics ships, read one by one.
 
-    which: picks among them. Raises UsageError when none are left, and ImageError when it comes to one that cannot be
-    read.
+    which: picks among them. Raises UsageError when none are left, and DataError for one that cannot be read, before
+    anything is done with the others.
     """
     if folder is None:
         package = find_spec("ultralytics")
@@ -77,6 +77,11 @@ def photographs(folder: Path | None = None, which: slice = slice(None)) -> Itera
     picked = sources[:: math.ceil(len(sources) / PHOTOS)][which]
     if not picked:
         raise UsageError(f"{folder} holds too few photos: int8 is fitted to some and checked on others")
+    for source in picked:
+        try:
+            load(source)
+        except ImageError as error:
+            raise DataError(f"{source.location} cannot be used: {error}") from error
     return (load(source).pixels for source in picked)
 
 

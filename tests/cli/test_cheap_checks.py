@@ -45,6 +45,8 @@ def far(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     (here / "broken.csv").write_text("image,x1\na.png,5\n")
     (here / "broken.toml").write_text("a = [")
     (here / "file").write_text("in the way")
+    (here / "torn").mkdir()
+    (here / "torn" / "a.png").write_bytes((here / "photo.png").read_bytes()[:60])
     (here / "list.txt").write_text("photo.png\nclip.mp4\n")
     (here / "broken.pt").write_bytes(b"PK\x03\x04 torn")
     torch.save({"w": torch.zeros(2)}, here / "other.pt")
@@ -190,6 +192,7 @@ WRONG: dict[str, list[tuple[tuple[str, ...], str]]] = {
         (("efficientvit-sam-l2", "-o", "file"), "cannot write to file"),
         (("efficientvit-sam-l2", *OUT, "--format", "steam"), "openvino"),
         (("efficientvit-sam-l2", *OUT, "--photos", "gone"), "gone"),
+        (("efficientvit-sam-l2", *OUT, "--photos", "torn"), "torn/a.png"),
         (("efficientvit-sam-l2", *OUT, "--precision", "int8"), "--photos"),
         (("efficientvit-sam-l2", *OUT, "--precision", "bf16"), "bf16"),
         (("efficientvit-sam-l2", *OUT, "--weights", "gone.pt"), "gone.pt"),
