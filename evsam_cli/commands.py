@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import typer
+from typer import _completion_shared
 from typer.core import TyperCommand, TyperGroup
 
 from evsam_cli import pages, say
@@ -48,3 +49,14 @@ def completing(names: Iterable[str], *, listed: bool = False) -> Callable[[str],
         return [before + comma + name for name in names if name.startswith(last)]
 
     return ends
+
+
+def _complete_at_the_first_key() -> None:
+    """zsh reads the script that Typer installs when the first word is to be completed, and is left with a function that
+    nobody has called: call it then."""
+    scripts = getattr(_completion_shared, "_completion_scripts", {})
+    if "zsh" in scripts:
+        scripts["zsh"] += '[[ $zsh_eval_context[-1] == loadautofunc ]] && %(complete_func)s "$@"\n'
+
+
+_complete_at_the_first_key()

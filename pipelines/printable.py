@@ -20,8 +20,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same of a text of several lines, whose line ends stay."""
-    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+    """The same of a text of several lines, whose line ends and tabs stay."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def brief(value: Any) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,22 +153,58 @@ def test_bash_completes(typed: str, offered: list[str], shell: dict[str, str]) -
     assert sorted(done.stdout.splitlines()) == sorted(offered) and not done.stderr
 
 
-@pytest.mark.parametrize("name", ["zsh", "fish"])
-def test_other_shells_are_told_the_same(name: str, shell: dict[str, str]) -> None:
-    more = {"_EVSAM_COMPLETE": f"complete_{name}", "_TYPER_COMPLETE_ARGS": "evsam segment a --save coco,ov"}
-    env = {**shell, **more, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = subprocess.run(["evsam"], env=env, capture_output=True, text=True, executable=f"{shell['HOME']}/bin/evsam")
-    assert "coco,overlay" in done.stdout and not done.stderr
+def installed(name: str, shell: dict[str, str]) -> dict[str, str]:
+    """The same of another shell, if it is on this machine."""
+    if shutil.which(name) is None:
+        pytest.skip(f"needs {name}")
+    told = subprocess.run([name, "-c", "evsam --install-completion; true"], env=shell, capture_output=True, text=True)
+    assert f"{name} completion installed" in told.stdout, told.stderr
+    return {**shell, "TERM": "dumb"}
 
 
-PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "cli.md")]
+TYPED = {
+    "evsam seg": "evsam segment",
+    "evsam segment photos --sam evsam-": "evsam segment photos --sam evsam-starter",
+    "evsam segment photos -d obj": "evsam segment photos -d objects",
+    "evsam segment photos --save coco,ov": "evsam segment photos --save coco,overlay",
+    "evsam everything photos --prompts hi": "evsam everything photos --prompts hierarchical",
+    "evsam segment photos --boxes box": "evsam segment photos --boxes boxes.json",
+}
+"""What a key for completion makes of what is typed, in a folder that holds a boxes.json."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_documented_commands_are_commands(page: Path) -> None:
-    """Each has a verb, options and values that are the command line's. A table's cell may leave out the rest."""
-    text = page.read_text("utf-8").replace("\\\n", " ")
-    for cell, line in re.findall(r"^(?:\$ )?(\| `)?(evsam [a-z][^`\n]*)", text, re.MULTILINE):
-        words = shlex.split(line, comments=True)[1:]
-        if "--help" not in words and (not cell or "-o" in words):
-            parse(words)
+@pytest.mark.parametrize("typed", TYPED)
+def test_fish_completes(typed: str, shell: dict[str, str], here: Path) -> None:
+    (here / "boxes.json").touch()
+    ask = ["fish", "-c", f"complete -C '{typed}'"]
+    done = subprocess.run(ask, env=installed("fish", shell), capture_output=True, text=True, check=True)
+    offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == [TYPED[typed].rpartition(" ")[2]] and not done.stderr
+
+
+def test_zsh_completes(shell: dict[str, str], here: Path) -> None:
+    """As a user sees it, on a terminal."""
+    import pty
+
+    (here / "boxes.json").touch()
+    env = installed("zsh", shell)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe("zsh", ["zsh", "-i"], env)
+    try:
+        wait_for(terminal, "\x1b[?2004h")  # it listens
+        for typed, line in TYPED.items():
+            os.write(terminal, f"{typed}\t".encode())
+            wait_for(terminal, line)
+            os.write(terminal, b"\x15")  # takes the line away
+    finally:
+        os.close(terminal)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def wait_for(terminal: int, text: str) -> None:
+    shown = ""
+    while text not in shown and select.select([terminal], [], [], 60)[0]:
+        shown += os.read(terminal, 4096).decode(errors="replace").replace("\a", "")
+    assert text in shown
