@@ -21,6 +21,13 @@ class Verb(TyperCommand):
 
 
 class Group(TyperGroup):
+    order: tuple[str, ...] = ()
+    """Names of commands in the order in which they are shown, as far as it is not the order in which they came."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: self.commands[name] for name in (*self.order, *self.commands)}
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _show(self, ctx)
 
@@ -30,9 +37,9 @@ def _show(command: Any, context: Any) -> None:
     say.styled(lambda width: pages.pieces(pages.page(command, context), min(width, WIDEST)))
 
 
-def group(help: str, examples: str, **settings: Any) -> typer.Typer:
+def group(help: str, examples: str, *, kind: type[Group] = Group, **settings: Any) -> typer.Typer:
     """A group of verbs."""
-    return typer.Typer(cls=Group, no_args_is_help=True, help=help, epilog=examples, rich_markup_mode=None, **settings)
+    return typer.Typer(cls=kind, no_args_is_help=True, help=help, epilog=examples, rich_markup_mode=None, **settings)
 
 
 def verb(of: typer.Typer, name: str, examples: str, panel: str | None = None) -> Callable[..., Any]:

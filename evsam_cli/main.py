@@ -22,7 +22,23 @@ from evsam_cli import (
     train,
     weights,
 )
-from evsam_cli.commands import group, verb
+from evsam_cli.commands import Group, group, verb
+
+_PANELS: dict[str, tuple[ModuleType, ...]] = {
+    "Segment": (segment, text, everything, detect),
+    "Score": (evaluate, compare, benchmark),
+    "Train and export": (train, export),
+    "Housekeeping": (weights, doctor, merge),
+}
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+class _Evsam(Group):
+    order = tuple(_name(module) for modules in _PANELS.values() for module in modules)
+
 
 app = group(
     """Boxes in, masks out: detector-prompted instance segmentation with EfficientViT-SAM.
@@ -39,20 +55,15 @@ evsam segment --help
 evsam doctor
 evsam weights list
 """,
+    kind=_Evsam,
     name="evsam",
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "Segment": (segment, text, everything, detect),
-    "Score": (evaluate, compare, benchmark),
-    "Train and export": (train, export),
-    "Housekeeping": (weights, doctor, merge),
-}
 for panel, modules in _PANELS.items():
     for module in modules:
-        name = module.__name__.rpartition(".")[2]
+        name = _name(module)
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, rich_help_panel=panel)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from bisect import bisect_left
@@ -14,12 +13,13 @@ from itertools import accumulate
 from types import TracebackType
 from typing import Any, TypeVar
 
+from pipelines import cores
 from pipelines.files import writing
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-READERS = min(max(2, (os.cpu_count() or 2) // 2), 8)
+READERS = min(max(2, cores.usable() // 2), 8)
 """Threads that read ahead."""
 
 

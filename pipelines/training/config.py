@@ -6,7 +6,6 @@ Paper: EfficientViT-SAM, arXiv 2402.05008, section 3.2.
 from __future__ import annotations
 
 import dataclasses
-import os
 import tomllib
 import types
 import typing
@@ -16,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines import cores
 from pipelines.errors import UsageError
 from pipelines.files import read_toml
 from pipelines.limits import (
@@ -143,8 +143,7 @@ class OptimiserConfig:
 
 def usual_workers() -> int:
     """Processes that read photos: one for each core that this process may use, as long as they are few."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(cores.usable(), MOST_WORKERS)
 
 
 @dataclass(frozen=True)

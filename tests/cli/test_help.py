@@ -96,9 +96,10 @@ def test_numbers_are_explained_in_words() -> None:
 
 def test_verbs_are_in_panels() -> None:
     shown = pages.page(*COMMANDS["evsam"]).panels
-    verbs = {title: {entry.names for entry in entries} for title, entries in shown.items()}
-    assert verbs["Segment"] == {"segment", "text", "everything", "detect"}
-    assert verbs["Housekeeping"] == {"weights", "doctor", "merge"} and "Commands" not in verbs
+    verbs = {title: [entry.names for entry in entries] for title, entries in shown.items()}
+    assert verbs["Segment"] == ["segment", "text", "everything", "detect"]
+    assert verbs["Score"] == ["evaluate", "compare", "benchmark"]
+    assert verbs["Housekeeping"] == ["weights", "doctor", "merge"] and "Commands" not in verbs
 
 
 # Completion
