@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, get_args
 
 from pipelines import rle
 from pipelines.boxes import xyxy_to_xywh
+from pipelines.errors import ImageError
 from pipelines.files import to_json
-from pipelines.types import Frame, Instances, Rle
+from pipelines.types import Frame, Image, Instances, Rle
 
 Status = Literal["done", "empty", "failed"]
 
@@ -121,12 +121,13 @@ def instance_records(instances: Instances) -> tuple[InstanceRecord, ...]:
     return rows
 
 
-def tally(records: Iterable[Record]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
-    """Images by status; by status again, name -> reason of those that failed or are empty."""
-    counts = {status: 0 for status in get_args(Status)}
-    reasons: dict[str, dict[str, str]] = {"failed": {}, "empty": {}}
-    for record in records:
-        counts[record.status] += 1
-        if record.status in reasons:
-            reasons[record.status][record.name] = record.reason or ""
-    return counts, reasons
+def image_record(name: str, image_id: int, image: Image | ImageError, result: Instances | ImageError) -> Record:
+    """What became of an image. image: it, or why it could not be read; result: what a job made of it."""
+    if isinstance(image, ImageError):
+        return Record(name, image_id, 0, 0, "failed", str(image))
+    size = (image.width, image.height)
+    if isinstance(result, ImageError):
+        return Record(name, image_id, *size, "failed", str(result))
+    rows, found = instance_records(result), result.detections
+    status: Status = "done" if rows else "empty"
+    return Record(name, image_id, *size, status, found.reason, rows, (*image.notes, *found.notes), image.frame)

@@ -1,13 +1,16 @@
-"""What `run.json` says of a run: versions, machine, time and memory."""
+"""What `run.json` says of a run: how its images ended, versions, machine, time and memory."""
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pipelines.notes import notes_of_images
+from pipelines.records import Record, Status
 
 PACKAGES = (
     "evsam",
@@ -26,6 +29,21 @@ PACKAGES = (
     "pillow",
     "pycocotools",
 )
+
+
+def images(records: Callable[[], Iterable[Record]], notes: Iterable[str]) -> dict[str, Any]:
+    """How many images ended how, why they failed or are empty, and what else there is to say.
+
+    records: call it to stream those of all images. notes: what follows the notes of the images themselves.
+    """
+    counts = dict.fromkeys(get_args(Status), 0)
+    reasons: dict[str, dict[str, str]] = {"failed": {}, "empty": {}}
+    for record in records():
+        counts[record.status] += 1
+        if record.status in reasons:
+            reasons[record.status][record.name] = record.reason or ""
+    total = sum(counts.values())
+    return {"images": {"total": total, **counts}, **reasons, "notes": [*notes_of_images(records()), *notes]}
 
 
 def versions() -> dict[str, str]:

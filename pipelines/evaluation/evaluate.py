@@ -42,7 +42,7 @@ from pipelines.outputs import OUTPUTS, Destination
 from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
-from pipelines.run.journal import check_same, run_to_go_on_with
+from pipelines.run.folder import RunFolder
 from pipelines.sam import SamConfig
 from pipelines.sam.rules import NO_BOX
 
@@ -89,6 +89,11 @@ class EvaluationConfig:
     @property
     def device(self) -> str:
         return self.sams[0].device
+
+    @property
+    def folder(self) -> RunFolder:
+        """Holds the cells' folders, each as it is to be treated, too."""
+        return RunFolder(self.output, self.resume, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,7 @@ def check_models(config: EvaluationConfig) -> None:
         for sam in config.sams:
             sam.check()
             for name in names_of(prompting):
-                folder = cell_folder(config.output, name, sam.name)
-                run_to_go_on_with(folder, resume=config.resume, overwrite=config.overwrite)
+                cell_folder(config.folder, name, sam.name).earlier()
 
 
 def check_truth(config: EvaluationConfig, truth: GroundTruth) -> None:
@@ -183,12 +187,11 @@ def _check_resumed(config: EvaluationConfig, settings: Mapping[str, Any]) -> Non
     """Raise UsageError for cells to go on with that had other settings, as far as is known before models are loaded."""
     for prompting, sam in product(config.prompts, config.sams):
         for name in names_of(prompting):
-            folder = cell_folder(config.output, name, sam.name)
-            earlier = run_to_go_on_with(folder, resume=config.resume, overwrite=config.overwrite)
-            if earlier is not None:
+            folder = cell_folder(config.folder, name, sam.name)
+            if (earlier := folder.earlier()) is not None:
                 then = earlier.get("prompt")
                 prompt = {**(then if isinstance(then, dict) else {}), **known_settings(prompting)}
-                check_same(earlier, {**settings, "prompt": prompt, "sam": _identity(sam, config.offline)}, folder)
+                folder.earlier({**settings, "prompt": prompt, "sam": _identity(sam, config.offline)})
 
 
 def _run(
@@ -223,14 +226,12 @@ def _run(
     return run_cells(
         truth,
         photos,
-        config.output,
+        config.folder,
         [prompters[prompting] for prompting in config.prompts],
         build_models(config) if models is None else models,
         settings,
         watch,
         held,
-        resume=config.resume,
-        overwrite=config.overwrite,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.prompts import Prompter
 from pipelines.files import writing
 from pipelines.images.sources import ImageSource
-from pipelines.records import Record, Status, instance_records
+from pipelines.records import Record, image_record
 from pipelines.run import Watcher
-from pipelines.run.journal import Journal, begin, holding, plan
+from pipelines.run.folder import RunFolder
+from pipelines.run.journal import Journal
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
-from pipelines.run.state import add_machines
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances
 
@@ -64,48 +64,48 @@ class Cell:
 
     def records(self, truth: GroundTruth) -> Iterator[Record]:
         """The records of the truth's images, in its order."""
-        with Journal(self.folder) as journal:
+        with RunFolder(self.folder).journal() as journal:
             yield from journal.records({image.name: id for id, image in truth.images.items()})
 
 
 def run_cells(
     truth: GroundTruth,
     photos: Photos,
-    output: Path,
+    whole: RunFolder,
     prompters: Sequence[Prompter],
     models: Sequence[Model],
     settings: Mapping[str, Any],
     watch: Watcher,
     held: ExitStack,
-    *,
-    resume: bool,
-    overwrite: bool,
 ) -> list[Cell]:
     """Prompt every SAM in every way with every image. settings: what else decides the records.
 
-    photos: of all the truth's images. held: until it closes, no other run gets into the cells' folders. Raises
-    UsageError as `pipelines.run.journal.holding` and `plan` do for each cell; an image that cannot be read or does not
-    fit into memory is recorded as failed.
+    photos: of all the truth's images. whole: what the cells' folders are in. held: until it closes, no other run gets
+    into the cells' folders. Raises UsageError as `RunFolder.plan` and `hold` do for each cell; an image that cannot be
+    read or does not fit into memory is recorded as failed.
     """
     sources = [photos.sources[image.name] for image in truth.images.values()]
     jobs = [
         _Job(
-            prompter, model, name, cell_folder(output, name, model.sam.name), {**settings, **_settings(prompter, model)}
+            prompter,
+            model,
+            name,
+            cell_folder(whole, name, model.sam.name),
+            {**settings, "prompt": dict(prompter.settings), "sam": dict(model.settings)},
         )
         for prompter in prompters
         for model in models
         for name in prompter.names
     ]
-    check_distinct([job.folder.name for job in jobs])
-    with writing(output):
-        for job in jobs:
-            held.enter_context(holding(job.folder))
-        for job in jobs:
-            plan(job.folder, job.settings, sources, resume=resume, overwrite=overwrite)
-        for job in jobs:
-            begin(job.folder, job.settings, sources, fresh=overwrite or not resume)
-    with writing_resumably(output), ExitStack() as stack:
-        journals = {job.folder: stack.enter_context(Journal(job.folder)) for job in jobs}
+    check_distinct([job.folder.path.name for job in jobs])
+    plans = {job.folder: job.folder.plan(job.settings, sources) for job in jobs}
+    with writing(whole.path):
+        for folder, plan in plans.items():
+            held.enter_context(folder.hold(plan))
+        for folder, plan in plans.items():
+            folder.begin(replace(plan, sources=tuple(sources)))  # a cell has no files of its images, to be called by
+    with writing_resumably(whole.path), ExitStack() as stack:
+        journals = {folder: stack.enter_context(folder.journal()) for folder in plans}
         uneven = {job.folder: _machines(job, journals[job.folder], sources) for job in jobs}
         loop = _Loop(
             truth,
@@ -123,7 +123,7 @@ def run_cells(
         Cell(
             prompt=job.name,
             sam=job.model.sam.name,
-            folder=job.folder,
+            folder=job.folder.path,
             settings=job.settings,
             of_truth=job.prompter.of_truth,
             agnostic=job.prompter.agnostic,
@@ -134,15 +134,15 @@ def run_cells(
     ]
 
 
-def cell_folder(output: Path, prompt: str, sam: str) -> Path:
-    """Where a cell lies, by the names of its prompt and its SAM."""
-    return output / f"{prompt}+{sam}"
+def cell_folder(whole: RunFolder, prompt: str, sam: str) -> RunFolder:
+    """Where a cell lies in the folder of all, by the names of its prompt and its SAM."""
+    return replace(whole, path=whole.path / f"{prompt}+{sam}")
 
 
 def _machines(job: _Job, journal: Journal, sources: Sequence[ImageSource]) -> list[str]:
     """Write down what is to work on a cell; a note when others than it have."""
     left = not all(journal.finished(source.name) for source in sources)
-    return add_machines(job.folder, [run_info.rounding(str(job.model.sam.device))] if left else [])
+    return job.folder.add_machines([run_info.rounding(str(job.model.sam.device))] if left else [])
 
 
 def check_distinct(names: Sequence[str]) -> None:
@@ -152,10 +152,6 @@ def check_distinct(names: Sequence[str]) -> None:
             raise UsageError(f"two results would be called {name}: rename one of the files")
 
 
-def _settings(prompter: Prompter, model: Model) -> dict[str, Any]:
-    return {"prompt": dict(prompter.settings), "sam": dict(model.settings)}
-
-
 @dataclass(frozen=True)
 class _Job:
     """One cell to be filled."""
@@ -163,7 +159,7 @@ class _Job:
     prompter: Prompter
     model: Model
     name: str
-    folder: Path
+    folder: RunFolder
     settings: Mapping[str, Any]
 
 
@@ -174,7 +170,7 @@ class _Loop:
     prompters: Sequence[Prompter]
     models: Sequence[Model]
     jobs: Sequence[_Job]
-    journals: Mapping[Path, Journal]
+    journals: Mapping[RunFolder, Journal]
     watch: Watcher
     clock: StageClock
     ids: Mapping[str, int]
@@ -197,7 +193,7 @@ class _Loop:
                 handled.update({key: len(unit) for key in ("load", *map(_detect, asked))})
                 for source, image in unit:
                     if jobs := self._left(source):
-                        handled.update({key for job in jobs for key in (job.folder.name, *_of_sam(job))})
+                        handled.update({key for job in jobs for key in (job.folder.path.name, *_of_sam(job))})
                         writer.put(self._write, source, image, self._segment(source, image, found))
         return handled
 
@@ -206,7 +202,7 @@ class _Loop:
 
         handled: what `run` returned. A stage that cells share may have been given more images than this one.
         """
-        images = handled[job.folder.name]
+        images = handled[job.folder.path.name]
         keys = dict(zip(STAGES, ("load", _detect(job.prompter), *_of_sam(job)), strict=True))
         if job.prompter.of_truth:
             del keys["detect"]
@@ -289,16 +285,7 @@ class _Loop:
     ) -> None:
         entry = self.truth.images[self.ids[source.name]]
         for job, result in results:
-            if isinstance(result, ImageError):
-                record = Record(source.name, entry.id, 0, 0, "failed", str(result))
-            else:
-                rows = instance_records(result)
-                status: Status = "done" if rows else "empty"
-                assert isinstance(image, Image)
-                notes = (*image.notes, *result.detections.notes)
-                record = Record(
-                    source.name, entry.id, entry.width, entry.height, status, None, rows, notes, image.frame
-                )
+            record = image_record(source.name, entry.id, image, result)
             self.journals[job.folder].add(record)
         self.watch.recorded(record)
 

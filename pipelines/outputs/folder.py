@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 STATE = ".evsam"
-"""The folder of what a run remembers between kills, see `pipelines.run.journal`."""
+"""The folder of what a run remembers between kills, see `pipelines.run.folder`."""
 
 
 def scratch_folder(folder: Path) -> Path:

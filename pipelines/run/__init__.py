@@ -1,6 +1,6 @@
 """A run: images in, a job's instances out to every output. Here is what a run and a job ask of each other.
 
-`loop` runs a job over the images, `merge` joins the parts of a run; `journal` and `state` are the state folder.
+`loop` runs a job over the images, `merge` joins the parts of a run; `folder` is the door to what both write and keep.
 """
 
 from __future__ import annotations
@@ -74,15 +74,24 @@ class Job(Protocol[Prepared]):
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended. counts: images by status; failed: name -> reason; info: what `run.json` holds; notes: see
-    `pipelines.notes`."""
+    """How a run ended. info: what `run.json` holds."""
 
-    counts: Mapping[str, int]
-    failed: Mapping[str, str]
     info: Mapping[str, Any]
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Images by status."""
+        return {status: count for status, count in self.info["images"].items() if status != "total"}
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """name -> reason."""
+        failed: Mapping[str, str] = self.info["failed"]
+        return failed
+
+    @property
     def notes(self) -> Sequence[str]:
+        """See `pipelines.notes`."""
         notes: Sequence[str] = self.info["notes"]
         return notes
 

@@ -15,26 +15,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines import run_info
 from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
-from pipelines.files import check_folder, write_json, writing
+from pipelines.files import check_folder, writing
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource, image_ids, resolve, shard
-from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination, Needs, Output, check_needs, files_of
-from pipelines.outputs.folder import scratch_folder
-from pipelines.records import Record, Status, instance_records, tally
+from pipelines.outputs import Needs, Output, check_needs, files_of
+from pipelines.records import Record, image_record
 from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher
-from pipelines.run.journal import Journal, begin, holding, plan, run_to_go_on_with
+from pipelines.run.folder import Plan, RunFolder
+from pipelines.run.journal import Journal
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
-from pipelines.run.state import add_machines, saved
-from pipelines.types import Image
+from pipelines.types import Image, Instances
 from pipelines.urls import is_url, shown_location
 from weights import store
 
@@ -72,9 +69,50 @@ def run(
     """
     watch = watch or Silent()
     check_needs(config.save, gives)
-    rows = [OUTPUTS[name] for name in config.save]
-    settings = {
-        **settings,
+    found = resolve(config.sources, output=config.output)
+    folder = RunFolder(config.output, config.resume, config.overwrite)
+    plan = _plan(folder, {**settings, **_own_settings(config, device)}, found, config)
+    ids = image_ids(plan.sources)
+    job = make_job(ids)
+    ids = getattr(job, "image_ids", None) or ids
+    plan = replace(plan, settings=called(plan.settings))
+    part = shard(plan.sources, *config.shard)
+    mine = {source.name: ids[source.name] for source in part}
+
+    start, clock = time.perf_counter(), StageClock(watch.within)
+    with writing(config.output), folder.hold(plan):
+        folder.begin(plan)
+        with writing_resumably(config.output), folder.journal() as journal:
+            outputs = folder.outputs(plan, job.categories)
+            left = sum(not journal.finished(name) for name in mine)
+            uneven = folder.add_machines([run_info.rounding(device)] if left else [])
+            watch.started(len(part), len(part) - left)
+            _Loop(config, job, outputs, journal, mine, watch, clock).run(part)
+
+            report = dict(job.report())
+            info = {
+                "settings": plan.settings,
+                "defaults": dict(defaults or {}),
+                "sources": [shown_location(source) for source in config.sources],
+                **run_info.images(lambda: journal.records(mine), [*uneven, *report.get("notes", ())]),
+                "categories": {category.id: category.name for category in job.categories},
+                "report": report,
+                "versions": run_info.versions(),
+                "machine": run_info.machine(device),
+                "this_run": run_info.speed(left, time.perf_counter() - start, clock.seconds),
+            }
+            folder.finish(info)
+    return Summary(info)
+
+
+def called(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, those among them that are dear to know called."""
+    return {name: value() if callable(value) else value for name, value in settings.items()}
+
+
+def _own_settings(config: RunConfig, device: str) -> dict[str, Any]:
+    """What decides the results of any job."""
+    return {
         "device": device.split(":")[0],
         "save": sorted(config.save),
         "output_options": {name: dict(options) for name, options in config.output_options.items()},
@@ -82,67 +120,16 @@ def run(
         "shard": f"{config.shard[0]}/{config.shard[1]}",
         "max_pixels": config.max_pixels,
     }
-    found = resolve(config.sources, output=config.output)
-    replaced = [name for name in saved(config.output) if name in config.save] if config.overwrite else []
-    _check_kept(found, files_of(config.output, replaced))
-    sources = plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
-    _check_offline(config, sources)
-    check_folder(config.output)
-    if run_to_go_on_with(config.output, resume=config.resume, overwrite=config.overwrite) is not None:
-        settings = called(settings)  # other weights than then are told before they are loaded
-        plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite)
-    ids = image_ids(sources)
-    job = make_job(ids)
-    settings = called(settings)
-    ids = getattr(job, "image_ids", None) or ids
-    part = shard(sources, *config.shard)
-    mine = {source.name: ids[source.name] for source in part}
-
-    start = time.perf_counter()
-    clock = StageClock(watch.within)
-    with ExitStack() as stack:
-        with writing(config.output):
-            stack.enter_context(holding(config.output))
-            if plan(config.output, settings, found, resume=config.resume, overwrite=config.overwrite) != sources:
-                raise UsageError(f"another run has been in {config.output} just now: try again")
-            fresh = config.overwrite or not config.resume
-            begin(config.output, settings, sources, fresh=fresh, replaced=replaced)
-        stack.enter_context(writing_resumably(config.output))
-        categories = {category.id: category for category in job.categories}
-        stems = {source.name: source.stem or source.name for source in sources}
-        destination = Destination(config.output, scratch_folder(config.output), categories, stems)
-        outputs: list[Output] = [row.load()(destination, **config.output_options.get(row.name, {})) for row in rows]
-        with Journal(config.output) as journal:
-            earlier = sum(journal.finished(name) for name in mine)
-            uneven = add_machines(config.output, [run_info.rounding(device)] if earlier < len(mine) else [])
-            watch.started(len(part), earlier)
-            _Loop(config, job, outputs, journal, ids, watch, clock).run(part)
-            with clock("write"):
-                for output in outputs:
-                    output.finish(lambda: journal.records(mine))
-            counts, reasons = tally(journal.records(mine))
-            notes = notes_of_images(journal.records(mine))
-        report = dict(job.report())
-        info: dict[str, Any] = {
-            "settings": settings,
-            "defaults": dict(defaults or {}),
-            "sources": [shown_location(source) for source in config.sources],
-            "images": {"total": len(part), **counts},
-            **reasons,
-            "notes": [*notes, *uneven, *report.get("notes", ())],
-            "categories": {category.id: category.name for category in job.categories},
-            "report": report,
-            "versions": run_info.versions(),
-            "machine": run_info.machine(device),
-            "this_run": run_info.speed(len(part) - earlier, time.perf_counter() - start, clock.seconds),
-        }
-        write_json(config.output / "run.json", info)
-    return Summary(counts, reasons["failed"], info)
 
 
-def called(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, those among them that are dear to know called."""
-    return {name: value() if callable(value) else value for name, value in settings.items()}
+def _plan(folder: RunFolder, settings: Mapping[str, Any], found: Sequence[ImageSource], config: RunConfig) -> Plan:
+    """What is to be done; what can be wrong with sources and folder is found here."""
+    plan = folder.plan(settings, found)
+    _check_kept(found, files_of(folder.path, plan.replaced))
+    _check_offline(config, plan.sources)
+    check_folder(folder.path)
+    # other weights than then are told before they are loaded
+    return folder.plan(called(settings), found) if plan.goes_on else plan
 
 
 def _check_offline(config: RunConfig, sources: Iterable[ImageSource]) -> None:
@@ -189,6 +176,9 @@ class _Loop:
                     result = next(results) if isinstance(each.image, Image) else each.image
                     if not self.journal.finished(each.source.name):
                         writer.put(self._write, each, pool.submit(result) if callable(result) else result)
+        with self.clock("write"):
+            for output in self.outputs:
+                output.finish(lambda: self.journal.records(self.ids))
 
     def _units(self, sources: Sequence[ImageSource], size: int) -> Iterator[Sequence[ImageSource]]:
         for start in range(0, len(sources), size):
@@ -218,22 +208,15 @@ class _Loop:
     def _put_down(self, name: str, image: Image | ImageError, result: Result) -> Record:
         """Write an image's files, and take away those of an earlier try: one that failed has none."""
         self._remove(name)
-        if isinstance(image, ImageError):
-            return Record(name, self.ids[name], 0, 0, "failed", str(image))
         try:
-            if isinstance(result, ImageError):
-                raise result
-            for output in self.outputs:
-                output.write(image, result)
-            rows = instance_records(result)
+            if isinstance(image, Image) and isinstance(result, Instances):
+                for output in self.outputs:
+                    output.write(image, result)
+            return image_record(name, self.ids[name], image, result)
         except FAULTS as error:
             self._remove(name)
-            return Record(name, self.ids[name], image.width, image.height, "failed", str(failure(image, error)))
-        status: Status = "done" if rows else "empty"
-        notes = (*image.notes, *result.detections.notes)
-        return Record(
-            name, self.ids[name], image.width, image.height, status, result.detections.reason, rows, notes, image.frame
-        )
+            assert isinstance(image, Image), "else nothing was tried"
+            return image_record(name, self.ids[name], image, failure(image, error))
 
     def _remove(self, name: str) -> None:
         for output in self.outputs:

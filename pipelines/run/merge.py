@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from pipelines import run_info
 from pipelines.errors import DataError, UsageError
-from pipelines.files import reading, replacing, write_json, writing
+from pipelines.files import reading, replacing, writing
 from pipelines.images.sources import ImageSource, image_ids
 from pipelines.names import is_safe
-from pipelines.notes import notes_of_images
-from pipelines.outputs import OUTPUTS, Destination
-from pipelines.outputs.folder import STATE, image_files, scratch_folder
-from pipelines.records import tally
+from pipelines.outputs import OUTPUTS
+from pipelines.outputs.folder import image_files
 from pipelines.run import Summary
-from pipelines.run.journal import Journal, begin, earlier_settings, holding
-from pipelines.run.state import MERGING, add_machines, read_machines, read_settings, read_sources, saved
+from pipelines.run.folder import RunFolder
+from pipelines.run.journal import Journal
 from pipelines.types import Category
 from pipelines.urls import shown_location
 
@@ -45,56 +45,46 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     infos = [_read_info(part) for part in parts]
     info = _join_info(infos, settings)
     categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
-    ids: dict[str, int] = {}
-    stems = {source.name: source.stem or source.name for source in sources}
     patterns = [pattern for name in settings["save"] for pattern in OUTPUTS[name].load().of_image]
+    folder = RunFolder(output, overwrite=overwrite, merging=True)
     with ExitStack() as stack:
-        journals = [stack.enter_context(Journal(part, read_only=True)) for part in parts]
+        journals = [stack.enter_context(RunFolder(part).journal(read_only=True)) for part in parts]
         owners = _owners(sources, parts, journals)
+        plan = folder.plan(settings, sources)
+        _check_no_link(output, folder.state / "journal.jsonl")
         for name, owner in owners.items():
             if journals[owner].finished(name):
-                for _ in _files(parts[owner], patterns, stems[name]):
+                for _ in _files(parts[owner], patterns, plan.stems[name]):
                     pass  # found fit to be copied
-        _check_free(output, settings, overwrite=overwrite)
         stack.enter_context(writing(output, ", then repeat the command"))
-        stack.enter_context(holding(output))
-        _check_free(output, settings, overwrite=overwrite)
-        replaced = [name for name in saved(output) if name in settings["save"]]
-        begin(output, settings, sources, fresh=True, replaced=replaced, merging=True)
-        uneven = add_machines(output, [machine for part in parts for machine in read_machines(part)])
-        joined = stack.enter_context(Journal(output))
-        for source in sources:
-            part = parts[owners[source.name]]
-            record = journals[owners[source.name]].record(source.name)
+        stack.enter_context(folder.hold(plan))
+        folder.begin(plan)
+        uneven = folder.add_machines(machine for part in parts for machine in RunFolder(part).machines())
+        journal = stack.enter_context(folder.journal())
+        ids: dict[str, int] = {}
+        for name, owner in owners.items():
+            part, record = parts[owner], journals[owner].record(name)
             if not all(instance["category_id"] in categories for instance in record.instances):
-                raise DataError(f"{part / 'run.json'} does not name every class of {source.name}")
+                raise DataError(f"{part / 'run.json'} does not name every class of {name}")
             if record.status != "failed":
-                _copy(part, output, patterns, stems[source.name])
-            ids[source.name] = record.image_id
-            joined.add(record)
+                _copy(part, folder, patterns, plan.stems[name])
+            ids[name] = record.image_id
+            journal.add(record)
         if len(set(ids.values())) < len(ids):  # a run that got more images on the way numbered them anew
             ids = image_ids(sources)
-        destination = Destination(output, scratch_folder(output), categories, stems)
-        for name in settings["save"]:
-            options = settings["output_options"].get(name, {})
-            OUTPUTS[name].load()(destination, **options).finish(lambda: joined.records(ids))
-        counts, reasons = tally(joined.records(ids))
-        info = {
-            **info,
-            "images": {"total": len(ids), **counts},
-            **reasons,
-            "notes": [*notes_of_images(joined.records(ids)), *uneven, *_notes_of_parts(infos)],
-        }
-        write_json(output / "run.json", info)
-        (output / STATE / MERGING).unlink()
-    return Summary(counts, reasons["failed"], info)
+        for each in folder.outputs(plan, categories.values()):
+            each.finish(lambda: journal.records(ids))
+        info |= run_info.images(lambda: journal.records(ids), [*uneven, *_notes_of_parts(infos)])
+        folder.finish(info)
+    return Summary(info)
 
 
 def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
     common: dict[str, Any] | None = None
     for part in parts:
-        settings = read_settings(part)
-        unfinished = (part / STATE / MERGING).exists() or not (part / "run.json").exists()
+        folder = RunFolder(part)
+        settings = folder.settings()
+        unfinished = folder.is_merge() or not (part / "run.json").exists()
         if settings is None or "save" not in settings or unfinished:
             raise UsageError(f"{part} holds no finished run: finish it first, with the command that began it")
         settings["shard"] = "1/1"
@@ -108,15 +98,16 @@ def _common_settings(parts: Sequence[Path]) -> dict[str, Any]:
 
 
 def _common_sources(parts: Sequence[Path]) -> list[ImageSource]:
-    sources = read_sources(parts[0])
+    """The images of all parts, each with what its files are called."""
+    sources = RunFolder(parts[0]).sources()
     for source in sources:
         for name in (source.name, source.stem or source.name):
             if not is_safe(name):
                 raise DataError(f"{parts[0]} names an image {name!r}, which would leave the folder")
     for part in parts[1:]:
-        if [(s.name, s.stem) for s in read_sources(part)] != [(s.name, s.stem) for s in sources]:
+        if [(s.name, s.stem) for s in RunFolder(part).sources()] != [(s.name, s.stem) for s in sources]:
             raise UsageError(f"{part} and {parts[0]} are parts of runs over different images")
-    return sources
+    return [replace(source, stem=source.stem or source.name) for source in sources]
 
 
 def _owners(sources: Sequence[ImageSource], parts: Sequence[Path], journals: Sequence[Journal]) -> dict[str, int]:
@@ -128,14 +119,6 @@ def _owners(sources: Sequence[ImageSource], parts: Sequence[Path], journals: Seq
             raise UsageError(f"{source.name} is in {where}, but must be in one: merge each shard once, and all of them")
         owners[source.name] = holders[0]
     return owners
-
-
-def _check_free(output: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Raise UsageError when `output` holds a run, unless it is this merge, which was stopped."""
-    earlier = None if overwrite else earlier_settings(output)
-    if earlier is not None and not ((output / STATE / MERGING).exists() and earlier == settings):
-        raise UsageError(f"{output} already holds a run: add --overwrite to replace it, or choose another output")
-    _check_no_link(output, output / STATE / "journal.jsonl")
 
 
 def _files(part: Path, patterns: Sequence[str], stem: str) -> Iterator[Path]:
@@ -158,13 +141,13 @@ def _check_no_link(root: Path, file: Path) -> None:
             raise UsageError(f"{path} is a link, which merge does not follow: put there what it stands for")
 
 
-def _copy(part: Path, output: Path, patterns: Sequence[str], stem: str) -> None:
+def _copy(part: Path, folder: RunFolder, patterns: Sequence[str], stem: str) -> None:
     for file in _files(part, patterns, stem):
-        copy = output / file.relative_to(part)
-        _check_no_link(output, copy.parent)
+        copy = folder.path / file.relative_to(part)
+        _check_no_link(folder.path, copy.parent)
         with reading(file, "a file of a finished run"):
             content = file.read_bytes()
-        with replacing(copy, scratch_folder(output)) as temporary:
+        with replacing(copy, folder.scratch) as temporary:
             temporary.write_bytes(content)
 
 

@@ -1,83 +1,91 @@
-"""The files of `OUT/.evsam/` that tell which run is in a folder, read as those of a stranger: a part may come from one.
+"""What tells which run is in a folder: the files of `OUT/.evsam/`, read as those of a stranger, and compared.
 
-settings.json  what decides the results; a resumed run must be asked for the same
-sources.json   every image of the run, in order, without what may be secret in a URL
-files.json     size and time of change of each image's file, to notice another one of the same name
-machines.json  what rounds the last bits: of each machine, and number of threads, that has made results
-merging        there while a merge is not finished
+They may be of one: of a part of a merge.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.errors import DataError, UsageError
-from pipelines.files import reading, to_json, write_json, write_text
+from pipelines.files import reading
 from pipelines.images.sources import ImageSource
 from pipelines.outputs import OUTPUTS
-from pipelines.outputs.folder import STATE
 from pipelines.urls import is_url
 
-MERGING = "merging"
 T = TypeVar("T")
+_TOLD = 3
+"""Settings that are told of those that differ."""
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in `folder`, None when there is no run. Raises UsageError, DataError."""
-    path = folder / STATE / "settings.json"
-    return _read(path, _settings) if is_there(path) else None
+def read_state(path: Path, content: Callable[[Any], T]) -> T:
+    """What is in a file. content: gives it where its JSON is of the right form, else raises what `reading` takes.
+
+    Raises UsageError for a file that is damaged, DataError for one that cannot be read.
+    """
+    try:
+        with reading(path, "the state of a run"):
+            return content(json.loads(path.read_text("utf-8")))
+    except DataError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        raise UsageError(f"{path} is damaged: delete {path.parent} and start anew with --overwrite") from error
 
 
-def saved(folder: Path) -> list[str]:
-    """Names of the outputs that the run in `folder` writes, none when there is no run."""
-    names: list[str] = (read_settings(folder) or {}).get("save", [])
-    return names
+def settings_of(content: Any) -> dict[str, Any]:
+    settings = mapping_of(content)
+    if any(name not in OUTPUTS for name in settings.get("save", [])):
+        raise ValueError("it saves what nobody can write")
+    mapping_of(settings.get("output_options", {}))
+    return settings
 
 
-def read_sources(folder: Path) -> list[ImageSource]:
-    """The images of the run in `folder`, in order, as they were written down, see `ImageSource.kept`."""
-    return _read(folder / STATE / "sources.json", _sources)
+def sources_of(content: Any) -> list[ImageSource]:
+    sources = [ImageSource(**fields) for fields in _list_of(content)]
+    texts = ((source.name, source.location, source.stem or source.name) for source in sources)
+    if not all(isinstance(text, str) for each in texts for text in each):
+        raise TypeError("a name, a location and a stem are texts")
+    return [source.kept() for source in sources]
 
 
-def read_marks(folder: Path) -> dict[str, Any]:
-    """Image name -> what told its content from another's, see `mark`."""
-    path = folder / STATE / "files.json"
-    return _read(path, _mapping) if is_there(path) else {}
+def mappings_of(content: Any) -> list[dict[str, Any]]:
+    return [mapping_of(each) for each in _list_of(content)]
 
 
-def read_machines(folder: Path) -> list[dict[str, Any]]:
-    """What each machine that has worked on the run was like, see `pipelines.run_info.rounding`."""
-    path = folder / STATE / "machines.json"
-    return _read(path, _mappings) if is_there(path) else []
+def mapping_of(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError("it is no object")
+    return content
 
 
-def write_run(
-    folder: Path, settings: Mapping[str, Any], sources: Sequence[ImageSource], marks: Mapping[str, Any]
-) -> None:
-    """Write down a run; its settings last, as they make it one. Raises OSError."""
-    entries = [{key: value for key, value in asdict(source.kept()).items() if value} for source in sources]
-    write_text(folder / STATE / "files.json", to_json(marks))
-    write_text(folder / STATE / "sources.json", to_json(entries))
-    write_json(folder / STATE / "settings.json", settings)
+def _list_of(content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError("it is no list")
+    return content
 
 
-def add_machines(folder: Path, machines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write down what is to work on the run, or has; returns a note when not all of it is alike. Raises OSError."""
-    known = read_machines(folder)
-    for machine in machines:
-        if machine not in known:
-            known.append(dict(machine))
-    write_json(folder / STATE / "machines.json", known)
-    differing = [key for key in dict.fromkeys(key for each in known for key in each) if _values(known, key)[1:]]
-    if not differing:
-        return []
-    found = "; ".join(f"{key}: {', '.join(_values(known, key))}" for key in differing)
-    return [f"not all of this run was made alike ({found}): masks may differ by a pixel from those of one that was"]
+def check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Raise UsageError for settings of the run in `folder` that are others now, but for what is still to be called."""
+    then = dict(_one_by_one({key: value for key, value in earlier.items() if not callable(now.get(key))}))
+    today = dict(_one_by_one({key: value for key, value in now.items() if not callable(value)}))
+    changed = [key for key in dict.fromkeys([*then, *today]) if then.get(key) != today.get(key)]
+    if changed:
+        told = "; ".join(f"{key}: {then.get(key)!r} then, {today.get(key)!r} now" for key in changed[:_TOLD])
+        more = f"; and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
+        raise UsageError(f"the run in {folder} had other settings ({told}{more}): repeat them, or use --overwrite")
+
+
+def _one_by_one(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting as JSON has it, those of a mapping by names such as "prompts.conf"."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _one_by_one(value, f"{within}{key}.")
+        else:
+            yield within + key, json.loads(json.dumps(value))
 
 
 def mark(source: ImageSource) -> Any:
@@ -103,48 +111,10 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, shape: Callable[[Any], T]) -> T:
-    """The content of a file. shape: returns it when it is of the right form, else raises what `reading` takes."""
-    try:
-        with reading(path, "the state of a run"):
-            return shape(json.loads(path.read_text("utf-8")))
-    except DataError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        raise UsageError(f"{path} is damaged: delete {path.parent} and start anew with --overwrite") from error
-
-
-def _settings(content: Any) -> dict[str, Any]:
-    settings = _mapping(content)
-    if any(name not in OUTPUTS for name in settings.get("save", [])):
-        raise ValueError("it saves what nobody can write")
-    _mapping(settings.get("output_options", {}))
-    return settings
-
-
-def _sources(content: Any) -> list[ImageSource]:
-    sources = [ImageSource(**fields) for fields in _list(content)]
-    texts = ((source.name, source.location, source.stem or source.name) for source in sources)
-    if not all(isinstance(text, str) for each in texts for text in each):
-        raise TypeError("a name, a location and a stem are texts")
-    return [source.kept() for source in sources]
-
-
-def _mapping(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise TypeError("it is no object")
-    return content
-
-
-def _list(content: Any) -> list[Any]:
-    if not isinstance(content, list):
-        raise TypeError("it is no list")
-    return content
-
-
-def _mappings(content: Any) -> list[dict[str, Any]]:
-    return [_mapping(each) for each in _list(content)]
-
-
-def _values(machines: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    return list(dict.fromkeys(str(machine.get(key, "unknown")) for machine in machines))
+def note_of_machines(machines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note when not all that have worked on a run are alike."""
+    keys = dict.fromkeys(key for machine in machines for key in machine)
+    values = {key: dict.fromkeys(str(machine.get(key, "unknown")) for machine in machines) for key in keys}
+    found = "; ".join(f"{key}: {', '.join(those)}" for key, those in values.items() if len(those) > 1)
+    note = f"not all of this run was made alike ({found}): masks may differ by a pixel from those of one that was"
+    return [note] if found else []

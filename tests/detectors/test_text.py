@@ -18,7 +18,7 @@ from support import tiny_text
 from support.runs import evsam, final_files
 
 from pipelines import rle
-from pipelines.run.journal import STATE
+from pipelines.outputs.folder import STATE
 
 EVERYTHING = ("--save", "coco,boxes,dataset,ids,objects,overlay,cutouts,jsonl")
 FAST = ("--device", "cpu", "--max-det", "3", "--box-threshold", "0.5")

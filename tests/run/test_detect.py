@@ -18,7 +18,7 @@ from pipelines.categories import COCO as COCO_CATEGORIES
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.outputs import OUTPUTS
-from pipelines.run.journal import STATE
+from pipelines.outputs.folder import STATE
 from pipelines.types import Category
 
 KINDS = ("--save", "boxes,dataset,overlay,jsonl")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from support.runs import QUICK, evsam, final_files, photo_folder, run_apart, run
 from pipelines.images.sources import ImageSource
 from pipelines.outputs import OUTPUTS
 from pipelines.records import Record
-from pipelines.run.journal import Journal, begin, holding
+from pipelines.run.folder import RunFolder
 
 SAVE = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 
@@ -113,41 +114,48 @@ def test_failed_images_are_tried_again(photographs: list[Path], tmp_path: Path) 
     evsam("segment", folder, "-o", tmp_path / "out", *QUICK, "--resume")
 
 
+def begun(path: Path, sources: Sequence[ImageSource] = ()) -> RunFolder:
+    """A folder with a run that has done nothing yet."""
+    folder = RunFolder(path)
+    folder.begin(folder.plan({}, sources))
+    return folder
+
+
 def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
     sources = [ImageSource(name, name) for name in ("a.jpg", "b.jpg")]
-    begin(tmp_path, {}, sources, fresh=True)
-    with Journal(tmp_path) as journal:
+    folder = begun(tmp_path, sources)
+    with folder.journal() as journal:
         journal.add(Record("a.jpg", 1, 10, 10, "empty"))
         journal.add(Record("b.jpg", 2, 10, 10, "empty"))
     path = tmp_path / ".evsam/journal.jsonl"
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        with Journal(tmp_path, read_only=True) as journal:
+        with folder.journal(read_only=True) as journal:
             assert journal.finished("a.jpg") == (b"\n" in whole[:cut]) and path.read_bytes() == whole[:cut]
-        with Journal(tmp_path) as journal:
+        with folder.journal() as journal:
             names = [name for name in ("a.jpg", "b.jpg") if journal.finished(name)]
             assert len(names) == whole[:cut].count(b"\n")
             journal.add(Record("b.jpg", 2, 10, 10, "failed", "why"))
             journal.add(Record("a.jpg", 1, 10, 10, "empty"))
-        with Journal(tmp_path) as journal:
+        with folder.journal() as journal:
             assert [r.status for r in journal.records({"b.jpg": 7, "a.jpg": 8})] == ["failed", "empty"]
             assert [r.image_id for r in journal.records({"a.jpg": 7, "b.jpg": 8})] == [7, 8]
 
 
 def records_of(folder: Path, names: str) -> list[str]:
-    with Journal(folder) as journal:
+    with RunFolder(folder).journal() as journal:
         return [record.name for record in journal.records(dict.fromkeys(names, 1))]
 
 
 def test_records_added_after_a_torn_line_are_read_back(tmp_path: Path) -> None:
-    begin(tmp_path, {}, [], fresh=True)
-    with Journal(tmp_path) as journal:
+    folder = begun(tmp_path)
+    with folder.journal() as journal:
         for name in "ab":
             journal.add(Record(name, 1, 5, 5, "empty"))
     path = tmp_path / ".evsam/journal.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    with Journal(tmp_path) as journal:
+    with folder.journal() as journal:
         for name in "cd":
             journal.add(Record(name, 1, 5, 5, "empty"))
         assert [record.name for record in journal.records(dict.fromkeys("abcd", 1))] == ["a", "c", "d"]
@@ -172,14 +180,14 @@ NESTED = b'{"status":"empty","instances":' + b"[" * 100_000 + b"\n"
     ],
 )
 def test_lines_that_are_no_records_are_passed_over(damage: bytes, tmp_path: Path) -> None:
-    begin(tmp_path, {}, [], fresh=True)
+    folder = begun(tmp_path)
     lines = {name: Record(name, 1, 5, 5, "empty").to_line().encode() + b"\n" for name in "ac"}
     path = tmp_path / ".evsam/journal.jsonl"
     for content in (lines["a"] + damage + lines["c"], lines["a"] + lines["c"] + damage):
         path.write_bytes(content)
         assert records_of(tmp_path, "abc") == ["a", "c"]
     path.write_bytes(lines["a"] + damage[:-1])
-    with Journal(tmp_path) as journal:
+    with folder.journal() as journal:
         journal.add(Record("b", 1, 5, 5, "empty"))
     assert records_of(tmp_path, "abc") == ["a", "b"]
 
@@ -220,7 +228,8 @@ def test_a_resumed_run_refuses_new_names_for_its_images(photographs: list[Path],
 def test_two_runs_in_one_folder_are_refused(photographs: list[Path], tmp_path: Path) -> None:
     folder, out = photo_folder(tmp_path / "photos", photographs, 1), tmp_path / "out"
     command = ("segment", folder, "-o", out, "--box", "10,10,60,60", "--device", "cpu", "--save", "jsonl")
-    with holding(out):
+    held = RunFolder(out)
+    with held.hold(held.plan({}, [])):
         _, err = evsam(*command, code=2)
         assert "another run is writing" in err
     evsam(*command)

@@ -19,8 +19,7 @@ from pipelines.errors import SetupError
 from pipelines.files import make_folder
 from pipelines.images.sources import ImageSource
 from pipelines.names import is_safe
-from pipelines.run.journal import begin
-from pipelines.run.state import add_machines, read_machines
+from pipelines.run.folder import RunFolder
 
 BOX = ("--box", "5,5,60,60", "--device", "cpu", "--save", "jsonl,ids")
 NESTED = "[" * 100_000
@@ -71,7 +70,8 @@ def test_a_journal_without_settings_is_of_no_run(photos: Path, tmp_path: Path) -
 
 
 def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Path) -> None:
-    begin(tmp_path, {"save": ["ids"]}, [ImageSource("a", "a")], fresh=True)
+    folder = RunFolder(tmp_path, overwrite=True)
+    folder.begin(folder.plan({"save": ["ids"]}, [ImageSource("a", "a")]))
     (tmp_path / ".evsam/journal.jsonl").write_text("something finished\n")
     (tmp_path / "run.json").touch()
     (tmp_path / "ids").mkdir()
@@ -82,11 +82,11 @@ def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Pat
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shutil, "rmtree", killed)
-        begin(tmp_path, {"save": ["ids"]}, [], fresh=True, replaced=["ids"])
+        folder.begin(folder.plan({"save": ["ids"]}, []))
     assert {path.name for path in tmp_path.iterdir()} == {".evsam", "ids"}
     assert {path.name for path in (tmp_path / ".evsam").iterdir()} >= {"settings.json", "sources.json"}
     assert not (tmp_path / ".evsam/journal.jsonl").exists()
-    begin(tmp_path, {"save": ["ids"]}, [], fresh=True, replaced=["ids"])
+    folder.begin(folder.plan({"save": ["ids"]}, []))
     assert {path.name for path in tmp_path.iterdir()} == {".evsam"}
 
 
@@ -247,9 +247,10 @@ def test_a_run_resumed_with_other_threads_says_so(photos: Path, tmp_path: Path) 
 
 
 def test_machines_are_kept_once_each(tmp_path: Path) -> None:
-    begin(tmp_path, {}, [], fresh=True)
-    assert add_machines(tmp_path, []) == []
-    assert add_machines(tmp_path, [{"threads": 1}, {"threads": 1}]) == []
-    (note,) = add_machines(tmp_path, [{"threads": 1, "gpu": "T"}])
+    folder = RunFolder(tmp_path)
+    folder.begin(folder.plan({}, []))
+    assert folder.add_machines([]) == []
+    assert folder.add_machines([{"threads": 1}, {"threads": 1}]) == []
+    (note,) = folder.add_machines([{"threads": 1, "gpu": "T"}])
     assert "(gpu: unknown, T)" in note
-    assert read_machines(tmp_path) == [{"threads": 1}, {"threads": 1, "gpu": "T"}]
+    assert folder.machines() == [{"threads": 1}, {"threads": 1, "gpu": "T"}]
