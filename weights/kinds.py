@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,10 @@ def _safetensors(path: Path) -> str | None:
         return why_no_safetensors(error)
 
 
-def _pickle(path: Path) -> None:
-    from weights.loading import as_state_dict, load_pickle
+def _checkpoint(path: Path, kind: str) -> None:
+    from weights.loading import READERS, as_state_dict
 
-    as_state_dict(path, load_pickle(path))
+    as_state_dict(path, READERS[kind](path))
 
 
 def _configuration(path: Path) -> str | None:
@@ -117,8 +118,7 @@ def _words(path: Path) -> str | None:
 
 _KINDS: dict[str, Callable[[Path], str | None]] = {
     ".safetensors": _safetensors,
-    ".pt": _pickle,
-    ".pth": _pickle,
+    **{kind: partial(_checkpoint, kind=kind) for kind in (".pt", ".pth", ".zip")},
     "config.json": _configuration,
     "vocab.json": _vocabulary,
     "merges.txt": _merges,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from pipelines.errors import WeightsError
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts put the state dict, among other things."""
+MOST_UNPACKED = 1 << 30
+"""Bytes that a checkpoint in a .zip may have."""
 NUMBERS = frozenset(
     getattr(torch, name)
     for name in "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool".split()
@@ -29,24 +33,36 @@ def load_pickle(path: Path) -> Any:
 
     Raises WeightsError for whatever else the file is; torch admits nothing but tensors and plain values.
     """
+    return _unpickled(path)
+
+
+def _unpickled(path: Path, content: BytesIO | None = None) -> Any:
+    """See `load_pickle`. content: what is read in place of the file, from out of it."""
     try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"  # torch.save since 1.6; before, a bare pickle
-        refuse_compressed(path)
+        mapped = False
+        if content is None:
+            with path.open("rb") as file:
+                mapped = file.read(4) == b"PK\x03\x04"  # torch.save since 1.6; before, a bare pickle
+        refuse_compressed(path, content)
+        if content is not None:
+            content.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that torch.save never wrote
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(content or path, map_location="cpu", weights_only=True, mmap=mapped)
     except WeightsError:
         raise
     except Exception as error:  # parsers of hostile bytes fail in every way there is
         raise WeightsError(f"{path} {why_refused(error)}") from error
 
 
-def refuse_compressed(path: Path) -> None:
-    """Raise WeightsError for an archive that is compressed: it may unpack to any size, and torch.save writes none."""
+def refuse_compressed(path: Path, content: BytesIO | None = None) -> None:
+    """Raise WeightsError for an archive that is compressed: it may unpack to any size, and torch.save writes none.
+
+    content: what is looked at in place of the file, from out of it.
+    """
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+        if zipfile.is_zipfile(content or path):
+            with zipfile.ZipFile(content or path) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise WeightsError(f"{path} is compressed inside, as torch.save never writes: it is refused")
     except (zipfile.BadZipFile, NotImplementedError, ValueError, LookupError) as error:
@@ -63,6 +79,25 @@ def why_refused(error: BaseException) -> str:
             " machine: get a file of tensors alone, such as a .safetensors"
         )
     return "is damaged, or holds more than tensors: get one that torch.save wrote, or a .safetensors"
+
+
+def _load_zipped(path: Path) -> Any:
+    """What the one checkpoint of torch.save in an archive holds, unpacked in memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.filename for entry in archive.infolist() if Path(entry.filename).suffix in (".pt", ".pth")]
+            own = [name for name in names if not name.startswith("__MACOSX/")]
+            if len(own) != 1:
+                raise WeightsError(f"{path} holds {len(own)} checkpoints, where one is expected: unpack it")
+            with archive.open(own[0]) as file:
+                content = BytesIO(file.read(MOST_UNPACKED + 1))
+    except PermissionError as error:
+        raise WeightsError(f"{path} {why_refused(error)}") from error
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(f"{path} is damaged: it cannot be unpacked") from error
+    if len(content.getbuffer()) > MOST_UNPACKED:
+        raise WeightsError(f"{path} unpacks to more than {MOST_UNPACKED >> 30} GiB: unpack it yourself")
+    return _unpickled(path, content)
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -86,13 +121,15 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": _load_safetensors,
     ".pt": load_pickle,
     ".pth": load_pickle,
+    ".zip": _load_zipped,
 }
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file, on the CPU, mapped from disk where its format allows.
+    """The tensors of a .safetensors, .pt or .pth file, or of the one in a .zip, on the CPU, mapped from disk where its
+    format allows.
 
-    Raises WeightsError for a file that is missing, truncated or damaged, compressed inside, or that holds
+    Raises WeightsError for a file that is missing, truncated or damaged, a .pt compressed inside, or one that holds
     anything but a state dict.
     """
     if path.suffix.lower() not in READERS:

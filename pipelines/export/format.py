@@ -115,7 +115,8 @@ class Format(ABC):
             raise self._unfitted(source)
         check_folder(folder)
         made = self._made(source, precision, where)
-        pixels = [preprocess(photo, made.input_size) for photo in calibration or ()]
+        fit = _without_weights(source).conventions.fit
+        pixels = [preprocess(photo, made.input_size, fit) for photo in calibration or ()]
         reference = SamPredictor(source.row.name, Torch().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
         model = graph_form(source.load(), self.graph_precision(precision))

@@ -52,9 +52,8 @@ class DecoderGraph(nn.Module):
         self.positions = model.mask_decoder.positions(self.pe)
 
     def forward(self, features: Sequence[Tensor], point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
-        no_mask = self.prompts.no_mask_embed.weight.reshape(1, 256, 1, 1)
         embeddings, *more = (part.to(self.prompts.dtype) for part in features)
-        tokens, side = self.decoder.image_side(embeddings + no_mask, self.pe, *more)
+        tokens, side = self.decoder.image_side(embeddings + self.prompts.no_mask, self.pe, *more)
         sparse = self.prompts.embed_points(point_coords, point_labels)
         index = torch.zeros_like(point_labels[:, 0], dtype=torch.long)
         decoded = self.decoder.decode(tokens, side, self.positions, sparse, index)

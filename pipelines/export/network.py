@@ -13,12 +13,10 @@ from pipelines.errors import UsageError
 from pipelines.sam.conventions import SAM, Conventions
 from pipelines.sam.model import Features
 from pipelines.sam.network import Prompts
+from pipelines.sam.points import PointRule
 
 Graph = Callable[..., list[Tensor]]
 """Takes the inputs of one graph, float32 tensors on the device, by position; gives its outputs so."""
-
-CORNERS = (2.0, 3.0)
-PADDING = -1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class GraphNetwork:
         return tuple(self.encoder(pixels.contiguous().to(self.device)))
 
     def images(self, features: Features) -> GraphImages:
-        return GraphImages(self.decoder, features)
+        return GraphImages(self.decoder, features, self.conventions.points)
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,21 @@ class GraphImages:
 
     decoder: Graph
     features: Features
+    points: PointRule
 
     def decode(self, prompts: Prompts) -> GraphDecoded:
-        parts = [
-            self.decoder(*(each[i][None] for each in self.features), *as_points(part)) for i, part in prompts.by_image()
-        ]
+        parts = [self.decoder(*self._image(i), *self._points(part)) for i, part in prompts.by_image()]
         return GraphDecoded(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _image(self, index: int) -> list[Tensor]:
+        return [each[index][None] for each in self.features]
+
+    def _points(self, prompts: Prompts) -> list[Tensor]:
+        if prompts.masks is not None:
+            raise UsageError(
+                "an exported graph takes no mask prompts, as the published exports do: use the torch back end"
+            )
+        return [part.contiguous() for part in self.points(prompts.points, prompts.labels, prompts.boxes)]
 
 
 @dataclass(frozen=True)
@@ -66,20 +73,3 @@ class GraphDecoded:
 
     def masks(self, which: Tensor) -> Tensor:
         return self.low_res[torch.arange(len(which), device=which.device)[:, None], which]
-
-
-def as_points(prompts: Prompts) -> tuple[Tensor, Tensor]:
-    """Coordinates N x P x 2 and labels N x P: clicks, then the corners of boxes, or else a padding point."""
-    if prompts.masks is not None:
-        raise UsageError("an exported graph takes no mask prompts, as the published exports do: use the torch back end")
-    coords, labels = [], []
-    if prompts.points is not None and prompts.labels is not None:
-        coords.append(prompts.points)
-        labels.append(prompts.labels)
-    if prompts.boxes is not None:
-        coords.append(prompts.boxes.reshape(-1, 2, 2))
-        labels.append(prompts.boxes.new_tensor([CORNERS]).expand(len(prompts), -1))
-    else:
-        coords.append(coords[0].new_zeros(len(prompts), 1, 2))
-        labels.append(coords[0].new_full((len(prompts), 1), PADDING))
-    return torch.cat(coords, 1).contiguous(), torch.cat(labels, 1).contiguous()

@@ -93,6 +93,8 @@ SAMS = Registry(
         _sam(
             "edge-sam-3x", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, trained three times as long"
         ),
+        _sam("efficient-sam-ti", "efficientsam", "ti", "10.2 M parameters, 1024-pixel input: EfficientSAM"),
+        _sam("efficient-sam-s", "efficientsam", "s", "26.4 M parameters, 1024-pixel input: EfficientSAM"),
         _sam("light-hq-sam", "hq", "light", "10.3 M parameters, 1024-pixel input: MobileSAM with finer masks"),
         _sam("slimsam-50", "vit", "slim-50", "28.0 M parameters, 1024-pixel input: SlimSAM, half of ViT-B's channels"),
         _sam(

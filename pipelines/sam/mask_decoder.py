@@ -109,29 +109,34 @@ class Positions(NamedTuple):
     last: Tensor
 
 
+Act = Callable[[Tensor], Tensor]
+
+
 class Mlp(nn.Module):
     """The transformer's feed-forward block."""
 
-    def __init__(self) -> None:
+    def __init__(self, act: Act) -> None:
         super().__init__()
+        self.act = act
         self.lin1 = nn.Linear(256, 2048)
         self.lin2 = nn.Linear(2048, 256)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.lin2(F.relu(self.lin1(x)))
+        x = self.lin2(self.act(self.lin1(x)))
         return x
 
 
 class Head(nn.Module):
-    """Three linear layers, 256 wide, ReLU between."""
+    """Three linear layers, 256 wide, an activation after the first two."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, act: Act = F.relu) -> None:
         super().__init__()
+        self.act = act
         self.layers = nn.ModuleList([nn.Linear(256, 256), nn.Linear(256, 256), nn.Linear(256, outputs)])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.layers[0](x))
-        x = F.relu(self.layers[1](x))
+        x = self.act(self.layers[0](x))
+        x = self.act(self.layers[1](x))
         x = self.layers[2](x)
         return x
 
@@ -139,13 +144,13 @@ class Head(nn.Module):
 class TwoWayLayer(nn.Module):
     """Tokens attend to each other, then to the image; then the image attends to the tokens."""
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, act: Act) -> None:
         super().__init__()
         self.self_attn = Attention(256)
         self.norm1 = Norm(eps)
         self.cross_attn_token_to_image = Attention(128)
         self.norm2 = Norm(eps)
-        self.mlp = Mlp()
+        self.mlp = Mlp(act)
         self.norm3 = Norm(eps)
         self.norm4 = Norm(eps)
         self.cross_attn_image_to_token = Attention(128)
@@ -159,7 +164,7 @@ class TwoWayLayer(nn.Module):
 
     def first(self, image: Tensor, side: ImageSide, prompts: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The layer for image tokens that prompts still share: image B x L x C, prompts N x T x C, index N in B."""
-        tokens = self.norm1(self.self_attn(prompts, prompts, prompts))
+        tokens = self.norm1(self.among_prompts(prompts))
         read, write = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         q = read.split(read.q_proj(tokens + prompts))
         out = F.scaled_dot_product_attention(q, take(side.k, index), take(side.v, index))
@@ -171,13 +176,22 @@ class TwoWayLayer(nn.Module):
 
     def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """The layer for image tokens of each prompt's own: tokens and prompts N x T x C, image N x L x C."""
-        q = tokens + prompts
-        tokens = self.norm1(tokens + self.self_attn(q, q, tokens))
+        tokens = self.norm1(self.among_tokens(tokens, prompts))
         tokens = self.norm2(tokens + self.cross_attn_token_to_image.read_image(tokens + prompts, image, positions.read))
         tokens = self.norm3(tokens + self.mlp(tokens))
         write = self.cross_attn_image_to_token
         scores = write.query_image(image, positions.write, tokens + prompts)
         return tokens, self.norm4(write.write_image(image, scores, tokens))
+
+    def among_prompts(self, prompts: Tensor) -> Tensor:
+        """What becomes of the tokens in the first layer, before the norm."""
+        attended: Tensor = self.self_attn(prompts, prompts, prompts)
+        return attended
+
+    def among_tokens(self, tokens: Tensor, prompts: Tensor) -> Tensor:
+        """The same in the other layers."""
+        q = tokens + prompts
+        return tokens + self.self_attn(q, q, tokens)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
@@ -188,9 +202,9 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 class TwoWayTransformer(nn.Module):
     """Two two-way layers and a last look of the tokens at the image."""
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, act: Act, layer: type[TwoWayLayer]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([TwoWayLayer(eps), TwoWayLayer(eps)])
+        self.layers = nn.ModuleList([layer(eps, act), layer(eps, act)])
         self.final_attn_token_to_image = Attention(128)
         self.norm_final_attn = Norm(eps)
 
@@ -223,11 +237,14 @@ class Decoded(NamedTuple):
 
 
 class MaskDecoder(nn.Module):
-    """Prompts on images -> predicted IoU and low-res masks. eps: of the transformer's norms."""
+    """Prompts on images -> predicted IoU and low-res masks.
 
-    def __init__(self, eps: float = EPS) -> None:
+    eps: of the transformer's norms. act: between linear layers. layer: what the transformer is made of.
+    """
+
+    def __init__(self, eps: float = EPS, act: Act = F.relu, layer: type[TwoWayLayer] = TwoWayLayer) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer(eps)
+        self.transformer = TwoWayTransformer(eps, act, layer)
         self.iou_token = nn.Embedding(1, 256)
         self.mask_tokens = nn.Embedding(MASKS, 256)
         self.output_upscaling = nn.Sequential(
@@ -237,8 +254,8 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(64, 32, 2, 2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = nn.ModuleList(Head(32) for _ in range(MASKS))
-        self.iou_prediction_head = Head(MASKS)
+        self.output_hypernetworks_mlps = nn.ModuleList(Head(32, act) for _ in range(MASKS))
+        self.iou_prediction_head = Head(MASKS, act)
 
     def image_side(self, src: Tensor, pe: Tensor, *more: Tensor) -> tuple[Tensor, ImageSide]:
         """Once per image. src: B x 256 x G x G embedding plus dense prompt; pe: L x C; more: features beside the
@@ -278,10 +295,15 @@ class MaskDecoder(nn.Module):
 
     def upscaled(self, decoded: Decoded) -> Tensor:
         """Image tokens, each become 4 x 4: N x (L, 2x2, 2x2) x 32."""
-        up1, norm, act, up2, _ = self.output_upscaling
-        assert isinstance(norm, ChannelNorm)
-        x = act(norm_rows(_upscale_rows(up1, decoded.image), norm.weight, norm.bias))  # N x (L, 2x2) x 64
+        up1, _, act, up2, _ = self.output_upscaling
+        x = act(self.norm_upscaled(_upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64
         return act(_upscale_rows(up2, x))
+
+    def norm_upscaled(self, rows: Tensor) -> Tensor:
+        """`output_upscaling`'s norm, on N x R x 64."""
+        norm = self.output_upscaling[1]
+        assert isinstance(norm, ChannelNorm)
+        return norm_rows(rows, norm.weight, norm.bias)
 
     def forward(self, src: Tensor, pe: Tensor, sparse: Tensor, index: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:
         """All four masks, for training: low-res logits N x 4 x 4G x 4G and predicted IoU N x 4."""

@@ -4,6 +4,9 @@ SAM upscales 256 x 256 logits bilinearly to 1024 x 1024, crops what is not paddi
 size and thresholds. Both resizes are linear and separable, so together they are one matrix per axis, whose rows read
 two or three neighbouring sources. An interpolated value is a weighted mean of its sources: where no source is above a
 threshold the result is not either, and those rows and columns are never computed.
+
+Some families resize otherwise, see `pipelines.sam.frame.Fit`. Bicubic weights are partly negative, so that a value can
+leave the range of its sources, by at most a share of that range: it is added to what a source stands for.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch import Tensor
 
 from pipelines.rle import from_runs
 from pipelines.sam.chunks import Chunks, Item
-from pipelines.sam.frame import Frame, resized
+from pipelines.sam.frame import PADDED, Fit, Frame
 from pipelines.sam.prompt_encoder import FRAME
 from pipelines.sam.regions import without_small_regions
 from pipelines.sam.runs import compressed, region_runs
@@ -39,6 +42,9 @@ WHOLE = 1 << 26
 """Pixels of masks that a GPU upscales and encodes together."""
 
 _SOURCES = np.ones((3, 3), np.uint8)
+_CUBIC_SOURCES = np.ones((5, 5), np.uint8)
+_CUBIC_REACH = 7
+"""Sources, in a row, that hold all four of any output that reads the middle one."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,13 @@ class Axis:
     last: list[int]
 
     @cached_property
+    def weight(self) -> float:
+        """The most that an output's weights, without their signs, add up to: 1 where none is negative."""
+        return float(self.matrix.abs().sum(1).max()) if bool((self.matrix < 0).any()) else 1.0
+
+    @cached_property
     def pixels(self) -> Float32:
-        """How many outputs read each source and at most its two neighbours; each output is counted once."""
+        """How many outputs read each source and those next to it; each output is counted once."""
         middles = (np.array(self.first) + np.array(self.last)) // 2
         return np.bincount(middles, minlength=LOW).astype(np.float32)
 
@@ -76,11 +87,15 @@ class Axis:
 
 
 @lru_cache(maxsize=32)
-def _axis(original: int, scaled: int, device: torch.device) -> Axis:
-    """The two resizes of one axis, read off torch's own operator."""
+def _axis(original: int, steps: tuple[tuple[int, int], ...], mode: str, device: torch.device) -> Axis:
+    """The resizes of one axis, read off torch's own operator. steps: before the last one, to how many places, and how
+    many of these are kept."""
     columns = torch.eye(LOW)[None, :, :, None]  # one channel per low-res position
-    columns = F.interpolate(columns, size=(FRAME, 1), mode="bilinear", align_corners=False)[:, :, :scaled]
-    columns = F.interpolate(columns, size=(original, 1), mode="bilinear", align_corners=False)
+    for size, kept in steps:
+        if size != columns.shape[2]:
+            columns = F.interpolate(columns, size=(size, 1), mode=mode, align_corners=False)
+        columns = columns[:, :, :kept]
+    columns = F.interpolate(columns, size=(original, 1), mode=mode, align_corners=False)
     matrix = columns[0, :, :, 0].T.contiguous()
     spans = _spans(matrix != 0)
     return Axis(matrix.to(device), [first for first, _ in spans], [end - 1 for _, end in spans])
@@ -128,7 +143,7 @@ class LowResMasks:
         """
         with _after(self.ready, self.low_res.device):
             finite = torch.isfinite(self.low_res).all()
-            upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device)
+            upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device, self.frame.fit)
             rles, stabilities = upscaler.segment(self.low_res, self.windows)
             check_finite("a mask", bool(finite))
             if self.min_mask_region_area:
@@ -163,11 +178,14 @@ def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:
 class Upscaler:
     """Low-res logits to the frame of one image of height x width pixels."""
 
-    def __init__(self, height: int, width: int, device: torch.device) -> None:
+    def __init__(self, height: int, width: int, device: torch.device, fit: Fit = PADDED) -> None:
         self.size = (height, width)
-        rows, columns = resized(height, width, FRAME)
-        self.rows = _axis(height, rows, device)
-        self.columns = _axis(width, columns, device)
+        side = LOW if fit.direct else FRAME
+        rows, columns = fit.size(height, width, side)
+        self.rows = _axis(height, ((side, rows),), fit.upscaling, device)
+        self.columns = _axis(width, ((side, columns),), fit.upscaling, device)
+        # of the negative weights that a pixel can have
+        self.beyond = (self.rows.weight * self.columns.weight - 1) / 2
 
     def full(self, low_res: Tensor) -> Tensor:
         """... x 256 x 256 logits -> ... x height x width logits."""
@@ -254,12 +272,21 @@ class Upscaler:
         A pixel above `offset` has a source above it, and one whose sources all exceed -`offset` exceeds it too.
         """
         rows, columns = self.rows.pixels, self.columns.pixels
+        near = _CUBIC_SOURCES if self.beyond else _SOURCES
+        low_res = low_res.float()
         bounds = []
-        for logits in low_res.float().cpu().numpy():
-            most = rows @ cv2.dilate((logits > offset).view(np.uint8), _SOURCES) @ columns
-            least = rows @ cv2.erode((logits > -offset).view(np.uint8), _SOURCES) @ columns
+        for highest, lowest in zip(self._highest(low_res), -self._highest(-low_res), strict=True):
+            most = rows @ cv2.dilate((highest > offset).cpu().numpy().view(np.uint8), near) @ columns
+            least = rows @ cv2.erode((lowest > -offset).cpu().numpy().view(np.uint8), near) @ columns
             bounds.append(min(most / least, 1) if least else 1.0)
         return np.array(bounds, np.float32)
+
+    def _highest(self, low_res: Tensor) -> Tensor:
+        """N x 256 x 256 -> the same: no pixel exceeds the greatest of its sources'."""
+        if not self.beyond:
+            return low_res
+        lowest = -F.max_pool2d(-low_res, _CUBIC_REACH, 1, _CUBIC_REACH // 2)
+        return low_res + self.beyond * (low_res - lowest)
 
     def _outside(self, windows: Tensor) -> Tensor:
         """N x 4 windows -> N x width x height, whether a pixel lies outside of them."""
@@ -271,7 +298,7 @@ class Upscaler:
     def regions(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[Region]:
         """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`, or are not looked at."""
         low_res = low_res.float()
-        possible = low_res > level
+        possible = self._highest(low_res) > level
         spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
         everywhere = ((0, 0, self.size[1], self.size[0]),) * len(low_res)
         within = everywhere if windows is None else windows.tolist()

@@ -14,7 +14,7 @@ from pipelines.sam import conventions as families
 from pipelines.sam.conventions import Conventions
 from pipelines.sam.layers import fold_norms
 from pipelines.sam.mask_decoder import MaskDecoder
-from pipelines.sam.prompt_encoder import EncodedPrompts, PromptEncoder
+from pipelines.sam.prompt_encoder import EncodedPrompts, PointEncoder, PromptEncoder
 from weights.loading import check_state_dict
 
 Features = tuple[Tensor, ...]
@@ -25,7 +25,8 @@ class Sam(nn.Module):
     """The trainable network.
 
     input_size: side of the encoder's square input in pixels. multiple: training may give it smaller squares, with
-    sides that are multiples of this; None: it takes `input_size` alone. mask_decoder: None for EfficientViT-SAM's.
+    sides that are multiples of this; None: it takes `input_size` alone. prompt_encoder: None for SAM's;
+    mask_decoder: None for EfficientViT-SAM's.
     from_checkpoint: turns the tensors of an official checkpoint, which may name them otherwise or hold unused ones,
     into this network's. conventions: what is its own around the network. beside: names of the features after the
     embedding, and each one's shape of one image.
@@ -39,6 +40,7 @@ class Sam(nn.Module):
         input_size: int,
         *,
         multiple: int | None = None,
+        prompt_encoder: PointEncoder | None = None,
         mask_decoder: MaskDecoder | None = None,
         from_checkpoint: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
         conventions: Conventions = families.SAM,
@@ -49,7 +51,7 @@ class Sam(nn.Module):
         self.from_checkpoint = from_checkpoint
         self.conventions = conventions
         self.image_encoder = image_encoder
-        self.prompt_encoder = PromptEncoder()
+        self.prompt_encoder = prompt_encoder or PromptEncoder(conventions.points)
         self.mask_decoder = mask_decoder or MaskDecoder()
 
     def forward(
@@ -106,9 +108,13 @@ def load(model: Sam, state: dict[str, Tensor], name: str) -> Sam:
     Every key and shape must match, else WeightsError.
     """
     state = model.from_checkpoint(state)
-    if state.keys() != model.state_dict().keys() and state.keys() == fold_norms(deepcopy(model)).state_dict().keys():
+    given = _shapes(state)
+    if given != _shapes(model.state_dict()) and given == _shapes(fold_norms(deepcopy(model)).state_dict()):
         fold_norms(model)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    check_state_dict(state, expected, name)
+    check_state_dict(state, _shapes(model.state_dict()), name)
     model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
     return model
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}

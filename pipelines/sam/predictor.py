@@ -89,7 +89,7 @@ class SamPredictor:
         self.network = network
         self.rules = rules
         self.device = network.device
-        self.choice = network.conventions.choice
+        self.fit, self.choice = network.conventions.fit, network.conventions.choice
         self.batch = IMAGES.usual if network.device.type == "cuda" else 1
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
         self._chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts, network.prompt_sizes)
@@ -114,10 +114,10 @@ class SamPredictor:
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise UsageError(f"an image is an H x W x 3 uint8 RGB array, got {rgb.dtype} {rgb.shape}")
-        pixels = preprocess(rgb, self.network.input_size)
+        pixels = preprocess(rgb, self.network.input_size, self.fit)
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        return Prepared(Frame(*rgb.shape[:2]), pixels)
+        return Prepared(Frame(rgb.shape[0], rgb.shape[1], self.fit), pixels)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Prepared]) -> Encoded:
@@ -283,7 +283,7 @@ class SamPredictor:
     def upscaler(self) -> Upscaler:
         """From low-res logits to the image's own size."""
         frame = self._encoded.frames[0]
-        return Upscaler(frame.height, frame.width, self.device)
+        return Upscaler(frame.height, frame.width, self.device, frame.fit)
 
     def _decode(
         self, encoded: Encoded, prompts: Prompts, then: Callable[[Decoded], R], at_once: int | None = None

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.layers import ChannelNorm
+from pipelines.sam.points import PADDING, PointRule, padded_without_box
 
 FRAME = 1024
 """Longest side of the frame that prompts live in, whatever the encoder's input size."""
@@ -42,15 +43,66 @@ class RandomFourier(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class PromptEncoder(nn.Module):
-    """Points, boxes and mask prompts to embeddings.
+class PointEncoder(nn.Module):
+    """What the prompt encoders of all families share: points to tokens. rule: see `pipelines.sam.points`."""
+
+    def __init__(self, rule: PointRule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.pe_layer = RandomFourier()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is computed; the positional encoding is in float32."""
+        return next(self.parameters()).dtype
+
+    @property
+    def no_mask(self) -> Tensor:
+        """1 x 256 x 1 x 1: what is added to the image embedding where a prompt has no mask."""
+        return self.pe_layer.positional_encoding_gaussian_matrix.new_zeros(1, 256, 1, 1, dtype=self.dtype)
+
+    def dense_pe(self, grid: int) -> Tensor:
+        """Positional encoding of the grid's cell centres: (grid * grid) x 256, row by row."""
+        centres = (torch.arange(grid, device=self.pe_layer.positional_encoding_gaussian_matrix.device) + 0.5) / grid
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        return self.position(torch.stack([x, y], dim=-1).reshape(-1, 2))
+
+    def position(self, coordinates: Tensor) -> Tensor:
+        """... x 2 (x, y) in [0, 1] -> ... x 256."""
+        return self.pe_layer(coordinates).to(self.dtype)
+
+    def forward(
+        self,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> EncodedPrompts:
+        """points: N x P x 2 and labels: N x P; boxes: N x 4 xyxy; masks: N x 1 x 4G x 4G logits of an earlier round."""
+        if points is None and boxes is None:
+            assert masks is not None
+            sparse = self.no_mask.new_zeros(len(masks), 0, 256)
+        else:
+            sparse = self.embed_points(*self.rule(points, labels, boxes))
+        return EncodedPrompts(sparse, self.no_mask if masks is None else self.embed_masks(masks))
+
+    def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
+        """points: N x P x 2, labels: N x P, box corners and padding among them -> N x P x 256."""
+        raise NotImplementedError
+
+    def embed_masks(self, masks: Tensor) -> Tensor:
+        """N x 1 x 4G x 4G logits -> N x 256 x G x G. Raises UsageError where the family takes none."""
+        raise NotImplementedError
+
+
+class PromptEncoder(PointEncoder):
+    """Points, boxes and mask prompts to embeddings, as SAM does it.
 
     Point labels: 1 on the object, 0 off it, 2 and 3 a box's top-left and bottom-right corner, -1 padding.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pe_layer = RandomFourier()
+    def __init__(self, rule: PointRule = padded_without_box) -> None:
+        super().__init__(rule)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, 256) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, 256)
         self.mask_downscaling = nn.Sequential(
@@ -65,52 +117,18 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, 256)
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.no_mask_embed.weight.dtype
-
-    def dense_pe(self, grid: int) -> Tensor:
-        """Positional encoding of the grid's cell centres: (grid * grid) x 256, row by row."""
-        centres = (torch.arange(grid, device=self.no_mask_embed.weight.device) + 0.5) / grid
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
-        return self.pe_layer(torch.stack([x, y], dim=-1).reshape(-1, 2)).to(self.dtype)
-
-    def forward(
-        self,
-        points: Tensor | None = None,
-        labels: Tensor | None = None,
-        boxes: Tensor | None = None,
-        masks: Tensor | None = None,
-    ) -> EncodedPrompts:
-        """points: N x P x 2 and labels: N x P; boxes: N x 4 xyxy; masks: N x 1 x 4G x 4G logits of an earlier round.
-
-        A padding point is added when there are points and no box, as in SAM.
-        """
-        tokens = [] if masks is None else [self.no_mask_embed.weight.new_zeros(len(masks), 0, 256)]
-        if points is not None and labels is not None:
-            if boxes is None:
-                points = torch.cat([points, points.new_zeros(len(points), 1, 2)], dim=1)
-                labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
-            tokens.append(self.embed_points(points, labels))
-        if boxes is not None:
-            tokens.append(self._embed_boxes(boxes))
-        if masks is not None:
-            dense = self.mask_downscaling(masks.to(self.dtype))
-        else:
-            dense = self.no_mask_embed.weight.reshape(1, 256, 1, 1)
-        return EncodedPrompts(torch.cat(tokens, dim=1), dense)
+    def no_mask(self) -> Tensor:
+        return self.no_mask_embed.weight.reshape(1, 256, 1, 1)
 
     def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
-        """points: N x P x 2, labels: N x P, box corners and padding among them -> N x P x 256."""
-        position = self.pe_layer((points + 0.5) / FRAME).to(self.dtype)
-        padding = (labels == -1)[..., None]
+        """A padding point has no position."""
+        position = self.position((points + 0.5) / FRAME)
+        padding = (labels == PADDING)[..., None]
         position = position.masked_fill(padding, 0.0)
-        kinds = torch.cat([self.not_a_point_embed.weight, *self._point_kinds])
-        return position + F.embedding(labels.long() + 1, kinds)
+        kinds = cast(Iterable[nn.Embedding], self.point_embeddings)
+        table = torch.cat([self.not_a_point_embed.weight, *(kind.weight for kind in kinds)])
+        return position + F.embedding(labels.long() + 1, table)
 
-    def _embed_boxes(self, boxes: Tensor) -> Tensor:
-        corners = self.pe_layer((boxes.reshape(-1, 2, 2) + 0.5) / FRAME).to(self.dtype)
-        return corners + torch.cat(self._point_kinds[2:])
-
-    @property
-    def _point_kinds(self) -> list[Tensor]:
-        return [kind.weight for kind in cast(Iterable[nn.Embedding], self.point_embeddings)]
+    def embed_masks(self, masks: Tensor) -> Tensor:
+        embedded: Tensor = self.mask_downscaling(masks.to(self.dtype))
+        return embedded

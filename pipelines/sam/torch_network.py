@@ -65,7 +65,7 @@ class TorchNetwork:
 
     def images(self, features: Features) -> TorchImages:
         embeddings, *more = features
-        src = embeddings + self.model.prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
+        src = embeddings + self.model.prompt_encoder.no_mask
         return TorchImages(self, features, *self.model.mask_decoder.image_side(src, self.pe, *more))
 
     def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> mask_decoder.Decoded:

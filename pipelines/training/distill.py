@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from pipelines.errors import DataError, UsageError
 from pipelines.images.sources import IMAGE_EXTENSIONS
 from pipelines.sam import SamConfig, build_sam
-from pipelines.sam.frame import preprocess
+from pipelines.sam.frame import PADDED, Fit, preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.training import engine
@@ -55,6 +55,8 @@ def run(
         SamConfig(config.teacher, teacher_weights, device).check()
     student = student or starting_model(config.model, config.weights)
     teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
+    if student.conventions.fit.size is not teacher.fit.size:
+        raise UsageError(f"{config.teacher} cannot teach {config.model}: they fit images differently into their input")
     _take_decoder(student, teacher)
 
     def embed(index: int) -> NDArray[np.float32]:
@@ -65,7 +67,7 @@ def run(
     name = f"{config.teacher} {config.teacher_weights or ''}".strip()
     file = cache_embeddings(name, embed, photos, cache or folder / "embeddings")
     weights = [data.weight for data in config.data]
-    samples = PhotoEmbeddings(folders, weights, file, student.input_size, config.seed)
+    samples = PhotoEmbeddings(folders, weights, file, student.input_size, config.seed, student.conventions.fit)
 
     def stream(steps: range, rank: int, ranks: int) -> Iterator[DistillBatch]:
         keys = Keys(steps, config.photos, config.loop.photos_at_once, rank, ranks)
@@ -109,7 +111,8 @@ class PhotoEmbeddings(Dataset[DistillBatch]):
     """Photos and their embeddings by (step, index), drawn at random from the seed; each is a batch of one.
 
     photos: of each data set; weights: how often a data set is drawn from; embeddings: the file of `cache_embeddings`,
-    in the order of all photos, mapped anew for each sample so that workers are not sent its content.
+    in the order of all photos, mapped anew for each sample so that workers are not sent its content. size, fit: of the
+    student's input.
     """
 
     photos: Sequence[Sequence[Path]]
@@ -117,12 +120,13 @@ class PhotoEmbeddings(Dataset[DistillBatch]):
     embeddings: Path
     size: int
     seed: int
+    fit: Fit = PADDED
 
     def __getitem__(self, key: tuple[int, int]) -> DistillBatch:
         number, i = self.draw(key)
         start = sum(map(len, self.photos[:number]))
         embedding = np.load(self.embeddings, mmap_mode="r")[start + i].astype(np.float32)
-        pixels = preprocess(Photo(self.photos[number][i], ()).pixels(), self.size)
+        pixels = preprocess(Photo(self.photos[number][i], ()).pixels(), self.size, self.fit)
         return DistillBatch(pixels, torch.from_numpy(embedding)[None])
 
     def draw(self, key: tuple[int, int]) -> tuple[int, int]:
@@ -154,6 +158,8 @@ def photo_paths(data: DataConfig) -> list[Path]:
 def _take_decoder(student: Sam, teacher: SamPredictor) -> None:
     """Give the student its teacher's prompt encoder and mask decoder."""
     try:
+        if type(student.mask_decoder) is not type(teacher.model.mask_decoder):
+            raise AttributeError
         for part in ("prompt_encoder", "mask_decoder"):
             getattr(student, part).load_state_dict(getattr(teacher.model, part).state_dict())
     except (AttributeError, RuntimeError) as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipelines.errors import DataError
 from pipelines.evaluation.clicks import next_click
-from pipelines.sam.frame import Frame, preprocess, resized
+from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.model import Features, Sam
 from pipelines.sam.prompt_encoder import FRAME
 from pipelines.training.sources import DataSource
@@ -52,18 +52,24 @@ def mean_ious(
         if not masks:
             continue
         device = next(model.parameters()).device
-        features = model.encode(preprocess(image.pixels, size).to(device))
-        frame = Frame(height, width)
+        fit = model.conventions.fit
+        features = model.encode(preprocess(image.pixels, size, fit).to(device))
+        frame = Frame(height, width, fit)
         boxes = torch.tensor([_box(mask) for mask in masks], device=device).reshape(-1, 2, 2)
         clicks = torch.tensor([_click(mask) for mask in masks], device=device)[:, None]
-        box_ious += _ious(model, features, masks, boxes=frame.to_prompt_frame(boxes).reshape(-1, 4))
-        point_ious += _ious(model, features, masks, points=frame.to_prompt_frame(clicks))
+        box_ious += _ious(model, features, frame, masks, boxes=frame.to_prompt_frame(boxes).reshape(-1, 4))
+        point_ious += _ious(model, features, frame, masks, points=frame.to_prompt_frame(clicks))
     model.train(was_training)
     return {"box_miou": float(np.mean(box_ious)), "point_miou": float(np.mean(point_ious))}
 
 
 def _ious(
-    model: Sam, features: Features, masks: list[Bool], boxes: Tensor | None = None, points: Tensor | None = None
+    model: Sam,
+    features: Features,
+    frame: Frame,
+    masks: list[Bool],
+    boxes: Tensor | None = None,
+    points: Tensor | None = None,
 ) -> list[float]:
     pe = model.prompt_encoder.dense_pe(features[0].shape[-1])
     ious = []
@@ -76,18 +82,22 @@ def _ious(
         low, scores = model.decode(features, prompts, pe, index)
         best = low[torch.arange(len(low)), scores[:, 1:].argmax(1) + 1]
         for logits, mask in zip(best, masks[part], strict=True):
-            predicted = _full_size(logits, *mask.shape) > 0
+            predicted = _full_size(logits, frame) > 0
             actual = torch.from_numpy(mask).to(predicted.device)
             ious.append(float((predicted & actual).sum() / (predicted | actual).sum()))
     return ious
 
 
-def _full_size(logits: Tensor, height: int, width: int) -> Tensor:
-    """Low-res logits of the whole input -> height x width, by way of the 1024 frame as in SAM."""
-    rows, columns = resized(height, width, FRAME)
-    wide = F.interpolate(logits[None, None].float(), (FRAME, FRAME), mode="bilinear", align_corners=False)
+def _full_size(logits: Tensor, frame: Frame) -> Tensor:
+    """Low-res logits of the whole input -> the image's height x width, as its `Fit` says."""
+    wide, side, mode = logits[None, None].float(), FRAME, frame.fit.upscaling
+    if frame.fit.direct:
+        side = len(logits)
+    else:
+        wide = F.interpolate(wide, (side, side), mode=mode, align_corners=False)
+    rows, columns = frame.fit.size(frame.height, frame.width, side)
     wide = wide[..., :rows, :columns]
-    return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False)[0, 0]
+    return F.interpolate(wide, (frame.height, frame.width), mode=mode, align_corners=False)[0, 0]
 
 
 def _box(mask: Bool) -> list[float]:

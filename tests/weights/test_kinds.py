@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,21 @@ CONFIG = json.dumps({"model_type": "owlv2"}).encode()
 VOCABULARY = json.dumps({f"token{i}": i for i in range(15_000)}).encode()
 MERGES = b"#version: 0.2\n" + b"c a\nca t</w>\n" * 20_000
 WORDS = b"[PAD]\n[UNK]\n" + b"word\n" * 50_000
+
+
+def zipped() -> bytes:
+    """An archive with a checkpoint in it."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net.pt", BODY)
+    return file.getvalue()
+
+
 RIGHT = {
     "net.safetensors": SAFETENSORS,
     "net.pt": BODY,
     "net.pth": BODY,
+    "net.zip": zipped(),
     "config.json": CONFIG,
     "vocab.json": VOCABULARY,
     "merges.txt": MERGES,
@@ -50,6 +63,7 @@ ELSEWHERE = {
         BODY,
     ],
     "net.pt": [BODY[:200_000], BODY[:-1], torch_file(0, 1000), SAFETENSORS],
+    "net.zip": [zipped()[:-1], zipped()[:200_000], BODY],
     "config.json": [b"{}", b"[]", b'{"model_type": 5}', b'{"model_type": "x"', b"\xff\xfe{}"],
     "vocab.json": [b"{}" + b" " * 300_000, VOCABULARY.replace(b" 7,", b" 8,"), VOCABULARY.replace(b" 7,", b" true,")],
     "merges.txt": [MERGES.replace(b"c a", b"c a t", 1), MERGES + b"\xff\xff\n"],

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pipelines.errors import WeightsError
+from weights import loading
 from weights.loading import check_state_dict, load_state_dict
 
 STATE = {
@@ -57,6 +58,28 @@ def test_every_format(tmp_path: Path, suffix: str) -> None:
 
 def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
     assert_same(load_state_dict(write(tmp_path / "net.pth", _use_new_zipfile_serialization=False)))
+
+
+def archive(path: Path, **files: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in files.items():
+            file.writestr(name.replace("_dot_", "."), content)
+    return path
+
+
+def test_the_one_checkpoint_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = write(tmp_path / "net.pt", {"model": STATE}).read_bytes()
+    path = tmp_path / "net.pt.zip"
+    assert_same(load_state_dict(archive(path, net_dot_pt=net, read_me_dot_txt=b"", **{"__MACOSX/._net.pt": b"x"})))
+    assert "holds 2 checkpoints" in refused(archive(path, net_dot_pt=net, other_dot_pth=net))
+    assert "is damaged" in refused(archive(path, net_dot_pt=net[:-100]))
+    hostile = write(tmp_path / "hostile.pt", {"w": Hostile()}).read_bytes()
+    assert "could run code" in refused(archive(path, net_dot_pt=hostile))
+    archive(path, net_dot_pt=net)
+    monkeypatch.setattr(loading, "MOST_UNPACKED", len(net) - 1)
+    assert "unpacks to more than" in refused(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "is damaged" in refused(path)
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])

@@ -27,7 +27,7 @@ from pipelines.sam.model import Features, Sam, without
 
 DETAIL = 32
 """Channels of the finer features."""
-HQ = Conventions(MaskChoice(best_alone=True, detail=MASKS))
+HQ = Conventions(choice=MaskChoice(best_alone=True, detail=MASKS))
 
 
 @dataclass(frozen=True)

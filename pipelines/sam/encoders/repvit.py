@@ -36,7 +36,7 @@ class RepVit:
     conventions: Conventions = SAM
 
 
-EDGE = Conventions(MaskChoice(boxes=SINGLE, clicks=EVERY, rank=by_stability))
+EDGE = Conventions(choice=MaskChoice(boxes=SINGLE, clicks=EVERY, rank=by_stability))
 """EdgeSAM was not taught to predict IoUs. The choice is that of its authors' demo; their search for everything looks at
 tokens 1 to 3."""
 

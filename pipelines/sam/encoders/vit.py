@@ -24,7 +24,7 @@ from pipelines.sam.model import Sam
 class Vit:
     """width, depth, heads: of the transformer. whole: the blocks that attend to the whole image, not to windows.
 
-    hidden: of the feed-forward blocks; None: four times the width.
+    hidden: of the feed-forward blocks; None: four times the width. relative: whether attention has a bias by distance.
     """
 
     width: int
@@ -32,6 +32,7 @@ class Vit:
     heads: int
     whole: tuple[int, ...]
     hidden: int | None = None
+    relative: bool = True
     window: int = 14
     patch: int = 16
     grid: int = 64
@@ -126,9 +127,13 @@ class VitEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return self.with_early(pixels)[0]
 
+    def positions(self) -> Tensor:
+        """1 x G x G x C, or for one after the other."""
+        return self.pos_embed
+
     def with_early(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The embedding, and what the first block that attends to the whole image gives: B x C x G x G."""
-        x = self.patch_embed(pixels) + self.pos_embed
+        x = self.patch_embed(pixels) + self.positions()
         early = x
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -166,7 +171,8 @@ class Block(nn.Module):
         width = config.width
         self.window = window
         self.norm1 = nn.LayerNorm(width, eps=EPS)
-        self.attn = Attention(width, config.heads, window or config.grid)
+        side = window or config.grid
+        self.attn = Attention(width, config.heads, side) if config.relative else PlainAttention(width, config.heads)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
         self.mlp = Mlp(width, config.hidden or 4 * width)
 
@@ -185,24 +191,35 @@ class Block(nn.Module):
         return windows.reshape(x.shape)[:, :grid, :grid]
 
 
-class Attention(nn.Module):
-    """Self-attention in W x S x S x C, with a bias by how far apart two patches are in rows and in columns."""
+class PlainAttention(nn.Module):
+    """Self-attention in W x S x S x C."""
 
-    def __init__(self, width: int, heads: int, side: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1))  # W x SS x 3 x H x D
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(q, x.shape[1]))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(q, x.shape[1]))
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
-    def _bias(self, q: Tensor, side: int) -> Tensor:
+    def bias(self, q: Tensor, side: int) -> Tensor | None:
+        """What is added to the logits of queries W x H x SS x D; None: nothing."""
+        return None
+
+
+class Attention(PlainAttention):
+    """As PlainAttention, with a bias by how far apart two patches are in rows and in columns."""
+
+    def __init__(self, width: int, heads: int, side: int) -> None:
+        super().__init__(width, heads)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+
+    def bias(self, q: Tensor, side: int) -> Tensor:
         """W x H x SS x SS: queries times the vectors of the distances to each key's row and column."""
         place = torch.arange(side, device=q.device)
         distance = place[:, None] - place + side - 1  # query's x key's
