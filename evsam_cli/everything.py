@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from pipelines.sam import SamRow
 
 FLATTENS = ("area", "score")
+_NOTHING = {"box_margin": "none", "imgsz": "what it was trained at"}
+"""What None means, by the field whose default it is."""
 
 
 def _option(panel: str, field: str, help: str, config: type = GridConfig, **settings: Any) -> Any:
     """An option for a field of a strategy's configuration: unset it is None, and the model's or its own holds."""
     default = next(f.default for f in fields(config) if f.name == field)
-    text = f"{default:.3g}" if isinstance(default, float) else "none" if field == "box_margin" else str(default)
+    text = f"{default:.3g}" if isinstance(default, float) else _NOTHING.get(field, str(default))
     values = {row.name: row.own_values() for row in SAMS.values()}
     models = [f"{name} {own[field]:g}" for name, own in values.items() if field in own]
     whose = ", ".join([*models, f"others {text}" if models else text])

@@ -29,10 +29,11 @@ Annotations = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Option(
+    options.option(
+        "Images",
         "--images",
         metavar="FOLDER",
-        help="Folder that the file names of the annotations are below.",
+        help="Folder that the file names of the annotations are below; not needed for --results.",
         parser=options.path,
     ),
 ]

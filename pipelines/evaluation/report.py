@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def _section(key: str, truth: GroundTruth, score: CellScore, photos: Photos | No
         key=key,
         name=f"{score.prompt} + {score.sam}" if score.sam else score.prompt,
         headline=_headline(score),
-        charts=_charts(score, names, sum(map(len, truth.objects.values()))),
+        charts=_charts(score, names, _counted(truth, score)),
         worst=pictures(worst) if urls else [],
         best=pictures(best) if urls else [],
         speed=_speed(score.speed),
@@ -174,20 +175,34 @@ def _speed(speed: Mapping[str, float]) -> str:
     return f"Images per second: {speed['per_second']:g} ({stages}). Peak memory {speed['peak_memory_mib']:.0f} MiB."
 
 
-def _charts(score: CellScore, names: dict[int, str], annotated: int) -> list[Chart]:
-    """annotated: how many objects the truth has, crowds and tiny ones included."""
+def _counted(truth: GroundTruth, score: CellScore) -> str:
+    """How many objects count, of how many, and what the others are."""
+    objects = [one for of_image in truth.objects.values() for one in of_image]
+    counted = {one.object.id for one in score.scored.objects}
+    others = Counter(
+        "crowd" if one.crowd else "too small" if one.masked else "without a mask"
+        for one in objects
+        if one.id not in counted
+    )
+    if not others:
+        return f"{len(objects)} objects"
+    told = ", ".join(f"{count} {kind}{'s' if kind == 'crowd' and count > 1 else ''}" for kind, count in others.items())
+    return f"{len(counted)} of the {len(objects)} objects; left out: {told}"
+
+
+def _charts(score: CellScore, names: dict[int, str], counted: str) -> list[Chart]:
+    """counted: of how many objects they tell."""
     scored = score.scored
     charts = []
     if scored.curves is not None:
         lines = {name: (RECALLS.tolist(), np.nan_to_num(scored.curves[i]).tolist()) for name, i in _CURVES.items()}
         svg = plots.line_chart(lines, x="recall", y="precision")
         charts.append(Chart("Precision and recall", Markup(svg), "mean over classes"))
+    charts.append(_size_chart(score))
     ious = [one.iou for one in scored.objects]
     counts = np.histogram(ious, bins=_BINS, range=(0, 1))[0].tolist()
     what = "IoU of the best mask of the object's class" if scored.of_detections else "IoU"
-    note = f"{len(ious)} objects" if len(ious) == annotated else f"{len(ious)} of the {annotated} objects count here"
-    charts.append(Chart("Objects by IoU", Markup(plots.histogram(counts, x=what)), note))
-    charts.append(_size_chart(score))
+    charts.append(Chart("Objects by IoU", Markup(plots.histogram(counts, x=what)), counted))
     if scored.mistakes:
         bars = [(one.kind, one.cost, f"{100 * one.cost:.1f}  ({one.count})") for one in scored.mistakes]
         note = "AP50 points lost to each kind, and how often it occurs"

@@ -201,6 +201,7 @@ def test_the_report_is_one_whole_file(run: Path) -> None:
         "By class",
         "Precision and recall",
         "efficientvit-sam",
+        "6 of the 7 objects; left out: 1 crowd",
     ):
         assert words in text
 
