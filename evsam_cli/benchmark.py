@@ -15,6 +15,7 @@ from evsam_cli.commands import completing
 from evsam_cli.options.models import PRECISIONS, Device, Offline
 from evsam_cli.options.runs import Output, Quiet
 from evsam_cli.results import print_table
+from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.errors import UsageError
 from pipelines.limits import COUNT, NONE_OR_MANY
 from pipelines.sam import BACKENDS, SAMS
@@ -54,7 +55,7 @@ def benchmark(
             help=f"{', '.join(SAMS)}; or a folder of evsam export.",
             autocompletion=completing(SAMS),
         ),
-    ] = ["evsam-starter"],  # noqa: B006
+    ] = options.listed(BenchmarkConfig.sams),
     backend: Annotated[
         list[str],
         options.option(
@@ -64,7 +65,7 @@ def benchmark(
             help=options.choices("What runs the SAMs, with commas between names.", BACKENDS),
             offered=BACKENDS,
         ),
-    ] = ["torch"],  # noqa: B006
+    ] = options.listed(BenchmarkConfig.backends),
     precision: Annotated[
         list[str],
         options.option(
@@ -74,7 +75,7 @@ def benchmark(
             help="fp32, bf16, fp16, with commas between them, where there is such.",
             offered=PRECISIONS,
         ),
-    ] = ["fp32"],  # noqa: B006
+    ] = options.listed(BenchmarkConfig.precisions),
     device: Device = "auto",
     random_weights: Annotated[
         bool,
@@ -92,7 +93,7 @@ def benchmark(
         options.option(
             HOW, "--batch", metavar="N,...", help="Images the encoder gets at once, numbers with commas between them."
         ),
-    ] = ["1"],  # noqa: B006
+    ] = options.listed(BenchmarkConfig.batches),
     boxes: Annotated[
         list[str],
         options.option(
@@ -101,7 +102,7 @@ def benchmark(
             metavar="N,...",
             help="Boxes asked of one image, which is encoded before; numbers with commas.",
         ),
-    ] = ["10,20,30,40,50"],  # noqa: B006
+    ] = options.listed(BenchmarkConfig.boxes),
     grid: Annotated[
         list[str] | None,
         options.option(
@@ -113,7 +114,7 @@ def benchmark(
         options.option(
             HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", within=NONE_OR_MANY
         ),
-    ] = 4,
+    ] = BenchmarkConfig.images,
     photo: Annotated[
         Path | None,
         options.option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.", parser=options.path),
@@ -130,7 +131,7 @@ def benchmark(
     ] = None,
     memory: Annotated[
         bool, options.option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
-    ] = True,
+    ] = BenchmarkConfig.memory,
     as_json: Annotated[bool, options.option("Output", "--json", help="Print the result as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -141,7 +142,6 @@ def benchmark(
     All take turns, round after round, so that a busy machine slows all alike. OUT gets JSON, a table and plots.
     """
     from pipelines.benchmark.benchmark import benchmark as run
-    from pipelines.benchmark.config import BenchmarkConfig
     from pipelines.benchmark.table import NAMES
     from pipelines.device import pick_device
     from pipelines.files import make_folder

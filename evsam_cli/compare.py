@@ -10,6 +10,7 @@ import typer
 
 from evsam_cli import options, say
 from evsam_cli.results import show_notes
+from pipelines.evaluation import protocols
 from pipelines.limits import DRAWS, SEED, SHARE
 
 EXAMPLES = """
@@ -28,10 +29,10 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False, parser=options.path)],
     draws: Annotated[
         int, options.option(None, "--draws", help="How often the images are drawn anew.", within=DRAWS)
-    ] = 1000,
+    ] = protocols.DRAWS,
     confidence: Annotated[
         float, options.option(None, "--confidence", help="Of the interval, the ends excluded.", within=SHARE)
-    ] = 0.95,
+    ] = protocols.CONFIDENCE,
     seed: Annotated[int, options.option(None, "--seed", help="Of the draws.", within=SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

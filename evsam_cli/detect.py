@@ -10,6 +10,7 @@ from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import Device, Offline, Precision
 from evsam_cli.options.runs import Output, RunOptions, Sources
 from pipelines.detectors import DetectorConfig
+from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import UsageError
 from pipelines.outputs import outputs_of
 
@@ -46,9 +47,9 @@ def detect(
     detector: DetectorOptions,
     words: TextOptions,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = TextConfig.precision,
     offline: Offline = False,
-    save: Save = ["boxes,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    save: Save = options.listed(["boxes", "overlay"]),
     run: RunOptions,
 ) -> None:
     """Find boxes and write them as COCO results, which `evsam segment --boxes` and `evsam evaluate` read."""

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from evsam_cli import options, progress, say
 from evsam_cli.commands import group, verb
 from evsam_cli.options.grouping import grouped
-from evsam_cli.options.models import ModelOptions
-from evsam_cli.options.runs import Output, Overwrite, Quiet, Resume
+from evsam_cli.options.runs import Output, Quiet, ResumeOptions
 from evsam_cli.options.scores import (
     Agnostic,
     Annotations,
-    AsJson,
-    Boundary,
-    BoxFiles,
     BoxOptions,
-    Clicks,
     Detectors,
-    GtBoxes,
-    Images,
-    Limit,
-    Protocol,
-    Report,
-    Results,
-    Sams,
-    ScoredMaskOptions,
+    ReportOptions,
+    SamOptions,
+    ScoreOptions,
 )
 from evsam_cli.results import end, print_table, print_values
 from pipelines.errors import UsageError
+from pipelines.evaluation.config import EvaluationConfig, TruthBoxes
+from pipelines.evaluation.protocols import EDGE_TOLERANCE
 from pipelines.limits import FEW, SHARE
-
-if TYPE_CHECKING:
-    from pipelines.evaluation.evaluate import EvaluationConfig
-    from pipelines.evaluation.prompts import Prompting
 
 app = group(
     """Score detector and SAM combinations under published protocols.
@@ -51,74 +38,9 @@ evsam evaluate coco val.json --images val/ -o eval --gt-boxes
 )
 
 
-def _of(data_set: str, text: str, examples: str) -> None:
-    """Make the command for annotation files of one kind."""
-
-    def command(
-        annotations: Annotations,
-        output: Output,
-        *,
-        images: Images = None,
-        gt_boxes: GtBoxes = False,
-        clicks: Clicks = None,
-        detector: Detectors = None,
-        boxes: BoxFiles = None,
-        results: Results = None,
-        taken: BoxOptions,
-        sam: Sams = ["evsam-starter"],  # noqa: B006
-        models: ModelOptions,
-        mask_rules: ScoredMaskOptions,
-        protocol: Protocol = "efficientvit-sam",
-        class_agnostic: Agnostic = False,
-        boundary: Boundary = False,
-        limit: Limit = None,
-        report: Report = True,
-        resume: Resume = False,
-        overwrite: Overwrite = False,
-        as_json: AsJson = False,
-        quiet: Quiet = False,
-    ) -> None:
-        from pipelines.evaluation.box_prompts import FileOfBoxes
-        from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
-        from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
-
-        prompts: list[Prompting] = [TruthBoxes()] if gt_boxes else []
-        if clicks:
-            prompts.append(SimulatedClicks(options.numbers("--clicks", clicks)))
-        prompts += taken.prompts(detector, models.precision)
-        prompts += [FileOfBoxes(path) for path in boxes or ()]
-        config = EvaluationConfig(
-            annotations=annotations,
-            output=output,
-            images=images,
-            prompts=tuple(prompts),
-            sams=models.configs(sam, mask_rules.rules()),
-            results=tuple(results or ()),
-            data_set=data_set,
-            protocol=protocol,
-            class_agnostic=class_agnostic,
-            boundary=boundary,
-            limit=limit,
-            resume=resume,
-            overwrite=overwrite,
-            offline=models.offline or None,
-            report=report,
-        )
-        with progress.choose(quiet=quiet or as_json, as_json=False) as watch:
-            evaluation = evaluate(config, watch)
-        _show(config, evaluation.cells, as_json=as_json, quiet=quiet)
-        end(evaluation.failed, evaluation.notes)
-
-    command.__doc__ = text
-    verb(app, data_set, examples)(grouped(command))
-
-
-_of(
+@verb(
+    app,
     "coco",
-    """Score masks on a COCO data set: mIoU, the 12 COCO numbers, boundaries, mistakes.
-
-    Several ways to prompt and several SAMs make a table; each image is decoded once, searched once per detector and
-    encoded once per SAM.""",
     """
 # With the boxes of the annotations, and with clicks
 evsam evaluate coco val.json --images val/ -o eval --gt-boxes --clicks 1,3
@@ -130,16 +52,60 @@ evsam evaluate coco val.json --images val/ -o eval -d yolov8m --boxes b.json
 evsam evaluate coco val.json -o eval --results out/coco_results.json
 """,
 )
-_of(
-    "lvis",
-    """Score masks on LVIS: AP with APr, APc and APf, 300 detections per image; mIoU as on COCO.
+@grouped
+def coco(annotations: Annotations, output: Output, *, said: ScoreOptions) -> None:
+    """Score masks on a COCO data set: mIoU, the 12 COCO numbers, boundaries, mistakes.
 
-    --images is the folder that holds train2017 and val2017.""",
+    Several ways to prompt and several SAMs make a table; each image is decoded once, searched once per detector and
+    encoded once per SAM.
+    """
+    _score("coco", annotations, output, said)
+
+
+@verb(
+    app,
+    "lvis",
     """
 # The boxes of a detector's published results
 evsam evaluate lvis lvis_val.json --images coco/ -o eval --boxes vitdet.json
 """,
 )
+@grouped
+def lvis(annotations: Annotations, output: Output, *, said: ScoreOptions) -> None:
+    """Score masks on LVIS: AP with APr, APc and APf, 300 detections per image; mIoU as on COCO.
+
+    --images is the folder that holds train2017 and val2017.
+    """
+    _score("lvis", annotations, output, said)
+
+
+def _score(data_set: str, annotations: Path, output: Path, said: ScoreOptions) -> None:
+    from pipelines.evaluation.evaluate import evaluate
+    from pipelines.evaluation.matrix import tables, text_rows
+
+    config = EvaluationConfig(
+        annotations=annotations,
+        output=output,
+        images=said.asked.images,
+        prompts=said.asked.prompts(said.sams.models.precision),
+        sams=said.sams.configs(),
+        results=tuple(said.asked.results or ()),
+        data_set=data_set,
+        offline=said.sams.offline,
+        report=said.shown.report,
+        **vars(said.rules),
+        **vars(said.again),
+    )
+    with progress.choose(quiet=said.shown.quiet or said.shown.as_json, as_json=False) as watch:
+        evaluation = evaluate(config, watch)
+    if said.shown.as_json:
+        say.document(json.loads((output / "matrix.json").read_text("utf-8")), indent=1)
+    elif not said.shown.quiet:
+        for cells in tables(evaluation.cells):
+            print_table(text_rows(cells), names=2)
+        if config.report:
+            say.aside(f"Report: {output / 'report.html'}")
+    end(evaluation.failed, evaluation.notes)
 
 
 @verb(
@@ -157,43 +123,36 @@ def sginw(
     ],
     output: Output,
     *,
-    detector: Detectors = ["grounding-dino-swinb"],  # noqa: B006
+    detector: Detectors = options.listed(["grounding-dino-swinb"]),
     taken: BoxOptions,
-    sam: Sams = ["evsam-starter"],  # noqa: B006
-    models: ModelOptions,
-    mask_rules: ScoredMaskOptions,
+    sams: SamOptions,
     class_agnostic: Agnostic = False,
-    report: Report = True,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    shown: ReportOptions,
+    again: ResumeOptions,
 ) -> None:
     """Score on Segmentation in the Wild: 25 data sets, prompted with their category names; AP of each and the mean."""
-    from pipelines.evaluation.evaluate import EvaluationConfig
     from pipelines.evaluation.sginw import evaluate_wild, wild_rows
 
     config = EvaluationConfig(
         annotations=folder,
         output=output,
-        prompts=tuple(taken.prompts(detector, models.precision)),
-        sams=models.configs(sam, mask_rules.rules()),
+        prompts=tuple(taken.prompts(detector, sams.models.precision)),
+        sams=sams.configs(),
         class_agnostic=class_agnostic,
-        resume=resume,
-        overwrite=overwrite,
-        offline=models.offline or None,
-        report=report,
+        offline=sams.offline,
+        report=shown.report,
+        **vars(again),
     )
 
     def announce(name: str) -> progress.Quiet:
-        if not quiet:
+        if not shown.quiet:
             say.aside(name)
         return progress.Quiet()
 
     scores = evaluate_wild(folder, config, announce)
-    if as_json:
+    if shown.as_json:
         say.document(json.loads((output / "sginw.json").read_text("utf-8")), indent=1)
-    elif not quiet:
+    elif not shown.quiet:
         print_table(wild_rows(scores), names=1)
         missing = scores[0].missing
         if missing:
@@ -232,7 +191,7 @@ def bsds(
         options.option(
             None, "--tolerance", help="How far matched pixels may be apart, over the diagonal.", within=SHARE
         ),
-    ] = 0.0075,
+    ] = EDGE_TOLERANCE,
     workers: Annotated[
         int, options.option(None, "--workers", help="Processes that match in parallel.", within=FEW)
     ] = 1,
@@ -282,11 +241,8 @@ def saliency(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", parser=options.path)
     ] = None,
-    sam: Sams = ["evsam-starter"],  # noqa: B006
-    models: ModelOptions,
-    mask_rules: ScoredMaskOptions,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
+    sams: SamOptions,
+    again: ResumeOptions,
     quiet: Quiet = False,
 ) -> None:
     """Score salient objects: the mean absolute error of maps, or of the masks that SAMs make from the masks' boxes."""
@@ -302,32 +258,16 @@ def saliency(
     if output is None:
         raise UsageError("prompting SAMs needs a folder to write to: --output OUT")
 
-    from pipelines.evaluation.evaluate import EvaluationConfig
-    from pipelines.evaluation.prompts import TruthBoxes
-
     config = EvaluationConfig(
         annotations=masks,
         output=output,
         images=images,
         prompts=(TruthBoxes(),),
-        sams=models.configs(sam, mask_rules.rules()),
-        resume=resume,
-        overwrite=overwrite,
-        offline=models.offline or None,
+        sams=sams.configs(),
+        offline=sams.offline,
+        **vars(again),
     )
     with progress.choose(quiet=quiet, as_json=False) as watch:
         evaluation, errors = evaluate_prompted(config, watch)
     print_values({f"{name} MAE": error for name, error in errors.items()})
     end(evaluation.failed, evaluation.notes)
-
-
-def _show(config: EvaluationConfig, cells: Sequence[Any], *, as_json: bool, quiet: bool) -> None:
-    from pipelines.evaluation.matrix import tables, text_rows
-
-    if as_json:
-        say.document(json.loads((config.output / "matrix.json").read_text("utf-8")), indent=1)
-    elif not quiet:
-        for group in tables(cells):
-            print_table(text_rows(group), names=2)
-        if config.report:
-            say.aside(f"Report: {config.output / 'report.html'}")

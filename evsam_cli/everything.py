@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from evsam_cli import options
-from evsam_cli.options.detectors import own
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import BOX_MARGIN, SMALL_REGIONS, ModelOptions, Sam, margin
 from evsam_cli.options.runs import Output, RunOptions, Save, Sources
@@ -16,7 +15,9 @@ from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS, LAYERS, OFFSET, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
 from pipelines.limits import FEW, LOGIT, MANY, SHARE, SIDE, TIMES
-from pipelines.sam import SAMS
+from pipelines.outputs import PANOPTIC_MIN_AREA
+from pipelines.run import RunConfig
+from pipelines.sam import SAMS, SamConfig
 
 if TYPE_CHECKING:
     from pipelines.everything.config import StrategyConfig
@@ -32,8 +33,7 @@ def _option(panel: str, field: str, help: str, config: type = GridConfig, **sett
     default = next(f.default for f in fields(config) if f.name == field)
     text = f"{default:.3g}" if isinstance(default, float) else _NOTHING.get(field, str(default))
     values = {row.name: row.own_values() for row in SAMS.values()}
-    models = [f"{name} {own[field]:g}" for name, own in values.items() if field in own]
-    whose = ", ".join([*models, f"others {text}" if models else text])
+    whose = options.by_model({name: f"{own[field]:g}" for name, own in values.items() if field in own}, text)
     return options.option(panel, _flag(field), help=help, show_default=whose, **settings)
 
 
@@ -145,7 +145,7 @@ def everything(
             "--prompts",
             metavar="NAME",
             help=options.choices("How to search the image.", STRATEGIES),
-            show_default=own(SAMS, "strategy"),
+            show_default=options.by_model({name: row.strategy for name, row in SAMS.items()}),
             offered=STRATEGIES,
         ),
     ] = None,
@@ -161,9 +161,9 @@ def everything(
         ),
     ] = None,
     search: SearchOptions,
-    sam: Sam = "evsam-starter",
+    sam: Sam = SamConfig.name,
     models: ModelOptions,
-    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    save: Save = options.listed(RunConfig.save),
     flatten: Annotated[
         str | None,
         options.option(
@@ -179,7 +179,7 @@ def everything(
         options.option(
             "Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", within=TIMES
         ),
-    ] = 100,
+    ] = PANOPTIC_MIN_AREA,
     run: RunOptions,
 ) -> None:
     """Segment everything in images, whatever it is."""

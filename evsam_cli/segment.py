@@ -13,6 +13,8 @@ from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
 from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.errors import UsageError
 from pipelines.limits import LOGIT
+from pipelines.run import RunConfig
+from pipelines.sam import SamConfig
 
 if TYPE_CHECKING:
     from pipelines.prompts import PromptConfig
@@ -76,7 +78,7 @@ class GivenOptions:
         if self.min_score is not None and not abs(self.min_score) <= LOGIT.most:
             raise UsageError(f"--min-score is no number {LOGIT.words}")
         if self.boxes:
-            return BoxFileConfig(str(self.boxes), self.box_format, self.min_score)
+            return BoxFileConfig(path=str(self.boxes), box_format=self.box_format, min_score=self.min_score)
         if self.box:
             return GivenBoxes(tuple(map(parse_box, self.box)))
         if self.point:
@@ -111,10 +113,10 @@ def segment(
     detector: DetectorOptions,
     words: TextOptions,
     given: GivenOptions,
-    sam: Sam = "evsam-starter",
+    sam: Sam = SamConfig.name,
     models: ModelOptions,
     masks: MaskOptions,
-    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    save: Save = options.listed(RunConfig.save),
     run: RunOptions,
 ) -> None:
     """Segment the objects in images: a detector finds boxes, a SAM turns each into a mask.

@@ -14,7 +14,10 @@ from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
 from evsam_cli.options.runs import Output, RunOptions, Save
 from pipelines.detectors.text import TEXT_DETECTORS
+from pipelines.detectors.text.contract import TextConfig
 from pipelines.errors import UsageError
+from pipelines.run import RunConfig
+from pipelines.sam import SamConfig
 
 Words = Annotated[
     list[str],
@@ -55,13 +58,13 @@ def text(
             help=options.choices("What reads the text.", TEXT_DETECTORS),
             offered=TEXT_DETECTORS,
         ),
-    ] = "grounding-dino-swint",
-    iou: Iou = 0.7,
-    max_det: MaxDet = 300,
-    sam: Sam = "evsam-starter",
+    ] = TextConfig.model,
+    iou: Iou = TextConfig.iou,
+    max_det: MaxDet = TextConfig.max_det,
+    sam: Sam = SamConfig.name,
     models: ModelOptions,
     masks: MaskOptions,
-    save: Save = ["coco,overlay"],  # noqa: B006  Typer reads it, nobody writes it
+    save: Save = options.listed(RunConfig.save),
     run: RunOptions,
 ) -> None:
     """Type what you want, get its masks: Grounding DINO finds boxes, a SAM turns each into a mask.

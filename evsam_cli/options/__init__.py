@@ -6,7 +6,8 @@ Allowed names come from the registries and defaults from the configurations, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def option(
     if offered:
         settings["autocompletion"] = completing(offered, listed=settings["metavar"].endswith(",..."))
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+def listed(values: Iterable[object]) -> list[str]:
+    """The default of an option that takes several."""
+    return list(map(str, values))
+
+
+def by_model(values: Mapping[str, object], usual: object = None) -> str:
+    """What is shown as the default of an option that models have values of their own for: `objects 0.1, others 0.25`.
+
+    values: by model; usual: that of the others, None for what most of these have.
+    """
+    usual = Counter(values.values()).most_common(1)[0][0] if usual is None else usual
+    own = [f"{name} {value}" for name, value in values.items() if value != usual]
+    return ", ".join([*own, f"others {usual}" if own else f"{usual}"])
 
 
 def kind(limits: Limits) -> str:

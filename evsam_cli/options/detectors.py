@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from evsam_cli import options
 from pipelines.detectors import DETECTORS, DetectorConfig, DetectorRow
@@ -12,16 +11,6 @@ from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.detectors.text.contract import NMS, PRECISIONS, TextConfig
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, SHARE, SIDE
-from pipelines.registry import Registry
-
-
-def own(rows: Registry[Any], field: str) -> str:
-    """What a model's own value is where an option is not given: `objects 0.1, others 0.25`."""
-    values = {name: getattr(row, field) for name, row in rows.items()}
-    usual = Counter(values.values()).most_common(1)[0][0]
-    others = [f"{name} {value}" for name, value in values.items() if value != usual]
-    return ", ".join([*others, f"others {usual}" if others else f"{usual}"])
-
 
 Iou = Annotated[
     float, options.option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)
@@ -70,7 +59,7 @@ class TextOptions:
             "--box-threshold",
             help="Score a box must exceed for one of the phrases.",
             within=SHARE,
-            show_default=own(TEXT_DETECTORS, "box_threshold"),
+            show_default=options.by_model({name: row.box_threshold for name, row in TEXT_DETECTORS.items()}),
         ),
     ] = None
     text_threshold: Annotated[
@@ -80,7 +69,7 @@ class TextOptions:
             "--text-threshold",
             help="Score a phrase must exceed to name a box.",
             within=SHARE,
-            show_default=own(TEXT_DETECTORS, "text_threshold"),
+            show_default=options.by_model({name: row.text_threshold for name, row in TEXT_DETECTORS.items()}),
         ),
     ] = None
     per_phrase: Annotated[
@@ -88,7 +77,7 @@ class TextOptions:
         options.option(
             "Text", "--per-phrase", help="Look for each phrase alone: slower, but phrases cannot disturb each other."
         ),
-    ] = False
+    ] = TextConfig.per_phrase
     nms: Annotated[
         str,
         options.option(
@@ -98,7 +87,7 @@ class TextOptions:
             help="Of boxes that overlap by more than --iou, keep the best: of all, of each class, or keep all.",
             offered=NMS,
         ),
-    ] = "agnostic"
+    ] = TextConfig.nms
     max_box_area: Annotated[
         float,
         options.option(
@@ -107,7 +96,7 @@ class TextOptions:
             help="Drop a box over a larger share of the image if it contains another; 1 drops none.",
             within=SHARE,
         ),
-    ] = 0.95
+    ] = TextConfig.max_box_area
 
     def config(self, detector: str, iou: float | None, max_det: int, precision: str) -> TextConfig:
         """What the pipeline is told. Raises UsageError."""
@@ -142,7 +131,7 @@ class DetectorOptions:
             f"or, with --text, {', '.join(TEXT_DETECTORS)}.",
             offered=(*DETECTORS, *TEXT_DETECTORS),
         ),
-    ] = "objects"
+    ] = DetectorConfig.model
     classes: Annotated[
         list[str] | None,
         options.option(
@@ -159,7 +148,7 @@ class DetectorOptions:
             "--conf",
             help="Lowest detector score to keep.",
             within=SHARE,
-            show_default=own(DETECTORS, "conf"),
+            show_default=options.by_model({name: row.conf for name, row in DETECTORS.items()}),
         ),
     ] = None
     iou: Annotated[
@@ -169,10 +158,10 @@ class DetectorOptions:
             "--iou",
             help="Boxes of a class that overlap more are one.",
             within=SHARE,
-            show_default=own(DETECTORS, "iou"),
+            show_default=options.by_model({name: row.iou for name, row in DETECTORS.items()}),
         ),
     ] = None
-    max_det: MaxDet = 300
+    max_det: MaxDet = DetectorConfig.max_det
     imgsz: ImgSize = None
 
     def own_model(self) -> dict[str, DetectorRow]:
@@ -189,7 +178,7 @@ class DetectorOptions:
             readers = ", ".join(TEXT_DETECTORS)
             raise UsageError(f"{self.detector} cannot read: for text, add --detector with one of {readers}")
         return DetectorConfig(
-            self.detector,
+            model=self.detector,
             conf=self.conf,
             iou=self.iou,
             max_det=self.max_det,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
@@ -12,23 +12,16 @@ from typing import Any, get_type_hints
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb as Typer is to see it: where it takes a group, an option for each field, in the order of the fields.
 
-    A group is a dataclass whose fields are annotated options with defaults.
+    A group is a dataclass whose fields are annotated options with defaults, or groups themselves.
     """
     types = get_type_hints(verb, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in types.items() if is_dataclass(kind)}
     options: dict[str, tuple[Any, Any]] = {}
     for name, parameter in signature(verb).parameters.items():
-        if name in groups:
-            of_group = get_type_hints(groups[name], include_extras=True)
-            options |= {field.name: (of_group[field.name], field.default) for field in fields(groups[name])}
-        else:
-            options[name] = types[name], parameter.default
+        options |= _options(name, types[name], parameter.default)
 
     @functools.wraps(verb)
     def command(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        verb(**values)
+        verb(**{name: _taken(name, kind, values) for name, kind in types.items() if name != "return"})
 
     command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
     command.__dict__["__signature__"] = Signature(
@@ -38,3 +31,23 @@ def grouped(verb: Callable[..., None]) -> Callable[..., None]:
         ]
     )
     return command
+
+
+def _options(name: str, kind: Any, default: Any) -> dict[str, tuple[Any, Any]]:
+    """The options that stand for a parameter, or for a field of a group: name -> type and default."""
+    if not is_dataclass(kind):
+        return {name: (kind, default)}
+    types, options = get_type_hints(kind, include_extras=True), dict[str, tuple[Any, Any]]()
+    for field in fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        options |= _options(field.name, types[field.name], default)
+    return options
+
+
+def _taken(name: str, kind: Any, values: dict[str, Any]) -> Any:
+    """What becomes of the options' values: taken out of them, the groups filled."""
+    if not is_dataclass(kind):
+        return values.pop(name)
+    types: Any = get_type_hints(kind, include_extras=True)
+    group: Any = kind
+    return group(**{field.name: _taken(field.name, types[field.name], values) for field in fields(kind)})

@@ -76,8 +76,8 @@ def margin(text: str | None) -> float | None:
 def own_rule(field: str) -> str:
     """What --box-margin or --min-mask-region-area is where it is not given."""
     neutral = {"box_margin": "none", "min_mask_region_area": "0"}[field]
-    models = [f"{row.name} {row.rules.given()[field]:g}" for row in SAMS.values() if field in row.rules.given()]
-    return ", ".join([*models, f"others {neutral}" if models else neutral])
+    given = {name: row.rules.given() for name, row in SAMS.items()}
+    return options.by_model({name: rules[field] for name, rules in given.items() if field in rules}, neutral)
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ class MaskOptions:
     def rules(self, sam: str, *, clicks: bool = False) -> MaskRules:
         """Those given, and the SAM's own for the others. clicks: there are no boxes. Raises UsageError."""
         own = SAMS[sam].rules
+        area = self.min_mask_region_area
         return MaskRules(
-            (None if clicks else own.box_margin) if self.box_margin is None else margin(self.box_margin),
-            own.min_mask_region_area if self.min_mask_region_area is None else self.min_mask_region_area,
+            box_margin=(None if clicks else own.box_margin) if self.box_margin is None else margin(self.box_margin),
+            min_mask_region_area=own.min_mask_region_area if area is None else area,
         )
 
 
@@ -125,7 +126,7 @@ class ModelOptions:
         ),
     ] = None
     device: Device = "auto"
-    precision: Precision = "fp32"
+    precision: Precision = SamConfig.precision
     backend: Annotated[
         str,
         options.option(
@@ -137,7 +138,7 @@ class ModelOptions:
             ),
             offered=BACKENDS,
         ),
-    ] = "torch"
+    ] = SamConfig.backend
     max_memory: Annotated[
         str | None,
         options.option(
@@ -154,8 +155,15 @@ class ModelOptions:
         """What the pipeline is told of one SAM. Raises UsageError."""
         from pipelines.device import pick_device
 
-        device = pick_device(self.device)
-        return SamConfig(sam, self.weights, device, self.precision, self.backend, size(self.max_memory), rules)
+        return SamConfig(
+            name=sam,
+            weights=self.weights,
+            device=pick_device(self.device),
+            precision=self.precision,
+            backend=self.backend,
+            max_memory=size(self.max_memory),
+            rules=rules,
+        )
 
     def own_model(self, sam: str) -> dict[str, SamRow]:
         """--sam and the row that it chose, unless the weights are others."""

@@ -15,13 +15,11 @@ from evsam_cli.results import report
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
 from pipelines.outputs import OUTPUTS
+from pipelines.run import RunConfig
 
 if TYPE_CHECKING:
     from pipelines.registry import Row
-    from pipelines.run import RunConfig, Summary, Watcher
-
-SHOWN_FAILURES = 20
-SHOWN_EMPTY = 5
+    from pipelines.run import Summary, Watcher
 
 
 Sources = Annotated[
@@ -50,7 +48,6 @@ Save = Annotated[
 ]
 Quiet = Annotated[bool, options.option("Output", "--quiet", "-q", help="Print errors only.")]
 
-Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")]
 Overwrite = Annotated[
     bool,
     options.option("Long runs", "--overwrite", help="Start anew although OUT holds a run; its files are replaced."),
@@ -58,17 +55,25 @@ Overwrite = Annotated[
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class ResumeOptions:
+    """What is done about an earlier run in the same folder."""
+
+    resume: Annotated[
+        bool, options.option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")
+    ] = False
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class RunOptions(ResumeOptions):
     """How a run goes and is shown."""
 
-    resume: Resume = False
-    overwrite: Overwrite = False
     shard: Annotated[
         str,
         options.option(
             "Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`."
         ),
-    ] = "1/1"
+    ] = "{}/{}".format(*RunConfig.shard)
     batch: Annotated[
         int | None,
         options.option(
@@ -82,7 +87,7 @@ class RunOptions:
     max_pixels: Annotated[
         int,
         options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS),
-    ] = 200_000_000
+    ] = RunConfig.max_pixels
     quiet: Quiet = False
     as_json: Annotated[
         bool, options.option("Output", "--json", help="Print one JSON line per image on standard output.")
@@ -99,7 +104,6 @@ class RunOptions:
     ) -> RunConfig:
         """What the pipeline is told of it. Raises UsageError."""
         from pipelines.images.sources import parse_shard
-        from pipelines.run import RunConfig
 
         if not options.split(save):
             raise UsageError("--save names nothing to write")

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.device import PRECISIONS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.limits import AMOUNT, COUNT, FEW, MANY, NONE_OR_MANY
 from pipelines.printable import brief
-from pipelines.sam import BACKENDS, SAMS
+from pipelines.sam import BACKENDS, SAMS, SamConfig
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,9 @@ class BenchmarkConfig:
     measured. rounds: None for what suits the device. memory: whether to measure it.
     """
 
-    sams: tuple[str, ...] = ("evsam-starter",)
-    backends: tuple[str, ...] = ("torch",)
-    precisions: tuple[str, ...] = ("fp32",)
+    sams: tuple[str, ...] = (SamConfig.name,)
+    backends: tuple[str, ...] = (SamConfig.backend,)
+    precisions: tuple[str, ...] = (SamConfig.precision,)
     device: str = "cpu"
     random_weights: bool = False
     offline: bool | None = None
@@ -48,6 +47,8 @@ class BenchmarkConfig:
                 SAMS[name]
         for name in self.backends:
             BACKENDS[name]
+        from pipelines.device import PRECISIONS  # here, so that the command's help loads no torch
+
         for name in self.precisions:
             if name not in (known := [*PRECISIONS, "int8"]):
                 raise UnknownNameError("precision", name, known)

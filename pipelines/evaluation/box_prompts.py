@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,16 @@ from pipelines.detectors.box_images import BoxImages
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.config import RawBoxFilePrompts
 from pipelines.names import folded
 from pipelines.types import Detections, Image, Int64
 from weights import digest
 
 
-@dataclass(frozen=True)
-class FileOfBoxes:
-    """All boxes of a file that `pipelines.detectors.box_table` reads, without a limit."""
-
-    path: Path
-
-
 class BoxesOfFile:
     """Image -> its boxes, best score first. settings: what the stamp says of the file; notes: see `pipelines.notes`."""
 
-    def __init__(self, config: FileOfBoxes, truth: GroundTruth, *, agnostic: bool) -> None:
+    def __init__(self, config: RawBoxFilePrompts, truth: GroundTruth, *, agnostic: bool) -> None:
         """Images and categories are those of the truth that have the names the file gives; where it gives none, as
         COCO results, those that have its ids. agnostic: categories mean nothing, all become the truth's first.
 

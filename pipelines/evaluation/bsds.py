@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 
 from pipelines.errors import DataError, UsageError
-from pipelines.evaluation.edge_maps import TOLERANCE, match_edges, scipy, thin
+from pipelines.evaluation.edge_maps import match_edges, scipy, thin
 from pipelines.evaluation.predictions import Float64
+from pipelines.evaluation.protocols import EDGE_TOLERANCE
 from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing
 from pipelines.names import pair
@@ -59,7 +60,7 @@ class EdgeCounts:
         return recall, precision, 2 * precision * recall / np.maximum(_EPS, precision + recall)
 
 
-def count_edges(probability: Float64, annotators: Sequence[Bool], tolerance: float = TOLERANCE) -> EdgeCounts:
+def count_edges(probability: Float64, annotators: Sequence[Bool], tolerance: float = EDGE_TOLERANCE) -> EdgeCounts:
     """probability: H x W float64, 0 to 1; annotators: H x W bool each."""
     rows: list[tuple[int, int, int, int]] = []
     before: Bool | None = None
@@ -129,7 +130,7 @@ def _best(recall: Float64, precision: Float64) -> tuple[float, float, float, flo
     return best
 
 
-def human_agreement(annotators: Sequence[Bool], tolerance: float = TOLERANCE) -> EdgeCounts:
+def human_agreement(annotators: Sequence[Bool], tolerance: float = EDGE_TOLERANCE) -> EdgeCounts:
     """Each annotator of an image scored against the others: one entry per annotator, in place of thresholds.
 
     All maps are thinned, as by the benchmark's boundaryBenchHuman and boundaryPR.
@@ -178,14 +179,16 @@ def find_edges(folder: Path, truth: Sequence[Path]) -> tuple[list[Path], list[st
 
 
 def evaluate_edges(
-    truth: Path, edges: Path | None, *, tolerance: float = TOLERANCE, workers: int = 1, output: Path | None = None
+    truth: Path, edges: Path | None, *, tolerance: float = EDGE_TOLERANCE, workers: int = 1, output: Path | None = None
 ) -> dict[str, Any]:
     """Metrics, notes and stamp of a folder of edge maps; with None, of the annotators against one another.
 
     output: folder for `bsds.json`, which also holds the curve.
     """
     if not 0 < tolerance < 1:
-        raise UsageError(f"the tolerance is {tolerance:g}, but must be a share of the diagonal, such as {TOLERANCE}")
+        raise UsageError(
+            f"the tolerance is {tolerance:g}, but must be a share of the diagonal, such as {EDGE_TOLERANCE}"
+        )
     if output:
         make_folder(output)
     notes: list[str] = []
@@ -220,14 +223,14 @@ def evaluate_edges(
     return document
 
 
-def score_edges(truth: Path, edges: Path, *, tolerance: float = TOLERANCE, workers: int = 1) -> list[EdgeCounts]:
+def score_edges(truth: Path, edges: Path, *, tolerance: float = EDGE_TOLERANCE, workers: int = 1) -> list[EdgeCounts]:
     """Every .mat of a folder against its edge map in another."""
     mats = _mats(truth)
     maps, _ = find_edges(edges, mats)
     return _in_parallel(partial(_score_one, tolerance), list(zip(mats, maps, strict=True)), workers)
 
 
-def score_humans(truth: Path, *, tolerance: float = TOLERANCE, workers: int = 1) -> list[EdgeCounts]:
+def score_humans(truth: Path, *, tolerance: float = EDGE_TOLERANCE, workers: int = 1) -> list[EdgeCounts]:
     """The annotators of every .mat of a folder against one another."""
     return _in_parallel(partial(_agree_one, tolerance), [(path,) for path in _mats(truth)], workers)
 

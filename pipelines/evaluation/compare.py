@@ -11,6 +11,7 @@ from pipelines.errors import UsageError
 from pipelines.evaluation.bootstrap import Difference, differences
 from pipelines.evaluation.details import load_details
 from pipelines.evaluation.evaluate import DETAILS, SCORES
+from pipelines.evaluation.protocols import CONFIDENCE, DRAWS
 from pipelines.files import read_json, reading
 
 FEW_IMAGES = 30
@@ -43,7 +44,7 @@ class Comparison:
 
 
 def compare_runs(
-    first: Path, second: Path, *, draws: int = 1000, seed: int = 0, confidence: float = 0.95
+    first: Path, second: Path, *, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Comparison:
     """Compare two cells: folders with a `scores.json`, or runs that have only one such folder.
 

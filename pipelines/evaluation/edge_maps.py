@@ -11,10 +11,9 @@ import numpy as np
 
 from pipelines.errors import SetupError
 from pipelines.evaluation.predictions import Float64
+from pipelines.evaluation.protocols import EDGE_TOLERANCE
 from pipelines.types import Bool, Int64, UInt8
 
-TOLERANCE = 0.0075
-"""How far two matched pixels may be apart, over the image's diagonal."""
 OUTLIER_COST = 100
 """What a pixel without a partner costs, over the tolerance: so much that as many as can are matched."""
 
@@ -68,7 +67,7 @@ def scipy(module: str) -> Any:
         raise SetupError("this needs the package scipy: install it with `pip install 'evsam[bsds]'`") from error
 
 
-def match_edges(found: Bool, truth: Bool, tolerance: float = TOLERANCE) -> tuple[Bool, Bool]:
+def match_edges(found: Bool, truth: Bool, tolerance: float = EDGE_TOLERANCE) -> tuple[Bool, Bool]:
     """Which pixels of each map have a partner in the other.
 
     One to one, at most `tolerance` diagonals of the image apart, as many as can, of these the nearest: the assignment

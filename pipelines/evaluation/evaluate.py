@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
-from pipelines.evaluation.box_prompts import FileOfBoxes
+from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts
 from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
 from pipelines.evaluation.matrix import write_matrix
@@ -22,8 +22,6 @@ from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
 from pipelines.evaluation.prompts import (
-    Prompting,
-    SimulatedClicks,
     build_prompter,
     check_classes,
     check_prompting,
@@ -42,58 +40,10 @@ from pipelines.outputs import OUTPUTS, Destination
 from pipelines.outputs.folder import scratch_folder
 from pipelines.records import Record
 from pipelines.run import Silent, Watcher
-from pipelines.run.folder import RunFolder
 from pipelines.sam import SamConfig
-from pipelines.sam.rules import NO_BOX
 
-DATA_SETS = ("coco", "lvis")
 SCORES, DETAILS = "scores.json", "details.npz"
 """A cell's files, beside its `coco_results.json`."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is scored, on what, and how.
-
-    annotations: a COCO or LVIS file; images: the folder that its file names are below (needed for prompts, and for the
-    report's pictures). prompts x sams are the cells; all runs on the device of the SAMs. results: COCO results lists to
-    be scored as they are. data_set: one of `DATA_SETS`. class_agnostic: take all classes as one. boundary: boundary AP
-    of detections, too. limit: only the first images of the file. Raises UsageError unless the SAMs are on one device,
-    and for a margin of boxes where there are clicks.
-    """
-
-    annotations: Path
-    output: Path
-    images: Path | None = None
-    prompts: tuple[Prompting, ...] = ()
-    sams: tuple[SamConfig, ...] = (SamConfig(),)
-    results: tuple[Path, ...] = ()
-    data_set: str = "coco"
-    protocol: str = "efficientvit-sam"
-    class_agnostic: bool = False
-    boundary: bool = False
-    limit: int | None = None
-    resume: bool = False
-    overwrite: bool = False
-    offline: bool | None = None
-    report: bool = True
-
-    def __post_init__(self) -> None:
-        if len({sam.device for sam in self.sams}) != 1:
-            raise UsageError("name a SAM at least, and one device for all")
-        if self.sams[0].rules.box_margin is not None and any(
-            isinstance(each, SimulatedClicks) for each in self.prompts
-        ):
-            raise UsageError(NO_BOX)
-
-    @property
-    def device(self) -> str:
-        return self.sams[0].device
-
-    @property
-    def folder(self) -> RunFolder:
-        """Holds the cells' folders, each as it is to be treated, too."""
-        return RunFolder(self.output, self.resume, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -216,7 +166,7 @@ def _run(
     }
     if models is None:
         _check_resumed(config, settings)
-    cheap_first = sorted(config.prompts, key=lambda each: (not isinstance(each, FileOfBoxes), not is_here(each)))
+    cheap_first = sorted(config.prompts, key=lambda each: (not isinstance(each, RawBoxFilePrompts), not is_here(each)))
     prompters = {
         prompting: build_prompter(
             prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline

@@ -23,37 +23,21 @@ from pipelines.detectors import (
 )
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
-from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
+from pipelines.evaluation.box_prompts import BoxesOfFile
 from pipelines.evaluation.clicks import click_rounds
-from pipelines.evaluation.text_prompts import CategoryNames, build_category_detector, check_category_detector
+from pipelines.evaluation.config import (
+    CategoryNames,
+    EvaluationPrompts,
+    RawBoxFilePrompts,
+    SimulatedClicks,
+    TruthBoxes,
+)
+from pipelines.evaluation.text_prompts import build_category_detector, check_category_detector
 from pipelines.files import reading
-from pipelines.limits import FEW
 from pipelines.names import folded
-from pipelines.printable import brief
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Category, Detections, Image, Instances
 from weights import digest
-
-
-@dataclass(frozen=True)
-class TruthBoxes:
-    """Each object's own box."""
-
-
-@dataclass(frozen=True)
-class SimulatedClicks:
-    """Clicks on each object's worst error. rounds: after how many clicks masks are scored, ascending."""
-
-    rounds: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.rounds or min(self.rounds) < 1 or sorted(set(self.rounds)) != list(self.rounds):
-            raise UsageError(f"clicks {self.rounds} must be numbers of clicks, each greater than the one before it")
-        if self.rounds[-1] > FEW.most:
-            raise UsageError(f"clicks are {brief(self.rounds[-1])}, but must be {FEW.words}")
-
-
-Prompting = TruthBoxes | SimulatedClicks | FileOfBoxes | DetectorConfig | CategoryNames
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +88,9 @@ def _clicks(config: SimulatedClicks) -> Prompter:
     return Prompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)
 
 
-def _file_boxes(config: FileOfBoxes, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None) -> Prompter:
+def _file_boxes(
+    config: RawBoxFilePrompts, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
+) -> Prompter:
     boxes = BoxesOfFile(config, truth, agnostic=agnostic)
     return Prompter(
         names_of(config),
@@ -189,7 +175,7 @@ def _check_classes(config: DetectorConfig, truth: GroundTruth, agnostic: bool) -
         _ids_of_truth(config.model, COCO, truth, agnostic=agnostic)
 
 
-def _check_file(config: FileOfBoxes, device: str) -> None:
+def _check_file(config: RawBoxFilePrompts, device: str) -> None:
     with reading(config.path, "a file of boxes"):
         config.path.open("rb").close()
 
@@ -222,7 +208,7 @@ _KINDS: dict[type, _Kind] = {
     SimulatedClicks: _Kind(
         lambda config: tuple(f"clicks-{count}" for count in config.rounds), lambda config, *_: _clicks(config)
     ),
-    FileOfBoxes: _Kind(lambda config: (config.path.stem,), _file_boxes, _check_file),
+    RawBoxFilePrompts: _Kind(lambda config: (config.path.stem,), _file_boxes, _check_file),
     DetectorConfig: _Kind(
         lambda config: (Path(config.model).stem,),
         _detector,
@@ -241,22 +227,22 @@ _KINDS: dict[type, _Kind] = {
 }
 
 
-def names_of(config: Prompting) -> tuple[str, ...]:
+def names_of(config: EvaluationPrompts) -> tuple[str, ...]:
     """The result sets that a way of prompting gives, by the names that they have in tables."""
     return _KINDS[type(config)].names(config)
 
 
-def check_prompting(config: Prompting, *, device: str = "cpu") -> None:
+def check_prompting(config: EvaluationPrompts, *, device: str = "cpu") -> None:
     """Raise what `build_prompter` would and can be told before anything is fetched."""
     _KINDS[type(config)].check(config, device)
 
 
-def check_classes(config: Prompting, truth: GroundTruth, *, agnostic: bool = False) -> None:
+def check_classes(config: EvaluationPrompts, truth: GroundTruth, *, agnostic: bool = False) -> None:
     """Raise UsageError for a detector that is known to find nothing of the truth, before its weights are here."""
     _KINDS[type(config)].check_classes(config, truth, agnostic)
 
 
-def known_settings(config: Prompting) -> dict[str, Any]:
+def known_settings(config: EvaluationPrompts) -> dict[str, Any]:
     """Of `Prompter.settings`, what is known without loading or fetching anything."""
     sha256 = _KINDS[type(config)].sha256
     if sha256 is None:
@@ -264,13 +250,13 @@ def known_settings(config: Prompting) -> dict[str, Any]:
     return {**asdict(config), **({"sha256": sha256(config, None)} if is_here(config) else {})}
 
 
-def is_here(config: Prompting) -> bool:
+def is_here(config: EvaluationPrompts) -> bool:
     """Whether nothing has to be fetched for it."""
     return _KINDS[type(config)].is_here(config)
 
 
 def build_prompter(
-    config: Prompting,
+    config: EvaluationPrompts,
     truth: GroundTruth,
     *,
     agnostic: bool = False,

@@ -14,6 +14,10 @@ from pipelines.errors import UnknownNameError
 
 SMALL, LARGE = 32**2, 96**2
 """COCO's borders between small, medium and large objects, in pixels of annotated area."""
+EDGE_TOLERANCE = 0.0075
+"""BSDS: how far two matched pixels of edges may be apart, over the image's diagonal."""
+DRAWS, CONFIDENCE = 1000, 0.95
+"""Of the bootstrap that compares two scores."""
 
 
 @dataclass(frozen=True)

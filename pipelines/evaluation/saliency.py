@@ -18,7 +18,8 @@ import numpy as np
 from pipelines import rle
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthImage, TruthObject
-from pipelines.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.evaluation.evaluate import Evaluation, evaluate
 from pipelines.evaluation.predictions import Float64
 from pipelines.evaluation.stamp import stamp_of_folders
 from pipelines.files import make_folder, write_json, writing

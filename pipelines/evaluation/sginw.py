@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import read_ground_truth
-from pipelines.evaluation.evaluate import EvaluationConfig, build_models, check_models, check_truth, evaluate
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.evaluation.evaluate import build_models, check_models, check_truth, evaluate
 from pipelines.evaluation.matrix import as_csv, latex
 from pipelines.files import write_json, write_text, writing
 from pipelines.run import Watcher

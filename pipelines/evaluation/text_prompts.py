@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,10 @@ from pipelines.boxes import clip, has_area, to_xyxy
 from pipelines.detectors.text import TEXT_DETECTORS, load_text_model
 from pipelines.detectors.text.contract import PRECISIONS, Pass, TextModel
 from pipelines.device import check_device, check_precision
-from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth
+from pipelines.evaluation.config import CategoryNames
 from pipelines.types import Detections, Image
 from weights import digest
-
-
-@dataclass(frozen=True)
-class CategoryNames:
-    """Every category's name as a phrase. model: a name of `TEXT_DETECTORS`; max_det: pairs of box and name per image.
-
-    No threshold and no suppression: published AP takes the best boxes (100 in Segmentation in the Wild).
-    """
-
-    model: str
-    max_det: int = 100
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        if self.max_det < 1:
-            raise UsageError(f"max_det is {self.max_det}, but must be at least 1")
 
 
 class CategoryDetector:

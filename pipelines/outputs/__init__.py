@@ -90,6 +90,9 @@ class OutputRow(Row):
     files: tuple[str, ...] = ()
 
 
+PANOPTIC_MIN_AREA = 100
+"""Holes and islands of fewer pixels go where masks are flattened, unless told otherwise."""
+
 OUTPUTS = Registry(
     "output",
     [

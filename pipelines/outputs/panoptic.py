@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines import rle
 from pipelines.files import reading, replacing
-from pipelines.outputs import Output
+from pipelines.outputs import PANOPTIC_MIN_AREA, Output
 from pipelines.outputs.coco import compact_json, image_entry, write_list
 from pipelines.outputs.flatten import Flat, flatten
 from pipelines.outputs.picture import write_picture
@@ -31,7 +31,7 @@ class Panoptic(Output):
 
     of_image = ("panoptic/{}.png", "panoptic/{}.json")
     by: Literal["area", "score"] = "area"
-    min_area: int = 100
+    min_area: int = PANOPTIC_MIN_AREA
 
     def write(self, image: Image, instances: Instances) -> None:
         masks = instances.masks

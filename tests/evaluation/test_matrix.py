@@ -16,8 +16,9 @@ from support.runs import evsam, run_stopped
 
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
-from pipelines.evaluation.box_prompts import BoxesOfFile, FileOfBoxes
-from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
+from pipelines.evaluation.box_prompts import BoxesOfFile
+from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.matrix import latex
 from pipelines.evaluation.runner import Model
 from pipelines.images import annotated
@@ -73,7 +74,7 @@ def test_each_step_is_done_once(
     monkeypatch.setattr(Yolo, "__call__", counted_find)
     monkeypatch.setattr(BoxesOfFile, "__call__", counted_read)
     monkeypatch.setattr(SamPredictor, "set_image", counted_encode)
-    prompts = (DetectorConfig("objects", conf=0.001, max_det=3), FileOfBoxes(data / "vitdet.json"))
+    prompts = (DetectorConfig("objects", conf=0.001, max_det=3), RawBoxFilePrompts(data / "vitdet.json"))
     config = EvaluationConfig(data / "truth.json", tmp_path / "both", data / "images", prompts=prompts, report=False)
     table = evaluate(config, models=models)
     assert set(done.values()) == {1}

@@ -16,8 +16,8 @@ from support.runs import evsam
 from pipelines.detectors import DetectorConfig
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import read_ground_truth
-from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
-from pipelines.evaluation.prompts import SimulatedClicks, TruthBoxes
+from pipelines.evaluation.config import EvaluationConfig, SimulatedClicks, TruthBoxes
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.images import annotated
 from pipelines.images.load import load
 from pipelines.records import Record

@@ -18,7 +18,8 @@ from support.runs import evsam
 from support.scoring import pycocotools_stats
 
 from pipelines import rle
-from pipelines.evaluation.evaluate import EvaluationConfig, evaluate
+from pipelines.evaluation.config import EvaluationConfig
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.sam import build_sam
 from weights import digest, store
 
