@@ -18,6 +18,8 @@ from support import own_process
 from support.loopback_hub import Hub, running
 from support.weights_shelf import BODY, Shelf
 
+from pipelines.sam import build_sam
+from pipelines.sam.predictor import SamPredictor
 from weights import download, manifest
 
 os.environ["EVSAM_OFFLINE"] = "1"
@@ -52,6 +54,12 @@ def photographs() -> list[Path]:
 def photograph(photographs: list[Path]) -> np.ndarray:
     """A 640 x 480 cut of the street scene, RGB uint8."""
     return np.asarray(Pil.open(photographs[0]).convert("RGB").resize((640, 853))).copy()[200:680]
+
+
+@pytest.fixture(scope="session")
+def starter() -> SamPredictor:
+    """The bundled SAM on a CPU."""
+    return build_sam("evsam-starter")
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,9 @@ import torch
 from PIL import Image as Pil
 from pycocotools.coco import COCO
 from support import tiny_text
-from support.runs import evsam, final_files
+from support.runs import evsam, final_files, journal_of
 
 from pipelines import rle
-from pipelines.outputs.folder import STATE
 
 EVERYTHING = ("--save", "coco,boxes,dataset,ids,objects,overlay,cutouts,jsonl")
 FAST = ("--device", "cpu", "--max-det", "3", "--box-threshold", "0.5")
@@ -185,7 +184,7 @@ def test_resumed_and_uninterrupted_runs_are_the_same(photos: Path, tmp_path: Pat
     command = ("text", photos, "cat . red car", *FAST, "--batch", batch, "--save", "coco,boxes,jsonl,ids")
     evsam(*command, "-o", tmp_path / "whole", code=1)
     evsam(*command, "-o", tmp_path / "cut", code=1)
-    journal = tmp_path / "cut" / STATE / "journal.jsonl"
+    journal = journal_of(tmp_path / "cut")
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
     for file in (tmp_path / "cut").glob("*.json*"):
         file.unlink()

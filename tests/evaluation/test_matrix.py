@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs
-from support.runs import evsam, run_stopped
+from support.runs import evsam, journal_of, run_stopped
 
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
@@ -111,7 +111,7 @@ def test_a_killed_table_goes_on(photographs: list[Path], tmp_path: Path, one_thr
         return [*made, "-d", "objects", "--max-det", 2, "--device", "cpu", "--no-report", "-q"]
 
     done = run_stopped(*command("part"), after=5)
-    journal = tmp_path / "part" / "objects+evsam-starter" / ".evsam" / "journal.jsonl"
+    journal = journal_of(tmp_path / "part" / "objects+evsam-starter")
     assert done.returncode == -signal.SIGKILL and 0 < journal.read_bytes().count(b"\n") < 8, done.stderr
     evsam(*command("part"), "--resume")
     evsam(*command("whole"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
-from support.runs import evsam, final_files
+from support.runs import evsam, final_files, journal_of
 
 from evsam_cli.everything import configure
 from pipelines import rle
@@ -159,7 +159,7 @@ def test_shards_and_resumed_runs_equal_the_whole(run: Path, folder: Path, tmp_pa
     evsam("merge", tmp_path / "part1", tmp_path / "part2", "-o", tmp_path / "all", code=1)
     assert final_files(tmp_path / "all") == final_files(run)
 
-    journal = tmp_path / "all/.evsam/journal.jsonl"
+    journal = journal_of(tmp_path / "all")
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
     (tmp_path / "all/sa1b/a.jpg.json").unlink()
     evsam("everything", folder, "-o", tmp_path / "all", *options, "--resume", code=1)

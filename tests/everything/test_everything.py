@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from reference import plain_everything
-from support.everything_scene import RELAXED, found_by, points_of, scene_of
+from support.everything_scene import RELAXED, found_by, points_of
 from support.seeded import seeded_predictor
 
 from pipelines import rle
@@ -20,24 +20,13 @@ from pipelines.everything.grid import ask_grid
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.instances import join
 from pipelines.run.stages import StageClock
-from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image
 
 
 @pytest.fixture(scope="module")
-def starter() -> SamPredictor:
-    return build_sam("evsam-starter")
-
-
-@pytest.fixture(scope="module")
 def seeded() -> SamPredictor:
     return seeded_predictor("efficientvit-sam-l0")
-
-
-@pytest.fixture(scope="module")
-def scene(photograph: np.ndarray) -> Image:
-    return scene_of(photograph)
 
 
 CROPS = {"points_per_side": 2, "crop_n_layers": 1, "crop_nms_thresh": 0.8, "min_mask_region_area": 40}

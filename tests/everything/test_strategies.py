@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reference import plain_everything
-from support.everything_scene import RELAXED, found_by, points_of, scene_of
+from support.everything_scene import RELAXED, found_by, points_of
 
 from pipelines import rle
 from pipelines.detectors import DetectorConfig, build_detector
@@ -21,19 +21,9 @@ from pipelines.everything.objects import AnyClass
 from pipelines.run import Job
 from pipelines.run.loop import results_of
 from pipelines.run.stages import StageClock
-from pipelines.sam import SamConfig, build_sam
+from pipelines.sam import SamConfig
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image, Instances
-
-
-@pytest.fixture(scope="module")
-def starter() -> SamPredictor:
-    return build_sam("evsam-starter")
-
-
-@pytest.fixture(scope="module")
-def scene(photograph: np.ndarray) -> Image:
-    return scene_of(photograph)
 
 
 def test_every_strategy_has_a_configuration_and_gives_a_job(scene: Image) -> None:

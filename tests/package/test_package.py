@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -136,9 +137,10 @@ def test_bundled_weights_fit_the_package() -> None:
 def test_help_names_the_box_formats() -> None:
     assert OFFERED_FORMATS == BOX_FORMATS
     out, _ = evsam("segment", "--help")
-    for name in BOX_FORMATS[:3]:
-        assert name in out
-    assert all(name.partition("-")[2] in ("", "normalised") for name in BOX_FORMATS)
+    said = re.search(r"(\w+), (\w+) or (\w+), in pixels or with (-\w+)\.", " ".join(out.split()))
+    assert said
+    *orders, normalised = said.groups()
+    assert BOX_FORMATS == (*orders, *(order + normalised for order in orders))
 
 
 def test_command_reference_is_what_help_says() -> None:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image as Pil
 from safetensors.torch import load_file, save_file
 from support.evaluation_cases import annotated_photographs
-from support.runs import environment, evsam
+from support.runs import environment, evsam, noise_folder
 from support.tiny_yolo import make_yolo
 
 from pipelines.attempts import failure, together_or_alone
@@ -51,12 +51,7 @@ MEMORY = (
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("a", "bad", "c"):
-        noise = np.random.default_rng(len(name)).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-        Pil.fromarray(noise).save(folder / f"{name}.png")
-    return folder
+    return noise_folder(tmp_path / "photos", ("a", "bad", "c"))
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 from pycocotools.coco import COCO
-from support.runs import QUICK, evsam, final_files
+from support.runs import QUICK, evsam, final_files, journal_of
 from support.unprivileged import unprivileged
 
 from pipelines.categories import COCO as COCO_CATEGORIES
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.outputs import OUTPUTS
-from pipelines.outputs.folder import STATE
 from pipelines.types import Category
 
 KINDS = ("--save", "boxes,dataset,overlay,jsonl")
@@ -161,7 +160,7 @@ def test_what_cannot_be_done_is_one_line_and_no_run(
 def test_resume(photos: Path, run: Path, tmp_path: Path) -> None:
     command = ("detect", photos, *QUICK, *KINDS, "-o", tmp_path / "cut")
     evsam(*command, code=1)
-    journal = tmp_path / "cut" / STATE / "journal.jsonl"
+    journal = journal_of(tmp_path / "cut")
     journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
     evsam(*command, "--resume", code=1)
     assert final_files(tmp_path / "cut") == final_files(run)

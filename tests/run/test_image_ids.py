@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pil
-from support.runs import evsam, final_files
+from support.runs import evsam, final_files, journal_of
 
 SIZE = (64, 48)
 OUTPUTS = ("--save", "coco,boxes,dataset,sa1b,panoptic,jsonl", "--device", "cpu", "--quiet")
@@ -89,7 +89,7 @@ def test_resumed_and_merged_runs_write_the_same(images: Path, tmp_path: Path) ->
     assert err == f"note: {kept}: mango.png\n"
     expected = {"apple.png": 40, "mango.png": 1, "zebra.png": 2}
     assert ids_in(tmp_path / "whole")[-2:] == [expected] * 2
-    journal = tmp_path / "resumed" / ".evsam" / "journal.jsonl"
+    journal = journal_of(tmp_path / "resumed")
     evsam("segment", images, "-o", tmp_path / "resumed", *options)
     journal.write_text(journal.read_text().splitlines(keepends=True)[0])
     evsam("segment", images, "-o", tmp_path / "resumed", *options, "--resume")

@@ -9,10 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image as Pil
-from support.runs import environment, evsam, final_files
+from support.runs import environment, evsam, final_files, journal_of, noise_folder
 
 from pipelines.outputs import OUTPUTS
 
@@ -23,10 +21,7 @@ COMMAND = ("--box", "5,5,60,60", "--device", "cpu", "--save", "coco,ids,objects,
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`photos` of four images, one of which is broken, and its two halves, segmented: `part-1`, `part-2`."""
     folder = tmp_path_factory.mktemp("merge")
-    (folder / "photos").mkdir()
-    for i in range(3):
-        noise = np.random.default_rng(i).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-        Pil.fromarray(noise).save(folder / f"photos/{i}.png")
+    noise_folder(folder / "photos", "012")
     (folder / "photos/3.png").write_bytes(b"broken")
     for part in (1, 2):
         evsam(
@@ -79,7 +74,7 @@ def test_killed_anywhere_and_repeated(folder: Path, tmp_path: Path) -> None:
     assert len(killed) > 40 and final_files(killed.pop()) == whole
     steps = {}
     for each in killed:
-        journal = each / ".evsam/journal.jsonl"
+        journal = journal_of(each)
         lines = journal.read_text().splitlines() if journal.exists() else []
         finished = [record["name"] for record in map(json.loads, lines) if record["status"] == "done"]
         for name in finished:
@@ -96,7 +91,7 @@ def test_killed_anywhere_and_repeated(folder: Path, tmp_path: Path) -> None:
 
 def test_a_killed_merge_can_be_resumed_as_a_run(folder: Path, tmp_path: Path) -> None:
     out = shutil.copytree(folder / "whole", tmp_path / "whole")
-    journal = out / ".evsam/journal.jsonl"
+    journal = journal_of(out)
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:1]))
     (out / ".evsam/merging").touch()
     for left in ("overlays/2.jpg", "panoptic/2.json", "coco_results.json", "run.json"):
@@ -188,7 +183,7 @@ def test_what_is_missing_or_leads_elsewhere_is_named(parts: list[Path], tmp_path
     os.mkfifo(parts[0] / "overlays/1.jpg")
     _, err = evsam("merge", *parts, "-o", tmp_path / "out", code=2)
     assert "overlays/1.jpg is no file" in err
-    (parts[0] / ".evsam/journal.jsonl").unlink()
+    journal_of(parts[0]).unlink()
     _, err = evsam("merge", *parts, "-o", tmp_path / "out", code=2)
     assert "journal.jsonl cannot be read" in err and len(err.splitlines()) == 1
     sources = parts[0] / ".evsam/sources.json"

@@ -5,23 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image as Pil
-from support.runs import evsam, final_files
+from support.runs import evsam, final_files, journal_of, noise_folder
 
 from pipelines.outputs import OUTPUTS
 
 SAVE = ("--device", "cpu", "--save", ",".join(name for name in OUTPUTS if name != "edges"))
 FIVE = [[5, 5, 60, 60], [70, 10, 60, 60], [10, 70, 50, 60], [80, 80, 60, 60], [30, 30, 90, 90]]
-
-
-def photos(folder: Path, count: int) -> Path:
-    folder.mkdir()
-    for i in range(count):
-        noise = np.random.default_rng(i).integers(0, 255, (160, 160, 3), dtype=np.uint8)
-        Pil.fromarray(noise).save(folder / f"{i:02d}.png")
-    return folder
 
 
 def every_path(folder: Path) -> set[str]:
@@ -30,7 +21,7 @@ def every_path(folder: Path) -> set[str]:
 
 
 def test_an_image_that_fails_now_has_no_files(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 2)
+    folder = noise_folder(tmp_path / "photos", ("00", "01"), 160)
     command = ("segment", folder, *SAVE, "--box", "5,5,60,60", "-o")
     evsam(*command, tmp_path / "out")
     assert any("01.png" in path for path in every_path(tmp_path / "out"))
@@ -43,7 +34,7 @@ def test_an_image_that_fails_now_has_no_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", [2, 0])
 def test_an_image_with_fewer_objects_now_has_theirs_alone(left: int, tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 2)
+    folder = noise_folder(tmp_path / "photos", ("00", "01"), 160)
 
     def segment(out: str, boxes: list[list[int]], *options: str) -> None:
         """What another detector or another photograph changes: how many boxes an image has."""
@@ -66,10 +57,10 @@ def test_an_image_with_fewer_objects_now_has_theirs_alone(left: int, tmp_path: P
 
 
 def test_an_image_that_vanished_before_it_was_finished_has_no_files(tmp_path: Path) -> None:
-    folder, out = photos(tmp_path / "photos", 2), tmp_path / "out"
+    folder, out = noise_folder(tmp_path / "photos", ("00", "01"), 160), tmp_path / "out"
     command = ("segment", folder, *SAVE, "--box", "5,5,60,60", "-o", out)
     evsam(*command)
-    journal = out / ".evsam/journal.jsonl"
+    journal = journal_of(out)
     journal.write_text(journal.read_text().splitlines(keepends=True)[0])  # as after a kill among the second's files
     (folder / "01.png").unlink()
     evsam(*command, "--resume", code=1)
@@ -77,7 +68,7 @@ def test_an_image_that_vanished_before_it_was_finished_has_no_files(tmp_path: Pa
 
 
 def test_a_run_that_finds_edges_leaves_none_of_a_failed_image(tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 1)
+    folder = noise_folder(tmp_path / "photos", ("00",), 160)
     options = ("--prompts", "edges", "--points-per-side", "2", "--save", "edges,jsonl", "--device", "cpu")
     evsam("everything", folder, "-o", tmp_path / "out", *options)
     assert (tmp_path / "out/edges/00.png").exists()
@@ -97,7 +88,7 @@ def test_an_output_that_refuses_an_image_takes_the_others_with_it(tmp_path: Path
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "5", "[" * 100_000])
 def test_a_damaged_entry_of_panoptic_is_named(content: str, tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos", 1)
+    folder = noise_folder(tmp_path / "photos", ("00",), 160)
     command = ("segment", folder, "-o", tmp_path / "out", "--box", "5,5,60,60", "--device", "cpu", "--save", "panoptic")
     evsam(*command)
     (tmp_path / "out/panoptic/00.json").write_text(content)

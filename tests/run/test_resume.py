@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.runs import QUICK, evsam, final_files, photo_folder, run_apart, run_stopped, started
+from support.runs import QUICK, evsam, final_files, journal_of, photo_folder, run_apart, run_stopped, started
 
 from pipelines.images.sources import ImageSource
 from pipelines.outputs import OUTPUTS
@@ -21,7 +21,7 @@ SAVE = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
 
 
 def journal_lines(out: Path) -> int:
-    journal = out / ".evsam/journal.jsonl"
+    journal = journal_of(out)
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
@@ -127,7 +127,7 @@ def test_a_torn_line_is_forgotten(tmp_path: Path) -> None:
     with folder.journal() as journal:
         journal.add(Record("a.jpg", 1, 10, 10, "empty"))
         journal.add(Record("b.jpg", 2, 10, 10, "empty"))
-    path = tmp_path / ".evsam/journal.jsonl"
+    path = journal_of(tmp_path)
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
@@ -153,7 +153,7 @@ def test_records_added_after_a_torn_line_are_read_back(tmp_path: Path) -> None:
     with folder.journal() as journal:
         for name in "ab":
             journal.add(Record(name, 1, 5, 5, "empty"))
-    path = tmp_path / ".evsam/journal.jsonl"
+    path = journal_of(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
     with folder.journal() as journal:
         for name in "cd":
@@ -182,7 +182,7 @@ NESTED = b'{"status":"empty","instances":' + b"[" * 100_000 + b"\n"
 def test_lines_that_are_no_records_are_passed_over(damage: bytes, tmp_path: Path) -> None:
     folder = begun(tmp_path)
     lines = {name: Record(name, 1, 5, 5, "empty").to_line().encode() + b"\n" for name in "ac"}
-    path = tmp_path / ".evsam/journal.jsonl"
+    path = journal_of(tmp_path)
     for content in (lines["a"] + damage + lines["c"], lines["a"] + lines["c"] + damage):
         path.write_bytes(content)
         assert records_of(tmp_path, "abc") == ["a", "c"]

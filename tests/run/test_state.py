@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image as Pil
-from support.runs import evsam, final_files
+from support.runs import evsam, final_files, journal_of, noise_folder
 from support.unprivileged import unprivileged
 
 from pipelines.errors import SetupError
@@ -27,12 +26,7 @@ NESTED = "[" * 100_000
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(2):
-        noise = np.random.default_rng(i).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-        Pil.fromarray(noise).save(folder / f"{i}.png")
-    return folder
+    return noise_folder(tmp_path / "photos", "01")
 
 
 # Damage
@@ -50,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 def test_damaged_state_is_named_in_one_line(name: str, contents: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
     command = ("segment", photos, "-o", tmp_path / "out", *BOX)
     evsam(*command)
-    (tmp_path / "out/.evsam/journal.jsonl").write_text("")  # so that there is something left to do
+    journal_of(tmp_path / "out").write_text("")  # so that there is something left to do
     for content in contents:
         (tmp_path / "out/.evsam" / name).write_text(content, "latin-1")
         _, err = evsam(*command, "--resume", code=2)
@@ -72,7 +66,7 @@ def test_a_journal_without_settings_is_of_no_run(photos: Path, tmp_path: Path) -
 def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, overwrite=True)
     folder.begin(folder.plan({"save": ["ids"]}, [ImageSource("a", "a")]))
-    (tmp_path / ".evsam/journal.jsonl").write_text("something finished\n")
+    journal_of(tmp_path).write_text("something finished\n")
     (tmp_path / "run.json").touch()
     (tmp_path / "ids").mkdir()
 
@@ -85,7 +79,7 @@ def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Pat
         folder.begin(folder.plan({"save": ["ids"]}, []))
     assert {path.name for path in tmp_path.iterdir()} == {".evsam", "ids"}
     assert {path.name for path in (tmp_path / ".evsam").iterdir()} >= {"settings.json", "sources.json"}
-    assert not (tmp_path / ".evsam/journal.jsonl").exists()
+    assert not journal_of(tmp_path).exists()
     folder.begin(folder.plan({"save": ["ids"]}, []))
     assert {path.name for path in tmp_path.iterdir()} == {".evsam"}
 
@@ -185,7 +179,7 @@ def test_a_url_that_is_named_no_more_is_not_fetched_without_its_secrets(server: 
         url, other, out = f"{server}/a.png?token=t0ken", f"{server}/b.png?token=t0ken", tmp_path / "out"
         evsam("segment", other, url, "-o", out, *BOX)
         done = final_files(out)
-        journal = out / ".evsam/journal.jsonl"
+        journal = journal_of(out)
         whole = journal.read_text()
         evsam("segment", other, "-o", out, *BOX, "--resume")
         assert final_files(out) == done, "what is finished stays"
@@ -230,7 +224,7 @@ def test_names_that_leave_no_folder(name: str, safe: bool) -> None:
 def test_a_run_resumed_with_other_threads_says_so(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     evsam("segment", photos, "-o", out, *BOX)
-    machines, journal = out / ".evsam/machines.json", out / ".evsam/journal.jsonl"
+    machines, journal = out / ".evsam/machines.json", journal_of(out)
     (machine,) = json.loads(machines.read_text())
     machines.write_text(json.dumps([{**machine, "threads": 96, "torch": "1.0"}]))
     (out / "run.json").unlink()

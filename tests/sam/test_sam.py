@@ -34,11 +34,6 @@ def some_boxes(count: int, height: int, width: int) -> np.ndarray:
     return np.concatenate([centres - sizes / 2, centres + sizes / 2], 1).clip(0, [width, height] * 2).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def starter() -> SamPredictor:
-    return build_sam(STARTER)
-
-
 @pytest.mark.parametrize("name", [STARTER, "efficientvit-sam-l0"])
 def test_fast_path_equals_the_plain_formulation(name: str, photograph: np.ndarray, starter: SamPredictor) -> None:
     sam = starter if name == STARTER else seeded_predictor(name)

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image as Pil
 
 from evsam_cli.__main__ import run_command
@@ -22,6 +24,9 @@ from pipelines.outputs.folder import STATE
 
 QUICK = ("--imgsz", "96", "--conf", "0.06", "--max-det", "2", "--device", "cpu")
 """Options that make the bundled detector quick, and willing to find something in small pictures."""
+
+COMMAND = cache(typer.main.get_command)
+"""Typer makes the same command of the same verbs each time, in tens of milliseconds."""
 
 
 def environment() -> dict[str, str]:
@@ -88,12 +93,22 @@ def started(*arguments: object, python: Sequence[str] = ("-m", "evsam_cli")) -> 
 def evsam(*arguments: object, code: int = 0) -> tuple[str, str]:
     """Run `evsam` to its end, in this process; returns what it printed on stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", ["evsam", *map(str, arguments)]):
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        patch.object(sys, "argv", ["evsam", *map(str, arguments)]),
+        patch.object(typer.main, "get_command", COMMAND),
+    ):
         with pytest.raises(SystemExit) as end:
             run_command()
             raise SystemExit(0)
     assert (end.value.code or 0) == code, err.getvalue()
     return out.getvalue(), err.getvalue()
+
+
+def journal_of(folder: Path) -> Path:
+    """What the run in `folder` remembers of its images, one JSON record a line."""
+    return folder / STATE / "journal.jsonl"
 
 
 def final_files(folder: Path) -> dict[str, str]:
@@ -103,6 +118,15 @@ def final_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and STATE not in path.parts and path.name != "run.json"
     }
+
+
+def noise_folder(folder: Path, names: Iterable[str], side: int = 96) -> Path:
+    """A PNG of noise, `side` x `side`, for each name."""
+    folder.mkdir()
+    for seed, name in enumerate(names):
+        noise = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Pil.fromarray(noise).save(folder / f"{name}.png")
+    return folder
 
 
 def photo_folder(folder: Path, photographs: list[Path], count: int, *, every: int = 3) -> Path:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.runs import run_apart
-from support.training_photos import RECIPE, write_photos
+from support.training_photos import RECIPE
 from typer.testing import CliRunner
 
 from evsam_cli.train import app
@@ -24,11 +24,6 @@ from pipelines.training import detector
 from pipelines.training.config import DataConfig, DetectorConfig, read_recipe, recipes
 from pipelines.training.sources import open_source
 from pipelines.types import Image
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 def evsam_train(*arguments: object) -> str:

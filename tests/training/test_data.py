@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from support.training_photos import training_set, write_photos
+from support.training_photos import training_set
 from torchvision.ops import sigmoid_focal_loss
 
 from pipelines.errors import DataError, EvsamError, SetupError
@@ -28,11 +28,6 @@ from pipelines.training.finetune import normalise
 from pipelines.training.losses import bce_loss, dice_loss, focal_loss, mask_iou, mask_loss, near_loss
 from pipelines.training.prompts import bounding_boxes, correction_points, draw_points, jitter_boxes
 from pipelines.training.sources import open_source
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 def test_samples_depend_on_step_and_index_alone(photos: Path) -> None:

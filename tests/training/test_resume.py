@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.training_photos import LOOP, short, tiny_sam, write_photos
+from support.training_photos import LOOP, short, tiny_sam
 
 from pipelines.errors import UsageError
 from pipelines.sam.layers import fold_norms
@@ -20,11 +20,6 @@ from pipelines.sam.torch_network import TorchNetwork
 from pipelines.training import distill, finetune
 from pipelines.training.config import DataConfig, DistillConfig, OptimiserConfig
 from pipelines.training.engine import CHECKPOINT, learning_rate
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 @pytest.mark.parametrize("interrupted_at", [1, 3])

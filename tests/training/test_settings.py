@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pil
 from safetensors.torch import load_file
 from support.runs import run_apart
-from support.training_photos import RECIPE, tiny_sam, write_photos
+from support.training_photos import RECIPE, tiny_sam
 
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.sam.prompt_encoder import RandomFourier
@@ -32,11 +32,6 @@ from pipelines.training.config import (
 from pipelines.training.sources import open_source
 
 STAGE = StageConfig(size=64, photos=2, masks=2, steps=1)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 @pytest.mark.parametrize(

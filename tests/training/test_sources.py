@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pil
-from support.training_photos import training_set, write_photos
+from support.training_photos import training_set
 
 from pipelines import rle
 from pipelines.errors import DataError
@@ -19,11 +19,6 @@ from pipelines.training.config import DataConfig
 from pipelines.training.distill import photo_paths
 from pipelines.training.regions import Region, read_labels
 from pipelines.training.sources import open_source
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 def masks_of(path: Path, images: Path | None = None) -> list[list[np.ndarray]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.training_photos import LOOP, short, tiny_sam, training_set, write_photos
+from support.training_photos import LOOP, short, tiny_sam, training_set
 
 from pipelines.errors import EvsamError, UsageError
 from pipelines.sam.layers import fold_norms
@@ -37,11 +37,6 @@ from pipelines.training.sources import open_source
 from pipelines.training.validation import mean_ious
 
 STAGE = StageConfig(size=64, photos=1, masks=2, steps=1)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory, photographs: list[Path]) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos", photographs)
 
 
 def test_distil_and_finetune_overfit_eight_photos(tmp_path: Path, photos: Path) -> None:
