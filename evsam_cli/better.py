@@ -32,8 +32,9 @@ def better(models: Mapping[str, Row], output: Path, *, also: Sequence[str] = ())
     if len(command) > _LONGEST:
         options = shlex.join([*also, *(part for pair in new.items() for part in pair), _OUTPUT, str(again)])
         command = f"the same command with {options}"
+    kind = "models that come" if len(bundled) > 1 else "model that comes"
     return (
-        f"Made by {' and '.join(row.name for row in bundled.values())}, the small models that come with evsam. Better: "
+        f"Made by {' and '.join(row.name for row in bundled.values())}, the small {kind} with evsam. Better: "
         f"{' and '.join(f'{name} ({_cost(name)})' for name in new.values())}: {command}"
     )
 

@@ -110,7 +110,7 @@ class Plain(Quiet):
     def started(self, total: int, finished: int) -> None:
         super().started(total, finished)
         self.said = self.begun
-        say.aside(f"{total} images" + (f", {finished} already finished" if finished else ""))
+        say.aside(f"{total} image{'' if total == 1 else 's'}" + (f", {finished} already finished" if finished else ""))
 
     def recorded(self, record: Record) -> None:
         super().recorded(record)

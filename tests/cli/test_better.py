@@ -42,7 +42,7 @@ RUNS = [
     ),
     (
         ("everything", "a photo.jpg", "-o", "out", "--imgsz", "96"),
-        "Made by evsam-starter, ",
+        "Made by evsam-starter, the small model that comes with evsam. Better: ",
         "evsam everything 'a photo.jpg' -o out-2 --imgsz 96 --prompts objects --sam efficientvit-sam-l2",
     ),
     (
