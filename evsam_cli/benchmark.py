@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from evsam_cli import options, say
+from evsam_cli import options, progress, say
 from evsam_cli.commands import completing
 from evsam_cli.options.models import PRECISIONS, Device, Offline
 from evsam_cli.options.runs import Output, Quiet
@@ -19,11 +17,6 @@ from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.errors import UsageError
 from pipelines.limits import COUNT, NONE_OR_MANY
 from pipelines.sam import BACKENDS, SAMS
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from pipelines.benchmark.benchmark import Watcher
 
 WHAT, HOW = "What is measured", "How it is measured"
 
@@ -163,7 +156,7 @@ def benchmark(
         memory=memory,
     )
     make_folder(output)
-    with _progress(quiet or as_json) as watch:
+    with progress.of_stages(quiet=quiet or as_json) as watch:
         report = run(config, watch)
     report.write(output)
     if as_json:
@@ -183,44 +176,3 @@ def _accuracy(text: str) -> tuple[str, float]:
     if not math.isfinite(accuracy):
         raise UsageError(f"{text!r} is not an accuracy: say --accuracy efficientvit-sam-l0=45.7")
     return name, accuracy
-
-
-class _Silent:
-    def stage(self, name: str, steps: int) -> None: ...
-
-    def step(self) -> None: ...
-
-
-class _Lines(_Silent):
-    """A line per stage: for logs."""
-
-    def stage(self, name: str, steps: int) -> None:
-        if steps:
-            say.aside(f"{name}: {steps} runs")
-
-
-class _Bars(_Silent):
-    """A Rich progress bar per stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
-
-    def stage(self, name: str, steps: int) -> None:
-        self._task = self._progress.add_task(name, total=steps, visible=bool(steps))
-
-    def step(self) -> None:
-        assert self._task is not None
-        self._progress.advance(self._task)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Watcher]:
-    """The display on stderr for these options and this terminal."""
-    if quiet or not say.on_terminal():
-        yield _Silent() if quiet else _Lines()
-        return
-    from rich.progress import Progress
-
-    with say.progress(*Progress.get_default_columns(), per_second=1) as progress:  # drawing takes time, too
-        yield _Bars(progress)

@@ -1,16 +1,17 @@
-"""How a run shows its progress: a bar on a terminal, plain lines elsewhere, JSON lines for programs, or nothing."""
+"""How work shows its progress: a bar on a terminal, plain lines elsewhere, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from evsam_cli import say
 from pipelines.printable import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from pipelines.records import Record
 
@@ -56,7 +57,7 @@ class Quiet:
         self.total = 0
         self._in_work = ("", 0.0)  # an image, and when it was begun
 
-    def __enter__(self) -> Quiet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -129,22 +130,15 @@ class Plain(Quiet):
             say.aside(f"{name}: {done}/{total} prompts, about {_rough(left)} left")
 
 
-class Bar(Quiet):
-    """A Rich progress bar on stderr."""
+class Bars(Quiet):
+    """Rich progress bars on stderr, one for each piece of work that is told of."""
 
-    def __enter__(self) -> Bar:
-        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    def __init__(self, columns: Sequence[ProgressColumn], *, per_second: float = 10, cost: Cost | None = None) -> None:
+        super().__init__(cost)
+        self._progress: Progress = say.progress(*columns, per_second=per_second)
+        self._tasks: dict[str, TaskID] = {}
 
-        self._progress: Progress = say.progress(
-            say.text_column("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            say.text_column("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            say.text_column("{task.fields[tally]}"),
-        )
-        self._task: TaskID = self._progress.add_task("loading models", total=None, rate="", tally="")
-        self._inner: TaskID = self._progress.add_task("", rate="prompts", tally="", visible=False)
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -152,6 +146,30 @@ class Bar(Quiet):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def within(self, name: str, done: int, total: int | None) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, visible=total != 0)
+        self._progress.update(self._tasks[name], completed=done, total=total)
+
+
+class Bar(Bars):
+    """A run's own bar, with another below it while an image takes long."""
+
+    def __init__(self, cost: Cost | None = None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+        columns = (
+            say.text_column("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            say.text_column("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            say.text_column("{task.fields[tally]}"),
+        )
+        super().__init__(columns, cost=cost)
+        self._task = self._progress.add_task("loading models", total=None, rate="", tally="")
+        self._inner = self._progress.add_task("", rate="prompts", tally="", visible=False)
 
     def started(self, total: int, finished: int) -> None:
         super().started(total, finished)
@@ -164,7 +182,8 @@ class Bar(Quiet):
         if record.name == self._in_work[0]:
             self._progress.update(self._inner, visible=False)
 
-    def within(self, name: str, done: int, total: int) -> None:
+    def within(self, name: str, done: int, total: int | None) -> None:
+        assert total is not None, "prompts are counted"
         if line := self.cost.line(name, done, total):
             say.aside(line)
         if not done or name != self._in_work[0]:
@@ -179,6 +198,38 @@ def _rough(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+class Lines(Quiet):
+    """A line for each piece of work: for logs."""
+
+    def within(self, name: str, done: int, total: int) -> None:
+        if total and not done:
+            say.aside(f"{name}: {total} runs")
+
+
+def of_stages(*, quiet: bool) -> Quiet:
+    """The display of work that is measured, on this terminal."""
+    if quiet or not say.on_terminal():
+        return Quiet() if quiet else Lines()
+    from rich.progress import Progress
+
+    return Bars(Progress.get_default_columns(), per_second=1)  # drawing takes time, too
+
+
+def of_downloads() -> Bars:
+    """The display of files that come, in bytes."""
+    from rich import progress
+
+    return Bars(
+        [
+            say.text_column("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        ]
+    )
 
 
 def choose(*, quiet: bool, as_json: bool, instead: str = "") -> Quiet:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from evsam_cli import options, say
+from evsam_cli import options, progress, say
 from evsam_cli.commands import completing, group, verb
 from pipelines.errors import UsageError, WeightsError
 from weights import manifest, store
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 app = group(
     """See, get and check model weights.
@@ -115,11 +112,10 @@ def pull(
     for name in wanted:
         manifest.files(name)  # an unknown name fails before anything is downloaded
 
-    with _progress_bar() as bar:
+    with progress.of_downloads() as watch:
         for name in wanted:
-            task = bar.add_task(name, total=None)
-            report = partial(_report, bar, task)
-            say.result(f"{name} {store.fetch(name, force=force, progress=report)}")
+            watch.within(name, 0, None)
+            say.result(f"{name} {store.fetch(name, force=force, progress=partial(watch.within, name))}")
 
 
 @verb(
@@ -203,22 +199,6 @@ def import_weights(
     For a machine without a network: download the URL of `evsam weights list --json` elsewhere, bring the file here.
     """
     say.result(store.import_file(file, name))
-
-
-def _progress_bar() -> Progress:
-    from rich import progress
-
-    return say.progress(
-        say.text_column("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-
-
-def _report(bar: Progress, task: TaskID, done: int, total: int | None) -> None:
-    bar.update(task, completed=done, total=total)
 
 
 def _describe(name: str) -> dict[str, object]:

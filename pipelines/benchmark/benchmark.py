@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from itertools import count
+from typing import TypeVar
 
 import torch
 
@@ -21,6 +22,7 @@ from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.evaluation.miou import iou
 from pipelines.memory import out_of_memory
+from pipelines.run import Watcher
 from pipelines.sam import SAMS
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Masks
@@ -34,16 +36,6 @@ its second.
 
 Result = TypeVar("Result")
 Table = dict[Subject, dict[int, Outcome[Result]]]
-
-
-class Watcher(Protocol):
-    """Told of a benchmark's progress."""
-
-    def stage(self, name: str, steps: int) -> None:
-        """What comes next, and in how many steps."""
-
-    def step(self) -> None:
-        """One of them is done."""
 
 
 def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
@@ -67,7 +59,7 @@ def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
 
 def _build(subjects: Sequence[Subject], watch: Watcher) -> tuple[dict[Subject, SamPredictor], dict[Subject, str]]:
     """What could be built, and why the rest could not."""
-    watch.stage("building", len(subjects))
+    step = _steps(watch, "building", len(subjects))
     sams: dict[Subject, SamPredictor] = {}
     left_out: dict[Subject, str] = {}
     for subject in subjects:
@@ -81,8 +73,15 @@ def _build(subjects: Sequence[Subject], watch: Watcher) -> tuple[dict[Subject, S
             left_out[subject] = str(error)
             if len(left_out) == len(subjects):
                 raise
-        watch.step()
+        step()
     return sams, left_out
+
+
+def _steps(watch: Watcher, stage: str, total: int) -> Callable[[], None]:
+    """Begin a stage. Returns what is to be called after each of its steps."""
+    done = count(1)
+    watch.within(stage, 0, total)
+    return lambda: watch.within(stage, next(done), total)
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,11 @@ class _Bench:
             )
 
     def _memory(self) -> dict[Subject, Memory]:
-        self.watch.stage("memory", len(self.sams))
+        step = _steps(self.watch, "memory", len(self.sams))
         found = {}
         for subject in self.sams:
             found[subject] = peak_memory(subject, self.config.photo, self.config.most_boxes)
-            self.watch.step()
+            step()
         return found
 
     def _times(
@@ -130,7 +129,7 @@ class _Bench:
         """Of each subject and kind; kind by kind, the subjects in turn."""
         rounds = self.config.rounds or ROUNDS.get(self.device.type, ROUNDS_ELSEWHERE)
         warm_up = max(WARM_UP.get(subject.backend, 1) for subject in self.sams)
-        self.watch.stage(stage, len(kinds) * len(self.sams) * (rounds + warm_up))
+        step = _steps(self.watch, stage, len(kinds) * len(self.sams) * (rounds + warm_up))
         found: Table[Result] = {subject: {} for subject in self.sams}
         for kind in kinds:
             jobs: dict[Subject, Callable[[], Result]] = {}
@@ -138,7 +137,7 @@ class _Bench:
             for subject, sam in self.sams.items():
                 with noting(failed, subject, self.device):
                     jobs[subject] = make(sam, kind)
-            taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=self.watch.step)
+            taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=step)
             for subject, outcome in (failed | taken).items():
                 found[subject][kind] = outcome
         return found

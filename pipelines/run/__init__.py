@@ -103,7 +103,7 @@ class Summary:
 
 
 class Watcher(Protocol):
-    """Told of a run's progress."""
+    """Told of the progress of a run, or of other work that takes time, which may know no more than `within`."""
 
     def started(self, total: int, finished: int) -> None:
         """total: images of this run; finished: those that an earlier run had finished."""
@@ -112,7 +112,10 @@ class Watcher(Protocol):
         """One more image has its record. Called from the writing thread."""
 
     def within(self, name: str, done: int, total: int) -> None:
-        """Of an image in work, so many of its prompts are done; at first none. It may end with fewer than all."""
+        """Of an image in work, so many of its prompts are done, or of other work so many of its parts; at first none.
+
+        It may end with fewer than all.
+        """
 
 
 class Silent:

@@ -16,7 +16,6 @@ from PIL import Image as Pil
 from support.runs import evsam
 from support.seeded import picture
 
-from evsam_cli.benchmark import _Silent
 from pipelines import run_info
 from pipelines.benchmark import benchmark, plots
 from pipelines.benchmark.config import BenchmarkConfig
@@ -27,6 +26,7 @@ from pipelines.benchmark.table import number, text_rows
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
 from pipelines.export import folder
+from pipelines.run import Silent
 from pipelines.sam import SAMS
 
 CPU = torch.device("cpu")
@@ -87,7 +87,7 @@ def test_what_compiles_is_warmed_up_longer(others: tuple[str, ...], warm_up: int
     """On a GPU the first call of a shape compiles it, the second records it."""
     sams = {Subject("evsam-starter", backend, "fp32"): None for backend in ("torch", *others)}
     calls: list[str] = []
-    bench = benchmark._Bench(BenchmarkConfig(rounds=2), None, sams, CPU, _Silent())
+    bench = benchmark._Bench(BenchmarkConfig(rounds=2), None, sams, CPU, Silent())
     bench._times("everything", (16,), lambda sam, kind: lambda: calls.append("call"))
     assert len(calls) == len(sams) * (warm_up + 2)
 
