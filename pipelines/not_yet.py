@@ -59,7 +59,7 @@ SAMS: Rows = (
     (r"sam-?[23].*", "say --sam efficientvit-sam-xl1 for the best masks, or sam-vit-h for the original SAM"),
     (r"sam(-[blh])?", "the original SAM is sam-vit-b, sam-vit-l or sam-vit-h; efficientvit-sam-l2 is faster"),
     (
-        r"(fast|nano|lite|squeeze)-?sam.*|mobile-?sam-?v2|q-tiny-?sam|efficient-?sam-?[23].*",
+        r"(fast|lite|squeeze)-?sam.*|mobile-?sam-?v2|q-tiny-?sam|efficient-?sam-?[23].*",
         "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
     (
@@ -86,9 +86,9 @@ _BY_KIND: Mapping[str, Rows] = {
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
         (
-            r"(?!mobile|tiny|slim|edge|rep-?vit|efficient|light-hq|sam-hq).*sam.*|.*vit-?[bl].*",
+            r"(?!mobile|tiny|slim|edge|rep-?vit|nano|efficient|light-hq|sam-hq).*sam.*|.*vit-?[bl].*",
             "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM, EdgeSAM, "
-            "EfficientSAM, SlimSAM and HQ-SAM",
+            "EfficientSAM, NanoSAM, SlimSAM and HQ-SAM",
         ),
     ),
 }

@@ -118,7 +118,7 @@ def _words(path: Path) -> str | None:
 
 _KINDS: dict[str, Callable[[Path], str | None]] = {
     ".safetensors": _safetensors,
-    **{kind: partial(_checkpoint, kind=kind) for kind in (".pt", ".pth", ".zip")},
+    **{kind: partial(_checkpoint, kind=kind) for kind in (".pt", ".pth", ".zip", ".onnx")},
     "config.json": _configuration,
     "vocab.json": _vocabulary,
     "merges.txt": _merges,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipelines.errors import WeightsError
+from weights.onnx_tensors import load_onnx
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts put the state dict, among other things."""
@@ -122,12 +123,13 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".pt": load_pickle,
     ".pth": load_pickle,
     ".zip": _load_zipped,
+    ".onnx": load_onnx,
 }
 
 
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file, or of the one in a .zip, on the CPU, mapped from disk where its
-    format allows.
+    """The tensors of a .safetensors, .pt or .pth file, of the one in a .zip, or of an .onnx file in the order in which
+    its graph uses them; on the CPU, mapped from disk where its format allows.
 
     Raises WeightsError for a file that is missing, truncated or damaged, a .pt compressed inside, or one that holds
     anything but a state dict.

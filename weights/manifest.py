@@ -26,12 +26,13 @@ class WeightsFile:
     bytes: int | None = None
     about_bytes: int | None = None
     sha256: str | None = None
+    saved_as: str | None = None
     terms: str | None = None
 
     @property
     def filename(self) -> str:
-        """The file's own name, as its source calls it."""
-        return self.bundled or PurePosixPath(unquote(urlsplit(self.url or "").path)).name
+        """The file's own name, as its source calls it, unless its URL does not tell."""
+        return self.bundled or self.saved_as or PurePosixPath(unquote(urlsplit(self.url or "").path)).name
 
 
 @cache

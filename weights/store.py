@@ -39,6 +39,7 @@ __all__ = [
     "State",
     "Verified",
     "alone",
+    "beside",
     "fetch",
     "fetch_beside",
     "home",
@@ -118,6 +119,11 @@ def fetch_beside(name: str, *, offline: bool | None = None) -> Path:
     for file in beside:
         _fetch(file, origins.why_offline(file, offline), force=False, progress=None)
     return _path(load).parent
+
+
+def beside(name: str, *, offline: bool | None = None) -> list[Path]:
+    """The other files of `name`, which lie beside the one that `fetch` gives. Raises as it does."""
+    return [_fetch(file, origins.why_offline(file, offline), False, None) for file in files(name)[1:]]
 
 
 def verify(name: str) -> list[Verified]:

@@ -62,10 +62,10 @@ def _efficientvit(name: str, config: str, input_size: int, summary: str, **own: 
     )
 
 
-def _sam(name: str, family: str, config: str, summary: str) -> SamRow:
-    """Of a family whose architecture needs the name of a config alone."""
+def _sam(name: str, family: str, config: str, summary: str, weights: str | None = None) -> SamRow:
+    """Of a family whose architecture needs the name of a config alone. weights: None for those of the same name."""
     target = f"pipelines.sam.encoders.{family}:Architecture"
-    return SamRow(name, target, summary, weights=name, options={"config": config})
+    return SamRow(name, target, summary, weights=weights or name, options={"config": config})
 
 
 SAMS = Registry(
@@ -93,6 +93,8 @@ SAMS = Registry(
         _sam(
             "edge-sam-3x", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, trained three times as long"
         ),
+        _sam("nanosam", "nanosam", "sam", "19.9 M parameters, 1024-pixel input: NanoSAM"),
+        _sam("nanosam4", "nanosam", "nvidia", "NanoSAM by its authors' rules: four masks, no padding", "nanosam"),
         _sam("efficient-sam-ti", "efficientsam", "ti", "10.2 M parameters, 1024-pixel input: EfficientSAM"),
         _sam("efficient-sam-s", "efficientsam", "s", "26.4 M parameters, 1024-pixel input: EfficientSAM"),
         _sam("light-hq-sam", "hq", "light", "10.3 M parameters, 1024-pixel input: MobileSAM with finer masks"),

@@ -22,6 +22,10 @@ EXPORTED = "export.json"
 """By this file a folder is known that `evsam export` made; it says what the folder holds."""
 
 
+ENCODER, DECODER = "image_encoder.", "mask_decoder."
+"""What the names of tensors in official layouts start with."""
+
+
 @dataclass(frozen=True)
 class Prompts:
     """N prompts in the 1024 frame, float32, on the network's device; prompt i is made of the i-th entry of each part.
@@ -133,12 +137,18 @@ class SamSource:
         return load(self.build(), self.state(), self.row.name)
 
     def state(self) -> dict[str, Tensor]:
-        """The weights, in the official layout."""
+        """The weights, in the official layout. What a file of the encoder alone lacks is in the other files of its name
+        in the manifest.
+        """
         if isinstance(self.weights, Mapping):
             return dict(self.weights)
         if self.weights is not None and self.weights.is_dir():
             raise UsageError(f"{self.weights} is a folder: if `evsam export` made it, name its --backend")
-        return loading.load_state_dict(self.file())
+        state = loading.load_state_dict(self.file())
+        if self.row.weights is None or any(key.startswith(DECODER) for key in state):
+            return state
+        rest = (loading.load_state_dict(path) for path in store.beside(self.row.weights, offline=self.offline))
+        return state | {key: x for each in rest for key, x in each.items() if not key.startswith(ENCODER)}
 
     def sha256(self) -> str:
         """The fingerprint of the weights, or of what says what an exported folder holds."""

@@ -55,12 +55,15 @@ def official_layout(name: str) -> dict[str, Tensor]:
     }
 
 
+SAME_NETWORK = {"edge-sam-3x": "edge-sam", "nanosam4": "nanosam"}
+
+
 def _layout(known: Mapping[str, dict[str, list[int]]], name: str) -> dict[str, list[int]]:
     """Of a model whose layout is not known itself, as others have it: of the same network, or of the same decoder."""
     if name in known:
         return known[name]
-    if name == "edge-sam-3x":
-        return known["edge-sam"]
+    if name in SAME_NETWORK:
+        return known[SAME_NETWORK[name]]
     plain, base = known[name.replace("-hq", "")], known["sam-vit-b"]
     detail = {key: shape for key, shape in known["sam-hq-vit-b"].items() if key not in base}
     early = {"mask_decoder.compress_vit_feat.0.weight": [plain["image_encoder.pos_embed"][-1], 256, 2, 2]}

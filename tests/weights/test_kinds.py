@@ -7,6 +7,8 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save as safetensors
@@ -17,6 +19,10 @@ from pipelines.errors import WeightsError
 from weights import digest, manifest, store
 
 SAFETENSORS = safetensors({"w": torch.zeros(75_000)})
+NODE = onnx.helper.make_node("Identity", ["w"], ["x"])
+ONNX = onnx.helper.make_model(
+    onnx.helper.make_graph([NODE], "net", [], [], [onnx.numpy_helper.from_array(np.zeros(75_000, np.float32), "w")])
+).SerializeToString()
 CONFIG = json.dumps({"model_type": "owlv2"}).encode()
 VOCABULARY = json.dumps({f"token{i}": i for i in range(15_000)}).encode()
 MERGES = b"#version: 0.2\n" + b"c a\nca t</w>\n" * 20_000
@@ -36,6 +42,7 @@ RIGHT = {
     "net.pt": BODY,
     "net.pth": BODY,
     "net.zip": zipped(),
+    "net.onnx": ONNX,
     "config.json": CONFIG,
     "vocab.json": VOCABULARY,
     "merges.txt": MERGES,
@@ -63,6 +70,7 @@ ELSEWHERE = {
         BODY,
     ],
     "net.pt": [BODY[:200_000], BODY[:-1], torch_file(0, 1000), SAFETENSORS],
+    "net.onnx": [ONNX[:200_000], BODY],
     "net.zip": [zipped()[:-1], zipped()[:200_000], BODY],
     "config.json": [b"{}", b"[]", b'{"model_type": 5}', b'{"model_type": "x"', b"\xff\xfe{}"],
     "vocab.json": [b"{}" + b" " * 300_000, VOCABULARY.replace(b" 7,", b" 8,"), VOCABULARY.replace(b" 7,", b" true,")],

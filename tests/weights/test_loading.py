@@ -177,7 +177,7 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
     assert "compressed inside" in refused(tmp_path / "net.pt")
 
 
-@pytest.mark.parametrize("name", ["net.onnx", "net", "net.pt.part"])
+@pytest.mark.parametrize("name", ["net.bin", "net", "net.pt.part"])
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert ".safetensors, .pt, .pth" in refused(tmp_path / name)
