@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from evsam_cli import say
 from evsam_cli.__main__ import main
+from pipelines.images import sample_photos
 
 OUTPUT = Path("demo")
 
 
 def demo() -> None:
     """Run `evsam segment` on the photographs and say where the pictures are."""
-    package = find_spec("ultralytics")
-    assert package is not None and package.origin is not None
-    photographs = sorted(str(path) for path in Path(package.origin).parent.glob("assets/*.jpg"))
     sys.argv = [
         "evsam",
         "segment",
-        *photographs,
+        *map(str, sample_photos()),
         "-o",
         str(OUTPUT),
         "--offline",

@@ -214,7 +214,7 @@ def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any]
     asked = (PRESETS[preset] if preset else {}) | chosen
     if strategy is None:
         strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else GridConfig.strategy
-    STRATEGIES[strategy]
+    STRATEGIES.check(strategy)
     if useless := _useless(strategy, asked):
         raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
     own = {} if preset else {name: value for name, value in sam.own_values().items() if not _useless(strategy, [name])}

@@ -103,7 +103,7 @@ def export(
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; choose one of: {', '.join(FORMATS)}")
-    SAMS[model]
+    SAMS.check(model)
 
     from pipelines.device import pick_device
     from pipelines.export.gate import photographs

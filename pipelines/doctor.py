@@ -59,7 +59,8 @@ def _devices() -> Iterator[Finding]:
     for name in devices:
         device = torch.device(name)
         label = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        precisions = "fp32, bf16" if bf16_supported(device) else "fp32"
+        has = {"fp32": True, "bf16": bf16_supported(device), "fp16": device.type != "cpu"}
+        precisions = ", ".join(precision for precision, there in has.items() if there)
         yield Finding("devices", "ok", f"{name} {label} ({precisions})".replace("  ", " "))
     if len(devices) == 1:
         yield Finding("devices", "note", "no GPU that torch can use: models run on the CPU")

@@ -68,6 +68,10 @@ class Registry(Mapping[str, R]):
             raise UnknownNameError(self.kind, name, list(self._rows))
         return self._rows[name]
 
+    def check(self, name: str) -> None:
+        """Raise UnknownNameError, which lists the names there are, unless there is a row of this name."""
+        self[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._rows
 

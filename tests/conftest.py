@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from support import own_process
 from support.loopback_hub import Hub, running
 from support.weights_shelf import BODY, Shelf
 
+from pipelines.images import sample_photos
 from pipelines.sam import build_sam
 from pipelines.sam.predictor import SamPredictor
 from weights import download, manifest
@@ -45,9 +45,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def photographs() -> list[Path]:
     """bus.jpg (810 x 1080) and zidane.jpg (1280 x 720)."""
-    package = find_spec("ultralytics")
-    assert package is not None and package.origin is not None
-    return sorted(Path(package.origin).parent.glob("assets/*.jpg"))
+    return sample_photos()
 
 
 @pytest.fixture(scope="session")

@@ -44,9 +44,9 @@ class BenchmarkConfig:
             raise UsageError("name a SAM, a back end and a precision at least")
         for name in self.sams:
             if not Path(name).is_dir():
-                SAMS[name]
+                SAMS.check(name)
         for name in self.backends:
-            BACKENDS[name]
+            BACKENDS.check(name)
         from pipelines.device import PRECISIONS  # here, so that the command's help loads no torch
 
         for name in self.precisions:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -18,7 +17,7 @@ from pipelines.detectors.given import Given
 from pipelines.errors import DataError, ImageError
 from pipelines.everything.config import GridConfig
 from pipelines.everything.grid import grid_of
-from pipelines.images import MAX_PIXELS
+from pipelines.images import MAX_PIXELS, sample_photos
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
 from pipelines.run import RunConfig
@@ -44,10 +43,7 @@ def open_scene(path: Path | None, count: int) -> Scene:
     Their centres are anywhere, their sides from 3 % to 30 % of the longer side. Raises DataError for a file that is no
     image.
     """
-    if path is None:
-        package = find_spec("ultralytics")
-        assert package is not None and package.origin is not None
-        path = Path(package.origin).parent / "assets" / "bus.jpg"
+    path = path or sample_photos()[0]
     try:
         image = load(ImageSource(path.name, str(path)), max_pixels=MAX_PIXELS)
     except ImageError as error:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from pipelines.errors import DataError, ImageError, UsageError
+from pipelines.images import sample_photos
 from pipelines.images.load import load
 from pipelines.images.sources import resolve
 from pipelines.sam.predictor import SamPredictor
@@ -33,7 +33,7 @@ class Parity:
     torch chooses; worst_iou: of the `steady` ones among them, whose stability score in torch is at least `stability`,
     or of all when none is; worst_iou_of_all: steady or not.
     same_choice: the share of prompts for which the same of three masks is chosen, or one that torch holds as good.
-    int8_share: of the encoder's multiplications. faults: why the gate stays shut; empty when it opens.
+    int8_share: of the encoder's multiplications.
     """
 
     photos: int
@@ -46,21 +46,22 @@ class Parity:
     worst_iou_of_all: float
     same_choice: float
     int8_share: float = 0.0
-    faults: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the gate stays shut; empty when it opens."""
         checks = {
             f"the embedding is off by {self.encoder_error:.3g} of its length": np.isfinite(self.encoder_error),
             f"mean mask IoU {self.mean_iou:.4f} < {MEAN}": self.mean_iou >= MEAN,
             f"worst mask IoU {self.worst_iou:.4f} < {WORST}": self.worst_iou >= WORST,
             f"the same mask is chosen for {self.same_choice:.1%} of prompts only": self.same_choice == 1,
         }
-        object.__setattr__(self, "faults", tuple(fault for fault, fine in checks.items() if not fine))
+        return tuple(fault for fault, fine in checks.items() if not fine)
 
     def record(self) -> dict[str, Any]:
         """What the report's file holds. JSON has no NaN: an error without a number is null."""
         error = self.encoder_error if np.isfinite(self.encoder_error) else None
-        return {"passed": not self.faults, **asdict(self), "encoder_error": error}
+        return {"passed": not self.faults, **asdict(self), "faults": self.faults, "encoder_error": error}
 
 
 def photographs(folder: Path | None = None, which: slice = slice(None)) -> Iterator[UInt8]:
@@ -69,11 +70,7 @@ def photographs(folder: Path | None = None, which: slice = slice(None)) -> Itera
     which: picks among them. Raises UsageError when none are left, and DataError for one that cannot be read, before
     anything is done with the others.
     """
-    if folder is None:
-        package = find_spec("ultralytics")
-        assert package is not None and package.origin is not None
-        folder = Path(package.origin).parent / "assets"
-    sources = resolve([str(folder)])
+    sources = resolve([str(folder)] if folder else list(map(str, sample_photos())))
     picked = sources[:: math.ceil(len(sources) / PHOTOS)][which]
     if not picked:
         raise UsageError(f"{folder} holds too few photos: int8 is fitted to some and checked on others")

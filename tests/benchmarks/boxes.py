@@ -13,8 +13,6 @@ import argparse
 import platform
 import statistics
 import time
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from reference import plain_sam
 from support.seeded import seeded_predictor
 
 from pipelines import rle, run_info
+from pipelines.images import sample_photos
 from pipelines.sam import SAMS, build_sam
 from weights import store
 
@@ -44,9 +43,7 @@ def main() -> None:
 
     seeded = store.locate(SAMS[options.model].weights or options.model) is None
     sam = seeded_predictor(options.model) if seeded else build_sam(options.model)
-    package = find_spec("ultralytics")
-    assert package is not None and package.origin is not None
-    photo = Pil.open(Path(package.origin).parent / "assets/bus.jpg").convert("RGB").resize((640, 853))
+    photo = Pil.open(sample_photos()[0]).convert("RGB").resize((640, 853))
     pixels = np.asarray(photo)[200:680].copy()
     boxes = boxes_for(50, 480, 640)
     sam.set_image(pixels)
