@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pipelines import rle
 from pipelines.attempts import FAULTS, failure, together_or_alone
@@ -32,8 +31,10 @@ from pipelines.run import Finish, Result, RunConfig, Summary, Watcher
 from pipelines.run.loop import run
 from pipelines.run.stages import StageClock
 from pipelines.sam import SAMS, SamConfig
+from pipelines.sam.encoded import Encoded
 from pipelines.sam.masks import LowResMasks
 from pipelines.sam.predictor import Prepared, SamPredictor
+from pipelines.sam.prompting import PixelPrompts
 from pipelines.sam.rules import NO_BOX
 from pipelines.types import Category, Detections, Image, Instances, Points
 
@@ -83,6 +84,26 @@ class Ready:
     prepared: Prepared
 
 
+def make_ready(sam: SamPredictor, image: Image) -> Ready:
+    """Raises ImageError when memory runs out."""
+    try:
+        return Ready(image, sam.prepare(image.pixels))
+    except FAULTS as error:
+        raise failure(image, error) from error
+
+
+def encode_images(sam: SamPredictor, images: Sequence[Ready], clock: StageClock) -> list[Encoded | ImageError]:
+    """Each image encoded, as many together as the SAM likes. When they do not fit into memory, each is tried alone."""
+
+    def encode(images: Sequence[Ready]) -> list[Encoded]:
+        with clock("encode"):
+            return sam.encode([ready.prepared for ready in images]).each()
+
+    starts = range(0, len(images), sam.batch)
+    units = (images[start : start + sam.batch] for start in starts)
+    return [found for unit in units for found in together_or_alone(encode, unit, lambda ready: ready.image)]
+
+
 @dataclass(frozen=True)
 class SegmentJob:
     """Prompts for the images, then masks, for as many images together as each likes."""
@@ -106,10 +127,7 @@ class SegmentJob:
         return prompt_report(self.prompter)
 
     def prepare(self, image: Image) -> Ready:
-        try:
-            return Ready(image, self.sam.prepare(image.pixels))
-        except FAULTS as error:
-            raise failure(image, error) from error
+        return make_ready(self.sam, image)
 
     def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
         found: list[Detections | Points | ImageError] = []
@@ -147,17 +165,17 @@ def segment_images(
 def _segment_together(
     sam: SamPredictor, clock: StageClock, images: Sequence[tuple[Ready, Detections | Points]]
 ) -> Sequence[Finish]:
-    asked: list[dict[str, ArrayLike]] = [
-        {"boxes": each.boxes}
+    asked = [
+        PixelPrompts(boxes=each.boxes)
         if isinstance(each, Detections)
-        else {"points": each.points[None], "labels": each.labels[None]}
+        else PixelPrompts(points=each.points[None], labels=each.labels[None])
         for _, each in images
     ]
     with clock("encode"):
         encoded = sam.encode([ready.prepared for ready, _ in images])
-    count = clock.counter([(r.image.name, _prompts(each)) for r, each in images])
-    with clock("decode"), sam.telling(count):
-        masks = sam.segment_batch(encoded, asked)
+    tell = clock.counter([(ready.image.name, _prompts(each)) for ready, each in images])
+    with clock("decode"):
+        masks = encoded.segment(asked, tell)
     return [
         partial(_finish, ready.image, each, low_res, clock)
         for (ready, each), low_res in zip(images, masks, strict=True)

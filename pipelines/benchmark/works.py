@@ -16,7 +16,8 @@ from torch import Tensor
 from pipelines.detectors.given import Given
 from pipelines.errors import DataError, ImageError
 from pipelines.everything.config import GridConfig
-from pipelines.everything.grid import grid_of
+from pipelines.everything.grid import ask_grid
+from pipelines.everything.search import search_job
 from pipelines.images import MAX_PIXELS, sample_photos
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
@@ -75,7 +76,7 @@ def segment_boxes(sam: SamPredictor, scene: Scene, count: int) -> Callable[[], M
 
 def segment_everything(sam: SamPredictor, scene: Scene, points_per_side: int) -> Callable[[], int]:
     """`evsam everything` with its defaults on the image, encoding included. Gives the number of masks."""
-    job = grid_of(sam, GridConfig(points_per_side=points_per_side))
+    job = search_job(sam, GridConfig(points_per_side=points_per_side), ask_grid)
 
     def work() -> int:
         (found,) = results_of(job, [scene.image], StageClock())

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipelines import rle
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.encoded import Encoded
 from pipelines.types import Bool, Float32, Masks, Rle
 
 
@@ -38,8 +38,8 @@ def _depth(region: Bool, clicked: Sequence[tuple[int, int]]) -> Float32:
     return depth
 
 
-def click_rounds(sam: SamPredictor, truths: Sequence[Rle], rounds: Sequence[int]) -> list[Masks]:
-    """Click on every object of the image that `sam` holds; the masks after each number of clicks in `rounds`.
+def click_rounds(encoded: Encoded, truths: Sequence[Rle], rounds: Sequence[int]) -> list[Masks]:
+    """Click on every object of an image; the masks after each number of clicks in `rounds`.
 
     Objects are clicked side by side, so that one round is one call. rounds: ascending, each at least 1.
     """
@@ -51,7 +51,7 @@ def click_rounds(sam: SamPredictor, truths: Sequence[Rle], rounds: Sequence[int]
         for mask, shape, done in zip(masks, shapes, clicks, strict=True):
             done.append(next_click(mask, shape, [(x, y) for x, y, _ in done]))
         given = np.array(clicks, np.float32)  # N x number x (x, y, label)
-        predicted = sam.segment_points(given[:, :, :2], given[:, :, 2])
+        predicted = encoded.segment_points(given[:, :, :2], given[:, :, 2])
         if number in rounds:
             found.append(predicted)
         if number < rounds[-1]:

@@ -35,7 +35,7 @@ from pipelines.evaluation.config import (
 from pipelines.evaluation.text_prompts import build_category_detector, check_category_detector
 from pipelines.files import reading
 from pipelines.names import folded
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.encoded import Encoded
 from pipelines.types import Category, Detections, Image, Instances
 from weights import digest
 
@@ -56,15 +56,15 @@ class Prompter:
     names: tuple[str, ...]
     settings: Mapping[str, Any]
     find: Callable[[Sequence[Image], Sequence[Sequence[TruthObject]]], Sequence[Detections]]
-    segment: Callable[[SamPredictor, Detections, Sequence[TruthObject]], Sequence[Instances]]
+    segment: Callable[[Encoded, Detections, Sequence[TruthObject]], Sequence[Instances]]
     of_truth: bool = False
     agnostic: bool = False
     batch: int = 1
     notes: Sequence[str] = ()
 
 
-def _segment_boxes(sam: SamPredictor, found: Detections, _: Sequence[TruthObject]) -> Sequence[Instances]:
-    return [Instances(found, sam.segment_boxes(found.boxes))]
+def _segment_boxes(encoded: Encoded, found: Detections, _: Sequence[TruthObject]) -> Sequence[Instances]:
+    return [Instances(found, encoded.segment_boxes(found.boxes))]
 
 
 def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
@@ -80,9 +80,9 @@ def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -
 
 
 def _clicks(config: SimulatedClicks) -> Prompter:
-    def segment(sam: SamPredictor, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
+    def segment(encoded: Encoded, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
         shapes = [of_object.rle for of_object in objects]
-        return [Instances(found, masks) for masks in click_rounds(sam, shapes, config.rounds)]
+        return [Instances(found, masks) for masks in click_rounds(encoded, shapes, config.rounds)]
 
     settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
     return Prompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)

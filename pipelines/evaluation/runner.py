@@ -27,6 +27,7 @@ from pipelines.run import Watcher
 from pipelines.run.folder import RunFolder
 from pipelines.run.journal import Journal
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
+from pipelines.sam.encoded import Encoded
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Detections, Image, Instances
 
@@ -263,19 +264,18 @@ class _Loop:
         """One SAM's masks for one image: encoded once, and not at all where nothing is to be segmented."""
         objects = self.truth.objects[self.ids[image.name]]
         results: dict[Prompter, Sequence[Instances | ImageError]] = {}
-        encoded = False
+        encoded: Encoded | None = None
         for prompter, found in prompts.items():
             if isinstance(found, ImageError) or not len(found):
                 nothing = found if isinstance(found, ImageError) else Instances.empty(found)
                 results[prompter] = [nothing] * len(prompter.names)
                 continue
             try:
-                if not encoded:
+                if encoded is None:
                     with self.clock(_encode(model)):
-                        model.sam.set_image(image.pixels)
-                    encoded = True
+                        encoded = model.sam.encode([model.sam.prepare(image.pixels)])
                 with self.clock(_decode(prompter, model)):
-                    results[prompter] = prompter.segment(model.sam, found, objects)
+                    results[prompter] = prompter.segment(encoded, found, objects)
             except FAULTS as error:
                 results[prompter] = [failure(image, error)] * len(prompter.names)
         return results

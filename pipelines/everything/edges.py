@@ -6,6 +6,7 @@ suppression, across the direction in which the map itself runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,19 +15,21 @@ import numpy as np
 from torch import Tensor
 
 from pipelines import rle
+from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError
+from pipelines.everything.clicks import passing
 from pipelines.everything.config import EdgesConfig, GridConfig
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.filters import outer_pixels, suppress
 from pipelines.everything.funnel import Funnel
-from pipelines.everything.grid import passing
-from pipelines.everything.instances import BLANK, is_blank, join, take
-from pipelines.everything.job import SearchJob
+from pipelines.everything.instances import join, take
+from pipelines.everything.search import Part, SearchJob, nothing_in
+from pipelines.run import Finish, Result
 from pipelines.run.stages import StageClock
 from pipelines.sam import SamConfig
+from pipelines.sam.encoded import Encoded
 from pipelines.sam.masks import Upscaler
-from pipelines.sam.predictor import SamPredictor
-from pipelines.types import Detections, Float32, Image, Instances
+from pipelines.types import Float32, Image, Instances
 
 _LONGEST_SIDE = 32_766
 """What OpenCV can sample from."""
@@ -37,33 +40,43 @@ _SMOOTH = 1.0
 
 def edges(sam: SamConfig, config: EdgesConfig, *, offline: bool | None) -> SearchJob:
     """The masks of a sparse grid, none filtered but those alike, and the edge map they give."""
-    return SearchJob(sam.build(offline=offline), partial(find_edges, config=config))
+    return SearchJob(sam.build(offline=offline), partial(find_edges, config=config), no_edges)
 
 
-def find_edges(sam: SamPredictor, image: Image, clock: StageClock, *, config: EdgesConfig) -> Instances:
+def no_edges(image: Image) -> Instances:
+    """Of an image of one colour."""
+    return replace(nothing_in(image), edges=np.zeros((image.height, image.width), np.uint8))
+
+
+def find_edges(image: Image, encoded: Encoded, clock: StageClock, *, config: EdgesConfig) -> Finish:
     """One image's masks, best predicted IoU first, and its edge map. Raises ImageError for sides too long to thin."""
     if max(image.height, image.width) > _LONGEST_SIDE:
         raise ImageError(f"edges are found in images of at most {_LONGEST_SIDE:,} pixels a side: scale it down")
-    if is_blank(image):
-        return replace(
-            join([]), detections=Detections.empty(BLANK), edges=np.zeros((image.height, image.width), np.uint8)
-        )
     whole = Crop(0, 0, image.width, image.height, 0)
     unfiltered = GridConfig(pred_iou_thresh=0, stability_score_thresh=0, points_per_batch=config.points_per_batch)
-    with clock("encode"):
-        sam.set_image(image.pixels)
-    with clock("decode"), sam.telling(clock.counter([(image.name, config.points_per_side**2)])):
-        chunks = list(passing(sam, clicks(whole, config.points_per_side), whole, image, unfiltered, Funnel()))
-    with clock("edges"):
-        found = join([part for part, _ in chunks])
-        kept = suppress(outer_pixels(found), found.detections.scores, config.box_nms_thresh, sam.device)
-        found = take(found, kept)
-        low_res = [logits for _, chunk in chunks for logits in chunk]
-        strength = np.zeros((image.height, image.width), np.float32)
-        for place, mask in zip(kept, found.rles, strict=True):
-            _add_border(strength, sam.upscaler, low_res[place], rle.bbox(mask))
-        strength /= strength.max() or 1
-        return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))
+    part = Part(image, whole, encoded, clock.counter([(image.name, config.points_per_side**2)]))
+    with clock("decode"):
+        chunks = list(passing(clicks(whole, config.points_per_side), part, unfiltered, Funnel()))
+    return partial(_finish, part, chunks, config, clock)
+
+
+def _finish(part: Part, chunks: Sequence[tuple[Instances, Tensor]], config: EdgesConfig, clock: StageClock) -> Result:
+    """The masks, those alike once, and the map of their borders."""
+    image, upscaler = part.image, part.encoded.upscaler
+    try:
+        with clock("edges"):
+            found = join([some for some, _ in chunks])
+            device = part.encoded.decoding.device
+            kept = suppress(outer_pixels(found), found.detections.scores, config.box_nms_thresh, device)
+            found = take(found, kept)
+            low_res = [logits for _, chunk in chunks for logits in chunk]
+            strength = np.zeros((image.height, image.width), np.float32)
+            for place, mask in zip(kept, found.rles, strict=True):
+                _add_border(strength, upscaler, low_res[place], rle.bbox(mask))
+            strength /= strength.max() or 1
+            return replace(found, edges=np.rint(255 * thin(strength)).astype(np.uint8))
+    except FAULTS as error:
+        return failure(image, error)
 
 
 def _add_border(strength: Float32, upscaler: Upscaler, logits: Tensor, box: list[int]) -> None:

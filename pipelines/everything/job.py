@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipelines.attempts import FAULTS, failure
-from pipelines.categories import OBJECT
 from pipelines.detectors import check_detector, detector_sha256
-from pipelines.errors import ImageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import GridConfig, ObjectsConfig, StrategyConfig
 from pipelines.run import Job, RunConfig, Summary, Watcher
 from pipelines.run.loop import run
-from pipelines.run.stages import StageClock
 from pipelines.sam import SAMS, SamConfig
-from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.rules import AS_THEY_COME
-from pipelines.types import Category, Image, Instances
 
 
 @dataclass(frozen=True)
@@ -61,30 +55,3 @@ def _settings(config: EverythingConfig) -> dict[str, Any]:
         model = config.prompts.model
         settings["detector_sha256"] = lambda: detector_sha256(model, offline=offline)
     return settings
-
-
-@dataclass(frozen=True)
-class SearchJob:
-    """A search through each image alone. search: (sam, image, clock) -> its instances."""
-
-    sam: SamPredictor
-    search: Callable[[SamPredictor, Image, StageClock], Instances]
-
-    categories: tuple[Category, ...] = (OBJECT,)
-    batch: int = 1
-
-    def report(self) -> Mapping[str, Any]:
-        return {}
-
-    def prepare(self, image: Image) -> Image:
-        return image
-
-    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        for image in images:
-            yield self._search(image, clock)
-
-    def _search(self, image: Image, clock: StageClock) -> Instances | ImageError:
-        try:
-            return self.search(self.sam, image, clock)
-        except FAULTS as error:
-            return failure(image, error, ": fewer --points-per-batch need less")

@@ -60,8 +60,8 @@ def run(
     _take_decoder(student, teacher)
 
     def embed(index: int) -> NDArray[np.float32]:
-        teacher.set_image(Photo(photos[index], ()).pixels())
-        embedding: NDArray[np.float32] = teacher.image_embedding[0].float().cpu().numpy()
+        encoded = teacher.encode([teacher.prepare(Photo(photos[index], ()).pixels())])
+        embedding: NDArray[np.float32] = encoded.embeddings[0].float().cpu().numpy()
         return embedding
 
     name = f"{config.teacher} {config.teacher_weights or ''}".strip()

@@ -30,7 +30,8 @@ from pipelines import rle
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS
 from pipelines.everything.crops import Crop, clicks
-from pipelines.everything.grid import ask_grid, search
+from pipelines.everything.grid import ask_grid
+from pipelines.everything.search import search_job
 from pipelines.run.loop import results_of
 from pipelines.run.stages import StageClock
 from pipelines.run_info import machine, peak_memory_mib
@@ -91,7 +92,7 @@ def speed(options: argparse.Namespace) -> None:
         for _ in range(2):
             clock = StageClock()
             start = time.perf_counter()
-            found = search(sam, image, clock, config=config, ask=ask_grid)
+            (found,) = results_of(search_job(sam, config, ask_grid), [image], clock)
             seconds.append(time.perf_counter() - start)
             if len(seconds) == 1:
                 fast_memory = peak_memory_mib()
@@ -110,10 +111,10 @@ def thresholds(sam: SamPredictor, image: Image, share: float) -> dict[str, float
     sam.set_image(image.pixels)
     offset = 0.02
     points = clicks(Crop(0, 0, image.width, image.height, 0), 8)
-    chunks = list(sam.candidates(points, min_iou=-np.inf, at_once=64))
+    chunks = list(sam.image.candidates(points, min_iou=-np.inf, at_once=64))
     iou = np.concatenate([chunk.predicted_iou for chunk in chunks])
     least = max(float(np.quantile(iou, 1 - share)), 1e-6)
-    regions = (region for chunk in chunks for region in sam.upscaler.regions(chunk.low_res, -offset))
+    regions = (region for chunk in chunks for region in sam.image.upscaler.regions(chunk.low_res, -offset))
     stability = np.array([region.stability(offset) for region in regions])[iou > least]
     return {
         "pred_iou_thresh": least,

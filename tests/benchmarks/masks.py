@@ -24,6 +24,7 @@ from pipelines.evaluation.miou import iou
 from pipelines.evaluation.photos import find_photos
 from pipelines.evaluation.protocols import PROTOCOLS
 from pipelines.sam import build_sam
+from pipelines.sam.prompting import PixelPrompts
 from pipelines.types import Float32, Image
 
 MARGINS = (None, 0.0, 0.02, 0.05, 0.1, 0.2)
@@ -60,7 +61,7 @@ def measure(images: Path, annotations: Path, name: str, boxes_of: str | None) ->
             continue
         sam.set_image(image.pixels)
         start = time.process_time()
-        low_res = sam.segment_batch(sam._encoded, [{"boxes": boxes}])[0]
+        low_res = sam.image.segment([PixelPrompts(boxes=boxes)])[0]
         decoding += time.process_time() - start
         areas += [each.area for each in objects]
         for margin, area in variants:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs
@@ -24,7 +23,8 @@ from pipelines.evaluation.runner import Model
 from pipelines.images import annotated
 from pipelines.images.load import load
 from pipelines.sam import build_sam
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.encoded import Encoded
+from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.types import Detections, Image
 from weights import digest, loading, store
 
@@ -52,7 +52,7 @@ def test_each_step_is_done_once(
 ) -> None:
     """2 detectors x 2 SAMs: an image is decoded once, searched once by each detector, encoded once by each SAM."""
     done: Counter[tuple[str, object]] = Counter()
-    find, read, encode = Yolo.__call__, BoxesOfFile.__call__, SamPredictor.set_image
+    find, read, encode = Yolo.__call__, BoxesOfFile.__call__, SamPredictor.encode
 
     def counted_load(*arguments: object, **options: object) -> Image:
         done["load", arguments[0].name] += 1
@@ -66,14 +66,14 @@ def test_each_step_is_done_once(
         done["vitdet", image.name] += 1
         return read(boxes, image)
 
-    def counted_encode(sam: SamPredictor, rgb: np.ndarray) -> None:
-        done[sam.name, rgb.shape] += 1
-        encode(sam, rgb)
+    def counted_encode(sam: SamPredictor, images: Sequence[Prepared]) -> Encoded:
+        done.update((sam.name, image.frame) for image in images)
+        return encode(sam, images)
 
     monkeypatch.setattr(annotated, "load", counted_load)
     monkeypatch.setattr(Yolo, "__call__", counted_find)
     monkeypatch.setattr(BoxesOfFile, "__call__", counted_read)
-    monkeypatch.setattr(SamPredictor, "set_image", counted_encode)
+    monkeypatch.setattr(SamPredictor, "encode", counted_encode)
     prompts = (DetectorConfig("objects", conf=0.001, max_det=3), RawBoxFilePrompts(data / "vitdet.json"))
     config = EvaluationConfig(data / "truth.json", tmp_path / "both", data / "images", prompts=prompts, report=False)
     table = evaluate(config, models=models)

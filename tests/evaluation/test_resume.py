@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs, score
@@ -22,7 +21,8 @@ from pipelines.images import annotated
 from pipelines.images.load import load
 from pipelines.records import Record
 from pipelines.run import Silent
-from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.encoded import Encoded
+from pipelines.sam.predictor import Prepared, SamPredictor
 from pipelines.types import Image
 
 
@@ -47,18 +47,18 @@ class Stop(Silent):
 def spies(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """How often images are decoded and encoded; the work itself is done."""
     counts: Counter[str] = Counter()
-    encode = SamPredictor.set_image
+    encode = SamPredictor.encode
 
     def counted_load(*arguments: object, **options: object) -> Image:
         counts["load"] += 1
         return load(*arguments, **options)
 
-    def counted_encode(sam: SamPredictor, rgb: np.ndarray) -> None:
-        counts[sam.name] += 1
-        encode(sam, rgb)
+    def counted_encode(sam: SamPredictor, images: Sequence[Prepared]) -> Encoded:
+        counts[sam.name] += len(images)
+        return encode(sam, images)
 
     monkeypatch.setattr(annotated, "load", counted_load)
-    monkeypatch.setattr(SamPredictor, "set_image", counted_encode)
+    monkeypatch.setattr(SamPredictor, "encode", counted_encode)
     yield counts
 
 

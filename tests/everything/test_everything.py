@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 import torch
 from reference import plain_everything
-from support.everything_scene import RELAXED, found_by, points_of
+from support.everything_scene import RELAXED, edges_in, found_by, points_of
 from support.seeded import seeded_predictor
 
 from pipelines import rle
 from pipelines.errors import UsageError
 from pipelines.everything.config import PRESETS, EdgesConfig, GridConfig, HierarchicalConfig
 from pipelines.everything.crops import Crop, clicks
-from pipelines.everything.edges import find_edges
 from pipelines.everything.grid import ask_grid
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.instances import join
-from pipelines.run.stages import StageClock
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image
 
@@ -74,13 +72,13 @@ def test_defaults_are_those_of_segment_anything() -> None:
 def test_clicks_at_once_bound_memory_and_change_nothing(starter: SamPredictor, scene: Image) -> None:
     starter.set_image(scene.pixels)
     points = clicks(Crop(0, 0, scene.width, scene.height, 0), 3)
-    chunks = list(starter.candidates(points, min_iou=-np.inf, at_once=2))
+    chunks = list(starter.image.candidates(points, min_iou=-np.inf, at_once=2))
     assert [chunk.prompts.tolist() for chunk in chunks] == [
         [0] * 3 + [1] * 3, [2] * 3 + [3] * 3, [4] * 3 + [5] * 3, [6] * 3 + [7] * 3, [8] * 3
     ]  # fmt: skip
     one, many = (found_by(starter, scene, replace(RELAXED, points_per_side=2, points_per_batch=n)) for n in (1, 64))
     assert len(one) == len(many) > 0
-    for a, b in zip(one.rles, many.masks.rles, strict=True):
+    for a, b in zip(one.rles, many.rles, strict=True):
         assert (rle.decode(a) != rle.decode(b)).mean() <= 1e-5
 
 
@@ -89,7 +87,7 @@ def test_clicks_without_a_good_mask_are_not_upscaled(starter: SamPredictor, scen
     points = clicks(Crop(0, 0, scene.width, scene.height, 0), 3)
     every = starter.predict(points=points[:, None], labels=np.ones((9, 1)))
     least = float(np.median(every.predicted_iou.max(1)))
-    chunks = list(starter.candidates(points, min_iou=least, at_once=64))
+    chunks = list(starter.image.candidates(points, min_iou=least, at_once=64))
     prompts = np.concatenate([chunk.prompts for chunk in chunks])
     which = every.predicted_iou > least
     assert 0 < which.sum() == len(prompts) < which.size
@@ -111,7 +109,7 @@ def test_icons_strips_and_photos_of_12_megapixels(size: tuple[int, int], starter
 def test_a_blank_image_holds_nothing(ask, starter: SamPredictor) -> None:
     blank = Image("blank", np.full((40, 60, 3), 128, np.uint8))
     assert len(found_by(starter, blank, HierarchicalConfig(points_per_side=4, pred_iou_thresh=0), ask)) == 0
-    edges = find_edges(starter, blank, StageClock(), config=EdgesConfig()).edges
+    edges = edges_in(starter, blank, EdgesConfig()).edges
     assert edges is not None and edges.shape == (40, 60) and not edges.any()
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from reference import plain_everything
-from support.everything_scene import RELAXED, found_by, points_of
+from support.everything_scene import RELAXED, edges_in, found_by, points_of
 
 from pipelines import rle
 from pipelines.detectors import DetectorConfig, build_detector
 from pipelines.errors import ImageError
 from pipelines.everything import STRATEGIES
 from pipelines.everything.config import CONFIGS, EdgesConfig, HierarchicalConfig, ObjectsConfig
-from pipelines.everything.edges import find_edges, thin
+from pipelines.everything.edges import thin
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.objects import AnyClass
 from pipelines.run import Job
@@ -68,7 +68,7 @@ def test_objects_suppress_boxes_across_classes(scene: Image) -> None:
 
 
 def test_edges_run_along_the_borders_of_masks(starter: SamPredictor, scene: Image) -> None:
-    found = find_edges(starter, scene, StageClock(), config=EdgesConfig(points_per_side=4))
+    found = edges_in(starter, scene, EdgesConfig(points_per_side=4))
     assert found.edges is not None and found.edges.max() == 255 and len(found)
     outer = np.zeros((scene.height, scene.width), bool)
     for code in found.rles:
@@ -78,7 +78,7 @@ def test_edges_run_along_the_borders_of_masks(starter: SamPredictor, scene: Imag
     assert not found.edges[~outer].any()
     assert 0 < (found.edges > 0).sum() < outer.sum()
     with pytest.raises(ImageError, match="scale it down"):
-        find_edges(starter, Image("long", np.zeros((1, 40_000, 3), np.uint8)), StageClock(), config=EdgesConfig())
+        edges_in(starter, Image("long", np.eye(1, 40_000, dtype=np.uint8)[..., None].repeat(3, 2)), EdgesConfig())
 
 
 @pytest.mark.parametrize("angle", [0, 20, 45, 70, 90, 130])

@@ -26,6 +26,7 @@ from pipelines.sam import build_sam
 from pipelines.sam.chunks import IMAGES
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.prompting import PixelPrompts
 from pipelines.segment import SegmentJob
 from pipelines.types import Category, Detections, Image, Instances, Masks
 
@@ -43,15 +44,15 @@ def pictures(photograph: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(Pil.fromarray(photograph).resize((width, height))) for height, width in SIZES]
 
 
-def asked_of(count: int, height: int, width: int) -> dict[str, np.ndarray]:
+def asked_of(count: int, height: int, width: int) -> PixelPrompts:
     rng = np.random.default_rng(count)
     corners = np.sort(rng.uniform(0, 1, (count, 2, 2)), 1) * [width, height]
-    return {"boxes": corners.reshape(-1, 4)}
+    return PixelPrompts(boxes=corners.reshape(-1, 4))
 
 
-def segment(sam: SamPredictor, pictures: Sequence[np.ndarray], asked: Sequence[dict[str, np.ndarray]]) -> list[Masks]:
+def segment(sam: SamPredictor, pictures: Sequence[np.ndarray], asked: Sequence[PixelPrompts]) -> list[Masks]:
     encoded = sam.encode([sam.prepare(picture) for picture in pictures])
-    return [masks.upscale() for masks in sam.segment_batch(encoded, asked)]
+    return [masks.upscale() for masks in encoded.segment(asked)]
 
 
 def assert_same(got: Masks, wanted: Masks) -> None:
@@ -66,9 +67,9 @@ def assert_same(got: Masks, wanted: Masks) -> None:
 def test_images_together_get_the_masks_that_each_gets_alone(count: int, pictures: list[np.ndarray]) -> None:
     sam = build_sam(STARTER)
     boxes = [asked_of(n, *size) for n, size in zip((7, 0, 1, 5, 2), SIZES, strict=True)][:count]
-    clicks = [{"points": np.array([[[w / 2, h / 2], [w / 3, h / 4]]]), "labels": np.array([[1, 0]])} for h, w in SIZES][
-        :count
-    ]
+    clicks = [
+        PixelPrompts(points=np.array([[[w / 2, h / 2], [w / 3, h / 4]]]), labels=np.array([[1, 0]])) for h, w in SIZES
+    ][:count]
     for asked in (boxes, clicks):
         together = segment(sam, pictures[:count], asked)
         assert any(rle.area(mask) for masks in together for mask in masks.rles)
@@ -78,7 +79,7 @@ def test_images_together_get_the_masks_that_each_gets_alone(count: int, pictures
 
 def test_images_without_prompts_are_no_fault(pictures: list[np.ndarray]) -> None:
     sam = build_sam(STARTER)
-    assert [len(masks) for masks in segment(sam, pictures[:2], [{"boxes": np.zeros((0, 4))}] * 2)] == [0, 0]
+    assert [len(masks) for masks in segment(sam, pictures[:2], [PixelPrompts(boxes=np.zeros((0, 4)))] * 2)] == [0, 0]
 
 
 def test_a_graph_that_takes_one_image_is_given_one_after_the_other(pictures: list[np.ndarray]) -> None:

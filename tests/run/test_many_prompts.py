@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pil
-from support.everything_scene import RELAXED, scene_of
+from support.everything_scene import RELAXED, edges_in, found_by, scene_of
 
 from evsam_cli import progress
 from pipelines.everything.config import EdgesConfig, GridConfig, HierarchicalConfig
-from pipelines.everything.edges import find_edges
-from pipelines.everything.grid import ask_grid, search
+from pipelines.everything.grid import ask_grid
 from pipelines.everything.hierarchical import ask_hierarchical
+from pipelines.everything.search import Ask
 from pipelines.prompts import BoxFileConfig
 from pipelines.records import Record
 from pipelines.run import RunConfig, Silent
 from pipelines.run.stages import StageClock
-from pipelines.sam import build_sam, predictor
+from pipelines.sam import build_sam, encoded
+from pipelines.sam.encoded import Tell
 from pipelines.sam.masks import LOW, Region, Upscaler
 from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.prompting import PixelPrompts
 from pipelines.segment import SegmentConfig, segment
 from pipelines.types import Masks
 
@@ -47,7 +49,7 @@ def test_masks_are_the_same_whatever_is_held_together(
 ) -> None:
     wanted = sam.segment_boxes(boxes(count))
     for piece in (4, 5):
-        monkeypatch.setattr(predictor, "PIECE", piece)
+        monkeypatch.setattr(encoded, "PIECE", piece)
         got = sam.segment_boxes(boxes(count))
         assert isinstance(got, Masks) and got.rles == wanted.rles
         np.testing.assert_array_equal(got.predicted_iou, wanted.predicted_iou)
@@ -60,15 +62,19 @@ def low_res_masks() -> int:
     return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values()) >> 18
 
 
+def count_held(held: list[int]) -> Tell:
+    return lambda done: held.append(low_res_masks())
+
+
 def test_low_res_masks_are_not_held_in_proportion_to_the_prompts(
     sam: SamPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "PIECE", 8)
+    monkeypatch.setattr(encoded, "PIECE", 8)
     most = []
     for count in (8, 32):
         held: list[int] = []
-        with sam.telling(lambda done, held=held: held.append(low_res_masks())):
-            assert len(sam.segment_boxes(boxes(count))) == count
+        asked = PixelPrompts(boxes=boxes(count))
+        assert [len(found.upscale()) for found in sam.image.segment([asked], count_held(held))] == [count]
         assert len(held) == count // 4
         most.append(max(held))
     assert most[1] <= most[0] + 4
@@ -119,11 +125,11 @@ def test_a_run_tells_how_far_an_image_is(photograph: np.ndarray, tmp_path: Path)
     ],
 )
 def test_a_search_tells_how_far_an_image_is(
-    sam: SamPredictor, photograph: np.ndarray, config: GridConfig, ask: object, total: int
+    sam: SamPredictor, photograph: np.ndarray, config: GridConfig, ask: Ask, total: int
 ) -> None:
     told: list[tuple[str, int, int]] = []
     scene = scene_of(photograph)
-    search(sam, scene, StageClock(lambda *state: told.append(state)), config=config, ask=ask)  # type: ignore[arg-type]
+    found_by(sam, scene, config, ask, StageClock(lambda *state: told.append(state)))
     assert told[0] == ("scene", 0, total) and {each[2] for each in told} == {total}
     dones = [done for _, done, _ in told]
     assert dones == sorted(dones) and (ask is ask_hierarchical or dones[-1] == total)
@@ -132,7 +138,7 @@ def test_a_search_tells_how_far_an_image_is(
 def test_edges_tell_how_far_an_image_is(sam: SamPredictor, photograph: np.ndarray) -> None:
     told: list[int] = []
     clock = StageClock(lambda name, done, total: told.append(done))
-    find_edges(sam, scene_of(photograph), clock, config=EdgesConfig(points_per_side=3))
+    edges_in(sam, scene_of(photograph), EdgesConfig(points_per_side=3), clock)
     assert told == [0, 4, 8, 9]
 
 

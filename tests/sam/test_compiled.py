@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pipelines.errors import SetupError, UsageError
 from pipelines.sam import build_sam, chunks, compiled, graphs
 from pipelines.sam.chunks import IMAGES, PROMPTS
-from pipelines.sam.predictor import Encoded, SamPredictor
+from pipelines.sam.encoded import Encoded
+from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.prompting import PixelPrompts
 
 STARTER = "evsam-starter"
-CLICKS = {"points": np.array([[[200, 150], [300, 200]]]), "labels": np.array([[1, 0]])}
+CLICKS = PixelPrompts(points=np.array([[[200, 150], [300, 200]]]), labels=np.array([[1, 0]]))
 
 
 def boxes(count: int) -> np.ndarray:
@@ -29,11 +31,11 @@ def encoded(sam: SamPredictor, photograph: np.ndarray, count: int) -> Encoded:
 
 
 def assert_same(eager: SamPredictor, ours: SamPredictor, photograph: np.ndarray, counts: list[int]) -> None:
-    asked = [{"boxes": boxes(count)} for count in counts]
+    asked = [PixelPrompts(boxes=boxes(count)) for count in counts]
     wanted, got = (encoded(sam, photograph, len(counts)) for sam in (eager, ours))
     error = (got.embeddings - wanted.embeddings).norm() / wanted.embeddings.norm()
     assert got.embeddings.shape == wanted.embeddings.shape and error < 1e-4
-    for a, b in zip(ours.segment_batch(got, asked), eager.segment_batch(wanted, asked), strict=True):
+    for a, b in zip(got.segment(asked), wanted.segment(asked), strict=True):
         assert a.low_res.shape == b.low_res.shape and a.predicted_iou.shape == b.predicted_iou.shape
         if len(b.low_res):
             assert (a.low_res - b.low_res).norm() / b.low_res.norm() < 1e-4
@@ -66,7 +68,7 @@ def test_filled_up_shapes_give_the_same_masks(photograph: np.ndarray, monkeypatc
     assert [shape for shape in seen if len(shape) == 1][:2] == [(2,), (1,)]  # the encoder: 3 images
     assert (16, 16, 16) in seen  # the decoder: 7 prompts of several images
     seen.clear()
-    wanted, got = (sam.segment_batch(encoded(sam, photograph, 1), [CLICKS])[0] for sam in (eager, ours))
+    wanted, got = (encoded(sam, photograph, 1).segment([CLICKS])[0] for sam in (eager, ours))
     torch.testing.assert_close(got.low_res, wanted.low_res, rtol=1e-4, atol=1e-3)
     assert (1, 1, 1) in seen
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from pipelines.everything.config import GridConfig
-from pipelines.everything.grid import ask_grid, search
+from pipelines.errors import ImageError
+from pipelines.everything.config import EdgesConfig, GridConfig
+from pipelines.everything.edges import find_edges, no_edges
+from pipelines.everything.grid import ask_grid
+from pipelines.everything.search import Ask, SearchJob, search_job
+from pipelines.run.loop import results_of
 from pipelines.run.stages import StageClock
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Image, Instances
@@ -19,8 +25,22 @@ def scene_of(photograph: np.ndarray) -> Image:
     return Image("scene", np.ascontiguousarray(photograph[100:420, 60:380]))
 
 
-def found_by(sam: SamPredictor, image: Image, config: GridConfig, ask=ask_grid) -> Instances:
-    return search(sam, image, StageClock(), config=config, ask=ask)
+def found_by(
+    sam: SamPredictor, image: Image, config: GridConfig, ask: Ask = ask_grid, clock: StageClock | None = None
+) -> Instances:
+    return found_in(search_job(sam, config, ask), image, clock)
+
+
+def edges_in(sam: SamPredictor, image: Image, config: EdgesConfig, clock: StageClock | None = None) -> Instances:
+    return found_in(SearchJob(sam, partial(find_edges, config=config), no_edges), image, clock)
+
+
+def found_in(job: SearchJob, image: Image, clock: StageClock | None = None) -> Instances:
+    """Raises the ImageError that the job gives."""
+    (found,) = results_of(job, [image], clock or StageClock())
+    if isinstance(found, ImageError):
+        raise found
+    return found
 
 
 def points_of(found: Instances) -> np.ndarray:
