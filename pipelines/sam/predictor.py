@@ -51,7 +51,7 @@ class SamPredictor:
         self.name = name
         self.network = network
         self.device = network.device
-        self._fit = network.conventions.fit
+        self.fit = network.conventions.fit
         self.batch = IMAGES.usual if network.device.type == "cuda" else 1
         self._image_chunks = Chunks(IMAGES, network.device, max_memory)
         chunks = Chunks(PROMPTS, network.device, max_memory, network.most_prompts, network.prompt_sizes)
@@ -63,10 +63,10 @@ class SamPredictor:
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise UsageError(f"an image is an H x W x 3 uint8 RGB array, got {rgb.dtype} {rgb.shape}")
-        pixels = preprocess(rgb, self.network.input_size, self._fit)
+        pixels = preprocess(rgb, self.network.input_size, self.fit)
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        return Prepared(Frame(rgb.shape[0], rgb.shape[1], self._fit), pixels)
+        return Prepared(Frame(rgb.shape[0], rgb.shape[1], self.fit), pixels)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Prepared]) -> Encoded:
