@@ -97,7 +97,7 @@ def test_pieces_of_many_prompts_have_the_windows_of_their_boxes(monkeypatch: pyt
     corners = np.random.default_rng(1).uniform(0, 60, (7, 2))
     boxes = np.concatenate([corners, corners + np.array([40, 25])], 1)
     whole = sam.segment_boxes(boxes)
-    monkeypatch.setattr("pipelines.sam.predictor.PIECE", 3)
+    monkeypatch.setattr("pipelines.sam.encoded.PIECE", 3)
     assert sam.segment_boxes(boxes).rles == whole.rles
     for mask, (x0, y0, x1, y1) in zip(whole.rles, Frame(90, 160).windows(boxes, 0.1), strict=True):
         x, y, w, h = rle.bbox(mask)
