@@ -18,7 +18,7 @@ from pipelines.prompts import (
     prompt_report,
     prompt_settings,
 )
-from pipelines.run import RunConfig, Summary, Watcher
+from pipelines.run import Finish, RunConfig, Summary, Watcher, settled
 from pipelines.run.loop import run
 from pipelines.run.stages import StageClock
 from pipelines.types import Category, Image, Instances, Points
@@ -66,7 +66,7 @@ class DetectJob:
     def prepare(self, image: Image) -> Image:
         return image
 
-    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Instances | ImageError]:
-        for found in prompt_images(self.detector, images, clock):
+    def __call__(self, images: Sequence[Image], clock: StageClock) -> Iterator[Finish]:
+        for found in prompt_images(self.detector, images, clock, "detect"):
             assert not isinstance(found, Points), "detectors give boxes"
-            yield found if isinstance(found, ImageError) else Instances(found, masks=None)
+            yield settled(found if isinstance(found, ImageError) else Instances(found, masks=None))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipelines import detectors
 from pipelines.attempts import together_or_alone
@@ -17,6 +17,8 @@ from pipelines.errors import DataError, ImageError
 from pipelines.run.stages import StageClock
 from pipelines.types import Category, Detections, Image, Points
 from weights import digest
+
+Found = TypeVar("Found", bound=Detections | Points)
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,12 @@ def build_prompter(
 
 
 def prompt_images(
-    prompter: Prompter, images: Sequence[Image], clock: StageClock
-) -> Sequence[Detections | Points | ImageError]:
+    prompter: Callable[[Sequence[Image]], Sequence[Found]], images: Sequence[Image], clock: StageClock, stage: str
+) -> list[Found | ImageError]:
     """Prompts for each image. When the prompter refuses them together, each is asked for alone."""
 
-    def ask(images: Sequence[Image]) -> Sequence[Detections | Points]:
-        with clock("detect"):
+    def ask(images: Sequence[Image]) -> Sequence[Found]:
+        with clock(stage):
             return prompter(images)
 
     return together_or_alone(ask, images, lambda image: image, " while looking for boxes")

@@ -27,7 +27,7 @@ from pipelines.prompts import (
     prompt_settings,
     prompts_are_here,
 )
-from pipelines.run import Finish, Result, RunConfig, Summary, Watcher
+from pipelines.run import Finish, Result, RunConfig, Summary, Watcher, settled
 from pipelines.run.loop import run
 from pipelines.run.stages import StageClock
 from pipelines.sam import SAMS, SamConfig
@@ -129,65 +129,52 @@ class SegmentJob:
     def prepare(self, image: Image) -> Ready:
         return make_ready(self.sam, image)
 
-    def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
+    def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Finish]:
         found: list[Detections | Points | ImageError] = []
         for start in range(0, len(images), self.prompter.batch):
             together = images[start : start + self.prompter.batch]
-            found += prompt_images(self.prompter, [ready.image for ready in together], clock)
-        for start in range(0, len(images), self.sam.batch):
-            stop = start + self.sam.batch
-            yield from self._segment(images[start:stop], found[start:stop], clock)
+            found += prompt_images(self.prompter, [ready.image for ready in together], clock, "detect")
+        pairs = list(zip(images, found, strict=True))
+        for start in range(0, len(pairs), self.sam.batch):
+            yield from self._segment(pairs[start : start + self.sam.batch], clock)
 
     def _segment(
-        self, images: Sequence[Ready], found: Sequence[Detections | Points | ImageError], clock: StageClock
-    ) -> Iterator[Result | Finish]:
-        asked = {i: prompts for i, prompts in enumerate(found) if isinstance(prompts, Detections | Points) and prompts}
-        masks = segment_images(self.sam, [images[i] for i in asked], list(asked.values()), clock)
-        results = dict(zip(asked, masks, strict=True))
-        for i, prompts in enumerate(found):
-            if i in results:
-                yield results[i]
-            elif isinstance(prompts, Detections):
-                yield Instances.empty(prompts)
+        self, images: Sequence[tuple[Ready, Detections | Points | ImageError]], clock: StageClock
+    ) -> Iterator[Finish]:
+        """What gives each image's instances. When they do not fit into memory together, each is tried alone."""
+        asked = [(ready, found) for ready, found in images if not isinstance(found, ImageError) and found]
+        masks = iter(together_or_alone(partial(self._masks, clock), asked, lambda each: each[0].image))
+        for ready, found in images:
+            if isinstance(found, ImageError):
+                yield settled(found)
+            elif isinstance(found, Detections) and not found:
+                yield settled(Instances.empty(found))
             else:
-                assert isinstance(prompts, ImageError), "points are always asked for"
-                yield prompts
+                yield partial(_finish, ready.image, found, next(masks), clock)
+
+    def _masks(self, clock: StageClock, images: Sequence[tuple[Ready, Detections | Points]]) -> list[LowResMasks]:
+        """Of images with prompts, all at once."""
+        asked = [
+            PixelPrompts(boxes=each.boxes)
+            if isinstance(each, Detections)
+            else PixelPrompts(points=each.points[None], labels=each.labels[None])
+            for _, each in images
+        ]
+        with clock("encode"):
+            encoded = self.sam.encode([ready.prepared for ready, _ in images])
+        tell = clock.counter([(ready.image.name, _count(each)) for ready, each in images])
+        with clock("decode"):
+            return encoded.segment(asked, tell)
 
 
-def segment_images(
-    sam: SamPredictor, images: Sequence[Ready], prompts: Sequence[Detections | Points], clock: StageClock
-) -> Sequence[Finish | ImageError]:
-    """What gives each image's instances. When they do not fit into memory together, each is tried alone."""
-    work = partial(_segment_together, sam, clock)
-    return together_or_alone(work, list(zip(images, prompts, strict=True)), lambda asked: asked[0].image)
+def _count(prompts: Detections | Points) -> int:
+    return len(prompts) if isinstance(prompts, Detections) else 1
 
 
-def _segment_together(
-    sam: SamPredictor, clock: StageClock, images: Sequence[tuple[Ready, Detections | Points]]
-) -> Sequence[Finish]:
-    asked = [
-        PixelPrompts(boxes=each.boxes)
-        if isinstance(each, Detections)
-        else PixelPrompts(points=each.points[None], labels=each.labels[None])
-        for _, each in images
-    ]
-    with clock("encode"):
-        encoded = sam.encode([ready.prepared for ready, _ in images])
-    tell = clock.counter([(ready.image.name, _prompts(each)) for ready, each in images])
-    with clock("decode"):
-        masks = encoded.segment(asked, tell)
-    return [
-        partial(_finish, ready.image, each, low_res, clock)
-        for (ready, each), low_res in zip(images, masks, strict=True)
-    ]
-
-
-def _prompts(asked: Detections | Points) -> int:
-    return len(asked) if isinstance(asked, Detections) else 1
-
-
-def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks, clock: StageClock) -> Result:
+def _finish(image: Image, prompts: Detections | Points, low_res: LowResMasks | ImageError, clock: StageClock) -> Result:
     """One image's instances. Clicks give one instance, whose box is its mask's and whose score is 1."""
+    if isinstance(low_res, ImageError):
+        return low_res
     try:
         with clock("upscale"):
             masks = low_res.upscale()

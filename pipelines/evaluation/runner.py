@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import run_info
-from pipelines.attempts import FAULTS, failure, together_or_alone
+from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.prompts import Prompter
 from pipelines.files import writing
 from pipelines.images.sources import ImageSource
+from pipelines.prompts import prompt_images
 from pipelines.records import Record, image_record
 from pipelines.run import Watcher
 from pipelines.run.folder import RunFolder
@@ -232,13 +233,12 @@ class _Loop:
         results: dict[tuple[Prompter, str], Detections | ImageError] = {}
         for prompter in prompters:
             ask = partial(self._ask, prompter)
-            found = together_or_alone(ask, images, lambda image: image, " while looking for boxes")
+            found = prompt_images(ask, images, self.clock, _detect(prompter))
             results |= {(prompter, image.name): each for image, each in zip(images, found, strict=True)}
         return results
 
     def _ask(self, prompter: Prompter, images: Sequence[Image]) -> Sequence[Detections]:
-        with self.clock(_detect(prompter)):
-            return prompter.find(images, [self.truth.objects[self.ids[image.name]] for image in images])
+        return prompter.find(images, [self.truth.objects[self.ids[image.name]] for image in images])
 
     def _segment(
         self,

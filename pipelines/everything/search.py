@@ -18,7 +18,7 @@ from pipelines.everything.crops import Crop, crops, points_per_side
 from pipelines.everything.filters import outer_pixels, suppress
 from pipelines.everything.funnel import Funnel
 from pipelines.everything.instances import BLANK, is_blank, join, replace_masks, take
-from pipelines.run import Finish, Result
+from pipelines.run import Finish, Result, settled
 from pipelines.run.stages import StageClock
 from pipelines.sam.encoded import Encoded, Tell
 from pipelines.sam.predictor import SamPredictor
@@ -68,20 +68,20 @@ class SearchJob:
     def prepare(self, image: Image) -> Ready:
         return make_ready(self.sam, image)
 
-    def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Result | Finish]:
+    def __call__(self, images: Sequence[Ready], clock: StageClock) -> Iterator[Finish]:
         searched = [ready for ready in images if not is_blank(ready.image)]
         encoded = dict(zip(map(id, searched), encode_images(self.sam, searched, clock), strict=True))
         for ready in images:
             found = encoded.get(id(ready))
-            yield self.nothing(ready.image) if found is None else self._search(ready.image, found, clock)
+            yield settled(self.nothing(ready.image)) if found is None else self._search(ready.image, found, clock)
 
-    def _search(self, image: Image, encoded: Encoded | ImageError, clock: StageClock) -> Result | Finish:
+    def _search(self, image: Image, encoded: Encoded | ImageError, clock: StageClock) -> Finish:
         if isinstance(encoded, ImageError):
-            return encoded
+            return settled(encoded)
         try:
             return self.search(image, encoded, clock)
         except FAULTS as error:
-            return failure(image, error, ": fewer --points-per-batch need less")
+            return settled(failure(image, error, ": fewer --points-per-batch need less"))
 
 
 def search_job(sam: SamPredictor, config: GridConfig, ask: Ask) -> SearchJob:

@@ -48,6 +48,11 @@ Finish: TypeAlias = "Callable[[], Result]"
 """The rest of the work on an image, which another thread may do."""
 
 
+def settled(result: Result) -> Finish:
+    """What is left to do where nothing is."""
+    return lambda: result
+
+
 class Job(Protocol[Prepared]):
     """What is done to the images.
 
@@ -65,8 +70,8 @@ class Job(Protocol[Prepared]):
     def prepare(self, image: Image) -> Prepared:
         """What can be done to an image alone, without the device; called in several threads. Raises ImageError."""
 
-    def __call__(self, images: Sequence[Prepared], clock: StageClock) -> Iterator[Result | Finish]:
-        """One result per image, in order, or what gives it."""
+    def __call__(self, images: Sequence[Prepared], clock: StageClock) -> Iterator[Finish]:
+        """What gives each image's result, in order."""
 
     def report(self) -> Mapping[str, Any]:
         """What `run.json` should say of its work; under "notes", sentences for the user, see `pipelines.notes`."""
@@ -86,20 +91,17 @@ class Summary:
     @property
     def failed(self) -> Mapping[str, str]:
         """name -> reason."""
-        failed: Mapping[str, str] = self.info["failed"]
-        return failed
+        return dict(self.info["failed"])
 
     @property
     def notes(self) -> Sequence[str]:
         """See `pipelines.notes`."""
-        notes: Sequence[str] = self.info["notes"]
-        return notes
+        return list(self.info["notes"])
 
     @property
     def empty(self) -> Mapping[str, str]:
         """name -> reason of the images that were searched in vain."""
-        empty: Mapping[str, str] = self.info["empty"]
-        return empty
+        return dict(self.info["empty"])
 
 
 class Watcher(Protocol):

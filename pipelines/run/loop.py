@@ -27,7 +27,7 @@ from pipelines.images.load import load
 from pipelines.images.sources import ImageSource, image_ids, resolve, shard
 from pipelines.outputs import Needs, Output, check_needs, files_of
 from pipelines.records import Record, image_record
-from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher
+from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher, settled
 from pipelines.run.folder import Plan, RunFolder
 from pipelines.run.journal import Journal
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
@@ -43,8 +43,7 @@ DEPTH = 4
 
 def results_of(job: Job[Prepared], images: Sequence[Image], clock: StageClock) -> list[Result]:
     """What a job makes of a few images, without threads and files. Raises ImageError for one that it cannot prepare."""
-    results = job([job.prepare(image) for image in images], clock)
-    return [result() if callable(result) else result for result in results]
+    return [finish() for finish in job([job.prepare(image) for image in images], clock)]
 
 
 def run(
@@ -171,11 +170,11 @@ class _Loop:
         size = self.config.batch or self.job.batch
         with ThreadPoolExecutor(FINISHERS, "finish") as pool, WriteBehind(max(size, DEPTH)) as writer:
             for unit in read_ahead(self._units(sources, size), self._load):
-                results = self.job([each.prepared for each in unit if isinstance(each.image, Image)], self.clock)
+                rest = self.job([each.prepared for each in unit if isinstance(each.image, Image)], self.clock)
                 for each in unit:
-                    result = next(results) if isinstance(each.image, Image) else each.image
+                    finish = next(rest) if isinstance(each.image, Image) else settled(each.image)
                     if not self.journal.finished(each.source.name):
-                        writer.put(self._write, each, pool.submit(result) if callable(result) else result)
+                        writer.put(self._write, each, pool.submit(finish))
         with self.clock("write"):
             for output in self.outputs:
                 output.finish(lambda: self.journal.records(self.ids))
@@ -197,9 +196,8 @@ class _Loop:
         except ImageError as error:
             return _Loaded(source, error)
 
-    def _write(self, loaded: _Loaded, result: Result | Future[Result]) -> None:
-        if isinstance(result, Future):
-            result = result.result()
+    def _write(self, loaded: _Loaded, finished: Future[Result]) -> None:
+        result = finished.result()
         with self.clock("write"):
             record = self._put_down(loaded.source.name, loaded.image, result)
             self.journal.add(record)

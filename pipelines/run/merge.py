@@ -74,7 +74,8 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
             ids = image_ids(sources)
         for each in folder.outputs(plan, categories.values()):
             each.finish(lambda: journal.records(ids))
-        info |= run_info.images(lambda: journal.records(ids), [*uneven, *_notes_of_parts(infos)])
+        of_parts = dict.fromkeys(note for each in infos for note in each["report"].get("notes", ()))
+        info |= run_info.images(lambda: journal.records(ids), [*uneven, *of_parts])
         folder.finish(info)
     return Summary(info)
 
@@ -178,11 +179,6 @@ def _join_info(infos: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dic
     shown = [shown_location(source) for source in infos[0]["sources"]]
     report = _join_reports(infos)
     return {**infos[0], "settings": settings, "sources": shown, "report": report, "this_run": joined}
-
-
-def _notes_of_parts(infos: Sequence[dict[str, Any]]) -> list[str]:
-    """What the parts' jobs said, each once."""
-    return list(dict.fromkeys(note for info in infos for note in info["report"].get("notes", ())))
 
 
 def _join_reports(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:

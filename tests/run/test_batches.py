@@ -19,7 +19,7 @@ from pipelines.evaluation.miou import iou
 from pipelines.export.graphs import DecoderGraph, EncoderGraph
 from pipelines.export.network import GraphNetwork
 from pipelines.records import Record
-from pipelines.run import Finish, Result, RunConfig, Silent
+from pipelines.run import Finish, RunConfig, Silent, settled
 from pipelines.run.loop import results_of, run
 from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam
@@ -162,7 +162,7 @@ class Lazy:
         self.threads.add(threading.current_thread().name.split("_")[0])
         return image.name
 
-    def __call__(self, images: Sequence[str], clock: StageClock) -> Iterator[Result | Finish]:
+    def __call__(self, images: Sequence[str], clock: StageClock) -> Iterator[Finish]:
         later = threading.Event()
 
         def first() -> Instances:
@@ -176,7 +176,7 @@ class Lazy:
                 raise self.fault
             return Instances.empty(Detections.empty())
 
-        yield from (first, ImageError(images[1]), second, ImageError(images[3]))
+        yield from (first, settled(ImageError(images[1])), second, settled(ImageError(images[3])))
 
 
 class Listener(Silent):
