@@ -55,7 +55,7 @@ def bicubic(pixels: UInt8, height: int, width: int) -> Tensor:
 
 def bilinear_without_average(pixels: UInt8, height: int, width: int) -> Tensor:
     """As torch does on floats: between neighbours alone, also where it makes smaller."""
-    wide = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float().div_(255)
+    wide = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div_(255)
     return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
 
@@ -73,6 +73,11 @@ class Fit:
     evenly: bool = False
     direct: bool = False
     upscaling: str = "bilinear"
+
+    @property
+    def squeezes(self) -> bool:
+        """Whether an image takes the whole square, whatever its shape."""
+        return self.size is squeezed
 
 
 PADDED = Fit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -118,14 +118,24 @@ class _Drawn:
 class TrainingSet(Dataset[Sample]):
     """Samples by (step, index). A data set is drawn by weight, then a photo of it, then instances of the photo."""
 
-    def __init__(self, sources: Sequence[DataSource], config: FinetuneConfig, stage: StageConfig, low: int) -> None:
-        """low: side of the network's low-res masks at this stage's size."""
+    def __init__(
+        self,
+        sources: Sequence[DataSource],
+        config: FinetuneConfig,
+        stage: StageConfig,
+        low: int,
+        *,
+        squeezes: bool = False,
+    ) -> None:
+        """low: side of the network's low-res masks at this stage's size. squeezes: whether it sees images fill its
+        square input."""
         self.sources = sources
         weights = np.array([data.weight for data in config.data])
         self._chances = weights / weights.sum()
         self._config = config
         self._stage = stage
         self._low = low
+        self._squeezes = squeezes
         least, most = config.augment.scale
         self._scale = least * stage.zoom, most * stage.zoom
         self._photos = PhotoCache(round(stage.size * max(1.0, self._scale[1])), config.loop.cache_gb * 1e9)
@@ -159,6 +169,8 @@ class TrainingSet(Dataset[Sample]):
             return drawn.pixels, []
         y, x = divmod(int(rng.choice(inside)), focus.shape[1])
         view = draw_view(rng, focus.shape, (x, y), self._stage.size, self._scale, augment.flip)
+        if self._squeezes:
+            view = replace(view, width=self._stage.size, height=self._stage.size)
         masks = [view(focus)]
         for i in range(1, min(2 * limit, len(drawn.regions))):  # more than needed: some lie outside of the crop
             mask = view(drawn.mask(i))

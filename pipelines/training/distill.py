@@ -55,8 +55,8 @@ def run(
         SamConfig(config.teacher, teacher_weights, device).check()
     student = student or starting_model(config.model, config.weights)
     teacher = teacher or build_sam(config.teacher, config.teacher_weights, device=device)
-    if student.conventions.fit.size is not teacher.fit.size:
-        raise UsageError(f"{config.teacher} cannot teach {config.model}: they fit images differently into their input")
+    if student.conventions.fit.squeezes != teacher.fit.squeezes:
+        raise UsageError(f"{config.teacher} cannot teach {config.model}: one of them sees images squeezed to a square")
     _take_decoder(student, teacher)
 
     def embed(index: int) -> NDArray[np.float32]:

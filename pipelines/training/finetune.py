@@ -18,7 +18,7 @@ from pipelines.sam.frame import MEAN, STD
 from pipelines.sam.model import Features, Sam, load
 from pipelines.sam.network import SamSource
 from pipelines.training import engine
-from pipelines.training.config import FinetuneConfig, StageConfig
+from pipelines.training.config import FinetuneConfig, PromptConfig, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
 from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.losses import mask_iou, mask_loss
@@ -38,6 +38,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     sources = open_sources(config.data)
     given, model = model, model or untrained(config.model, config.weights)
     freeze(model, config.freeze)
+    check_prompts(model, config.prompts)
     stages = [(_steps(stage, sources), stage) for stage in config.stages]
     told = [(note, source.name) for source in sources for note in source.notes]
     validate = None
@@ -95,6 +96,19 @@ def freeze(model: Sam, names: Sequence[str]) -> None:
             raise UsageError(f"cannot freeze {name}: the network has no such part ({error})") from error
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError(f"nothing is left to train when {', '.join(names)} are frozen")
+
+
+@torch.no_grad()
+def check_prompts(model: Sam, prompts: PromptConfig) -> None:
+    """Raise UsageError when there can be prompts that the network does not take."""
+    boxes, more = torch.zeros(1, 4), torch.zeros(1, prompts.corrections, 2)
+    points = torch.zeros(1, prompts.points + prompts.corrections, 2)
+    if prompts.box > 0:
+        model.prompt_encoder(more, torch.ones(more.shape[:2]), boxes)
+    if prompts.box < 1:
+        model.prompt_encoder(points, torch.ones(points.shape[:2]))
+    if prompts.corrections and prompts.mask:
+        model.prompt_encoder(boxes=boxes, masks=torch.zeros(1, 1, 8, 8))
 
 
 class Learner(nn.Module):
@@ -237,7 +251,7 @@ def _phases(
             sizes = f"multiples of {model.multiple} up to " if model.multiple < model.input_size else ""
             raise UsageError(f"size {stage.size}: {config.model} trains at {sizes}{model.input_size}")
         low = 4 * 64 * stage.size // model.input_size
-        samples = TrainingSet(sources, config, stage, low)
+        samples = TrainingSet(sources, config, stage, low, squeezes=model.conventions.fit.squeezes)
         stream = partial(_stream, samples, stage, config)
         yield engine.Phase(range(start, start + steps), stage.photos, stream, stage.rate)
         start += steps

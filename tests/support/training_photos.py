@@ -102,7 +102,9 @@ def _cut(rng: np.random.Generator, path: Path) -> np.ndarray:
     return photo[y : y + height, x : x + width].copy()
 
 
-def training_set(photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, **augment: Any) -> TrainingSet:
+def training_set(
+    photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, squeezes: bool = False, **augment: Any
+) -> TrainingSet:
     config = FinetuneConfig(
         model="tiny",
         stages=(StageConfig(size=size, photos=4, masks=masks, steps=1, zoom=zoom),),
@@ -111,7 +113,7 @@ def training_set(photos: Path, size: int = 64, masks: int = 2, zoom: float = 1, 
         prompts=PromptConfig(points=4),
         loop=LoopConfig(workers=2, cache_gb=0.001),
     )
-    return TrainingSet([open_source(photos)], config, config.stages[0], size // 2)
+    return TrainingSet([open_source(photos)], config, config.stages[0], size // 2, squeezes=squeezes)
 
 
 def short(photos: Path, **changes: object) -> FinetuneConfig:

@@ -194,4 +194,5 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
+        mean = x.mean(3, keepdim=True).mean(2, keepdim=True)  # at once, ONNX Runtime rounds a sum of 65 536 numbers
+        return x * self.fc2(F.relu(self.fc1(mean))).sigmoid()
