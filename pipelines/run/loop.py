@@ -69,12 +69,14 @@ def run(
     watch = watch or Silent()
     check_needs(config.save, gives)
     found = resolve(config.sources, output=config.output)
+
     folder = RunFolder(config.output, config.resume, config.overwrite)
     plan = _plan(folder, {**settings, **_own_settings(config, device)}, found, config)
+
     ids = image_ids(plan.sources)
     job = make_job(ids)
     ids = getattr(job, "image_ids", None) or ids
-    plan = replace(plan, settings=called(plan.settings))
+    plan = replace(plan, settings=_called(plan.settings))
     part = shard(plan.sources, *config.shard)
     mine = {source.name: ids[source.name] for source in part}
 
@@ -104,7 +106,7 @@ def run(
     return Summary(info)
 
 
-def called(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _called(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, those among them that are dear to know called."""
     return {name: value() if callable(value) else value for name, value in settings.items()}
 
@@ -128,7 +130,7 @@ def _plan(folder: RunFolder, settings: Mapping[str, Any], found: Sequence[ImageS
     _check_offline(config, plan.sources)
     check_folder(folder.path)
     # other weights than then are told before they are loaded
-    return folder.plan(called(settings), found) if plan.goes_on else plan
+    return folder.plan(_called(settings), found) if plan.goes_on else plan
 
 
 def _check_offline(config: RunConfig, sources: Iterable[ImageSource]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image as Pil
 from support.runs import evsam, final_files, journal_of, noise_folder
 from support.unprivileged import unprivileged
 
-from pipelines.errors import SetupError
+from pipelines.errors import SetupError, UsageError
 from pipelines.files import make_folder
 from pipelines.images.sources import ImageSource
 from pipelines.names import is_safe
@@ -82,6 +82,18 @@ def test_a_run_that_starts_anew_and_is_killed_has_nothing_finished(tmp_path: Pat
     assert not journal_of(tmp_path).exists()
     folder.begin(folder.plan({"save": ["ids"]}, []))
     assert {path.name for path in tmp_path.iterdir()} == {".evsam"}
+
+
+def test_a_run_that_came_in_after_the_plan_is_told(tmp_path: Path) -> None:
+    folder, other = RunFolder(tmp_path, resume=True), RunFolder(tmp_path)
+    plan = folder.plan({}, [ImageSource("a", "a")])
+    with folder.hold(plan):
+        pass
+    other.begin(other.plan({}, [ImageSource("b", "b")]))
+    with pytest.raises(UsageError, match=r"another run has been in .* just now"), folder.hold(plan):
+        pass
+    with folder.hold(folder.plan({}, plan.sources)):
+        pass
 
 
 # Folders that cannot be made
