@@ -6,28 +6,33 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from evsam_cli import options, say
 from evsam_cli.commands import completing, group, verb
 from evsam_cli.options.grouping import grouped
-from evsam_cli.options.models import DEVICES
-from pipelines.errors import SetupError, UsageError
-from pipelines.limits import COUNT, FEW, WORKERS
-from pipelines.sam import SAMS
-from pipelines.training.config import (
-    MOST_WORKERS,
-    DataConfig,
-    DetectorConfig,
-    DistillConfig,
-    FinetuneConfig,
-    read_recipe,
-    recipes,
+from evsam_cli.options.training import (
+    RECIPES,
+    Data,
+    Device,
+    MachineOptions,
+    Output,
+    Precision,
+    Resume,
+    StartWeights,
+    Validation,
+    Workers,
+    changes_of,
+    recipe_option,
 )
+from pipelines.errors import SetupError, UsageError
+from pipelines.limits import COUNT
+from pipelines.sam import SAMS
+from pipelines.training.config import DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.recipe import read_recipe
 
 app = group(
     """Train on your own photos with masks.
@@ -41,84 +46,6 @@ evsam train recipe l0 > mine.toml
 evsam train finetune -o run --recipe mine.toml --data mine --val mine-val
 """,
 )
-Config = TypeVar("Config", FinetuneConfig, DistillConfig)
-KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
-RECIPES = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
-
-
-def _names(kind: str) -> str:
-    return f"Settings: a TOML file, or {', '.join(recipes(KINDS[kind]))}."
-
-
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False, parser=options.path),
-]
-Data = Annotated[
-    list[str] | None,
-    options.option("Data", "--data", metavar="PATH[=WEIGHT]", help="A data set, and how often to draw from it."),
-]
-Validation = Annotated[
-    str | None, options.option("Data", "--val", metavar="PATH", help="Data set to validate on and choose the best by.")
-]
-StartWeights = Annotated[
-    str | None,
-    options.option(
-        "Model",
-        "--weights",
-        metavar="FILE",
-        help="Checkpoint to start from; '' starts from nothing.",
-        show_default="the recipe's, or the model's own",
-    ),
-]
-Device = Annotated[
-    str | None,
-    options.option(
-        "Machine",
-        "--device",
-        metavar="NAME",
-        help="auto, cpu, cuda or mps.",
-        show_default="the recipe's",
-        offered=DEVICES,
-    ),
-]
-Precision = Annotated[
-    str | None,
-    options.option(
-        "Machine",
-        "--precision",
-        metavar="NAME",
-        help="32-true or bf16-mixed.",
-        show_default="the recipe's",
-        offered=("32-true", "bf16-mixed"),
-    ),
-]
-Workers = Annotated[
-    int | None,
-    options.option(
-        "Machine",
-        "--workers",
-        help="Processes that read photos.",
-        within=WORKERS,
-        show_default=f"the recipe's, or one for each core, at most {MOST_WORKERS}",
-    ),
-]
-Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
-
-
-@dataclass(frozen=True)
-class MachineOptions:
-    """What a training loop runs on; None: as the recipe says."""
-
-    device: Device = None
-    devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", within=FEW)] = None
-    precision: Precision = None
-    workers: Workers = None
-
-    def applied(self, config: Config) -> Config:
-        """The configuration with these in its loop."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(config, loop=replace(config.loop, **given))
 
 
 @verb(
@@ -139,12 +66,7 @@ evsam train finetune -o run --recipe l0 --data mine --resume
 def finetune(
     output: Output,
     *,
-    recipe: Annotated[
-        str,
-        options.option(
-            "Model", "--recipe", metavar="NAME|FILE", help=_names("finetune"), offered=recipes(KINDS["finetune"])
-        ),
-    ],
+    recipe: Annotated[str, recipe_option("finetune")],
     data: Data = None,
     val: Validation = None,
     weights: StartWeights = None,
@@ -161,7 +83,7 @@ def finetune(
     resume: Resume = False,
 ) -> None:
     """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it."""
-    changes = _changes(data, weights, val)
+    changes = changes_of(data, weights, val)
     if freeze is not None:
         changes["freeze"] = options.split([freeze])
     config = machine.applied(read_recipe(FinetuneConfig, recipe, changes))
@@ -185,12 +107,7 @@ evsam train distill -o run --data photos/ --cache embeddings/
 def distill(
     output: Output,
     *,
-    recipe: Annotated[
-        str,
-        options.option(
-            "Model", "--recipe", metavar="NAME|FILE", help=_names("distill"), offered=recipes(KINDS["distill"])
-        ),
-    ] = "distill",
+    recipe: Annotated[str, recipe_option("distill")] = "distill",
     data: Data = None,
     model: Annotated[
         str | None,
@@ -220,7 +137,7 @@ def distill(
     resume: Resume = False,
 ) -> None:
     """Teach an image encoder a teacher's image embeddings (stage 1 of the paper). Masks are not needed."""
-    changes = _changes(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
+    changes = changes_of(data, weights) | {k: v for k, v in (("model", model), ("teacher", teacher)) if v}
     config = machine.applied(read_recipe(DistillConfig, recipe, changes))
     _run("distill", config, output, resume=resume, cache=cache)
     _say(f"{output / 'last.safetensors'}")
@@ -239,12 +156,7 @@ evsam train detector -o run --data mine --class-aware --epochs 20
 )
 def detector(
     output: Output,
-    recipe: Annotated[
-        str,
-        options.option(
-            "Model", "--recipe", metavar="NAME|FILE", help=_names("detector"), offered=recipes(KINDS["detector"])
-        ),
-    ] = "finetune",
+    recipe: Annotated[str, recipe_option("detector")] = "finetune",
     data: Data = None,
     val: Validation = None,
     weights: StartWeights = None,
@@ -260,7 +172,7 @@ def detector(
     resume: Resume = False,
 ) -> None:
     """Train a YOLO detector on boxes around the masks, by ultralytics. Weights of data sets do not count here."""
-    changes = _changes(data, weights, val) | ({"class_aware": True} if class_aware else {})
+    changes = changes_of(data, weights, val) | ({"class_aware": True} if class_aware else {})
     given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
     say.result(_run("detector", read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
@@ -291,27 +203,6 @@ def _say(text: str) -> None:
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     rank_zero_only(say.result)(text)
-
-
-def _changes(data: list[str] | None, weights: str | None, validation: str | None = None) -> dict[str, Any]:
-    """What the command line says otherwise than the recipe."""
-    changes: dict[str, Any] = {}
-    if data:
-        changes["data"] = tuple(_data(text) for text in data)
-    if validation is not None:
-        changes["validation"] = DataConfig(validation)
-    if weights is not None:
-        changes["weights"] = weights
-    return changes
-
-
-def _data(text: str) -> DataConfig:
-    """PATH or PATH=WEIGHT."""
-    path, separator, weight = text.rpartition("=")
-    try:
-        return DataConfig(path, weight=float(weight)) if separator else DataConfig(text)
-    except ValueError:
-        return DataConfig(text)
 
 
 def _run(verb: str, config: Any, output: Path, **options: Any) -> Any:

@@ -12,13 +12,8 @@ from support.runs import evsam
 from pipelines.detectors.text.phrases import parse_phrases
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.printable import brief
-from pipelines.training.config import (
-    DetectorConfig,
-    DistillConfig,
-    FinetuneConfig,
-    read_recipe,
-    recipes,
-)
+from pipelines.training.config import DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.recipe import read_recipe, recipes
 
 BROKEN = {
     "deep": "a = " + "[" * 100_000 + "]" * 100_000,

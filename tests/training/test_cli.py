@@ -21,7 +21,8 @@ from pipelines.detectors import DetectorConfig as Settings
 from pipelines.detectors.yolo import Yolo
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.training import detector
-from pipelines.training.config import DataConfig, DetectorConfig, read_recipe, recipes
+from pipelines.training.config import DataConfig, DetectorConfig
+from pipelines.training.recipe import read_recipe, recipes
 from pipelines.training.sources import open_source
 from pipelines.types import Image
 

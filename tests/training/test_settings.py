@@ -27,8 +27,8 @@ from pipelines.training.config import (
     LoopConfig,
     PromptConfig,
     StageConfig,
-    read_recipe,
 )
+from pipelines.training.recipe import read_recipe
 from pipelines.training.sources import open_source
 
 STAGE = StageConfig(size=64, photos=2, masks=2, steps=1)

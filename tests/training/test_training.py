@@ -27,12 +27,11 @@ from pipelines.training.config import (
     OptimiserConfig,
     PromptConfig,
     StageConfig,
-    read_recipe,
-    recipes,
 )
 from pipelines.training.data import collate
 from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.engine import CHECKPOINT, DivergedError, learning_rate
+from pipelines.training.recipe import read_recipe, recipes
 from pipelines.training.sources import open_source
 from pipelines.training.validation import mean_ious
 
