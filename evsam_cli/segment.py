@@ -69,7 +69,7 @@ class GivenOptions:
     def config(self) -> PromptConfig | None:
         """What the pipeline is told, None when nothing is given. Raises UsageError."""
         from pipelines.detectors.given import parse_box, parse_point
-        from pipelines.prompts import BoxFileConfig, GivenBoxes, GivenPoints
+        from pipelines.prompts import BoxFilePrompts, GivenBoxes, GivenPoints
 
         if sum(map(bool, (self.boxes, self.box, self.point))) > 1:
             raise UsageError("--boxes, --box and --point are different ways to prompt: choose one")
@@ -78,7 +78,7 @@ class GivenOptions:
         if self.min_score is not None and not abs(self.min_score) <= LOGIT.most:
             raise UsageError(f"--min-score is no number {LOGIT.words}")
         if self.boxes:
-            return BoxFileConfig(path=str(self.boxes), box_format=self.box_format, min_score=self.min_score)
+            return BoxFilePrompts(path=str(self.boxes), box_format=self.box_format, min_score=self.min_score)
         if self.box:
             return GivenBoxes(tuple(map(parse_box, self.box)))
         if self.point:

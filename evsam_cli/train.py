@@ -31,7 +31,7 @@ from evsam_cli.options.training import (
 from pipelines.errors import SetupError, UsageError
 from pipelines.limits import COUNT
 from pipelines.sam import SAMS
-from pipelines.training.config import DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.config import DistillConfig, FinetuneConfig, YoloConfig
 from pipelines.training.recipe import read_recipe
 
 app = group(
@@ -175,7 +175,7 @@ def detector(
     changes = changes_of(data, weights, val) | ({"class_aware": True} if class_aware else {})
     given = (("epochs", epochs), ("device", device), ("precision", precision), ("workers", workers))
     changes |= {name: value for name, value in given if value is not None}
-    say.result(_run("detector", read_recipe(DetectorConfig, recipe, changes), output, resume=resume))
+    say.result(_run("detector", read_recipe(YoloConfig, recipe, changes), output, resume=resume))
 
 
 @verb(

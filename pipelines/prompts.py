@@ -22,7 +22,7 @@ Found = TypeVar("Found", bound=Detections | Points)
 
 
 @dataclass(frozen=True)
-class BoxFileConfig:
+class BoxFilePrompts:
     """Boxes from a file. box_format: how its numbers are to be read, None to take it from the file itself."""
 
     path: str
@@ -44,7 +44,7 @@ class GivenPoints:
     points: tuple[tuple[float, float, int], ...]
 
 
-PromptConfig = DetectorConfig | TextConfig | BoxFileConfig | GivenBoxes | GivenPoints
+PromptConfig = DetectorConfig | TextConfig | BoxFilePrompts | GivenBoxes | GivenPoints
 
 
 class Prompter(Protocol):
@@ -71,12 +71,13 @@ class Prompter(Protocol):
 class _Kind:
     """What a kind of configuration stands for.
 
-    build: (config, image ids, device, offline) -> Prompter. check: (config, device) raises what is wrong and can be
-    told before anything is fetched or read whole. is_here: whether nothing has to be fetched. digest: (config, offline)
-    -> sha256 of the file that the configuration names; digest_key: what `run.json` calls it. with_defaults: the
-    configuration with the model's own values where it leaves them to the model.
+    name: what `run.json` calls it. build: (config, image ids, device, offline) -> Prompter. check: (config, device)
+    raises what is wrong and can be told before anything is fetched or read whole. is_here: whether nothing has to be
+    fetched. digest: (config, offline) -> sha256 of the file that the configuration names; digest_key: what `run.json`
+    calls that. with_defaults: the configuration with the model's own values where it leaves them to the model.
     """
 
+    name: str
     build: Callable[[Any, Mapping[str, int], str, bool | None], Prompter]
     check: Callable[[Any, str], None] = lambda config, device: None
     is_here: Callable[[Any], bool] = lambda config: True
@@ -85,13 +86,13 @@ class _Kind:
     with_defaults: Callable[[Any], Any] = lambda config: config
 
 
-def _box_file(config: BoxFileConfig, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
-    from pipelines.detectors.box_file import BoxFile
+def _box_file(config: BoxFilePrompts, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
+    from pipelines.detectors.box_file import BoxFileDetector
 
-    return BoxFile(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
+    return BoxFileDetector(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
 
 
-def _check_box_file(config: BoxFileConfig, device: str) -> None:
+def _check_box_file(config: BoxFilePrompts, device: str) -> None:
     path = Path(config.path)
     try:
         if not path.is_file():
@@ -115,6 +116,7 @@ def _given_points(config: GivenPoints, image_ids: Mapping[str, int], device: str
 
 _KINDS: dict[type, _Kind] = {
     DetectorConfig: _Kind(
+        "DetectorConfig",
         lambda config, image_ids, device, offline: build_detector(config, device=device, offline=offline),
         lambda config, device: check_detector(config, device=device),
         lambda config: detectors.is_here(config.model),
@@ -123,6 +125,7 @@ _KINDS: dict[type, _Kind] = {
         with_defaults,
     ),
     TextConfig: _Kind(
+        "TextConfig",
         lambda config, image_ids, device, offline: build_text_detector(config, device=device, offline=offline),
         lambda config, device: check_text_detector(config, device=device),
         lambda config: text.is_here(config.model),
@@ -130,14 +133,15 @@ _KINDS: dict[type, _Kind] = {
         "detector_sha256",
         with_text_defaults,
     ),
-    BoxFileConfig: _Kind(
+    BoxFilePrompts: _Kind(
+        "BoxFileConfig",
         _box_file,
         _check_box_file,
         digest=lambda config, offline: digest.sha256(Path(config.path)),
         digest_key="boxes_sha256",
     ),
-    GivenBoxes: _Kind(_given_boxes),
-    GivenPoints: _Kind(_given_points),
+    GivenBoxes: _Kind("GivenBoxes", _given_boxes),
+    GivenPoints: _Kind("GivenPoints", _given_points),
 }
 
 
@@ -188,6 +192,6 @@ def prompt_defaults(config: PromptConfig) -> dict[str, str]:
 def prompt_settings(config: PromptConfig, *, offline: bool | None = None) -> dict[str, Any]:
     """What decides the prompts, as `pipelines.run.loop.run` takes it: the configuration, and its file's content."""
     kind = _KINDS[type(config)]
-    described = {"kind": type(config).__name__, **asdict(kind.with_defaults(config))}
+    described = {"kind": kind.name, **asdict(kind.with_defaults(config))}
     content = {kind.digest_key: partial(kind.digest, config, offline)} if kind.digest else {}
     return {"prompts": described, **content}

@@ -11,11 +11,11 @@ import typer
 from evsam_cli import options
 from evsam_cli.options.models import DEVICES
 from pipelines.limits import FEW, WORKERS
-from pipelines.training.config import MOST_WORKERS, DataConfig, DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.config import MOST_WORKERS, DataConfig, DistillConfig, FinetuneConfig, YoloConfig
 from pipelines.training.recipe import recipes
 
 Config = TypeVar("Config", FinetuneConfig, DistillConfig)
-KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": DetectorConfig}
+KINDS: dict[str, type] = {"finetune": FinetuneConfig, "distill": DistillConfig, "detector": YoloConfig}
 RECIPES = {recipe: text for kind in KINDS.values() for recipe, text in recipes(kind).items()}
 
 

@@ -1,6 +1,6 @@
 """Where boxes come from. A row is one file of this folder; boxes are in the original image's frame.
 
-Two detectors need no model and are made directly: `box_file.BoxFile` and `given.Given`.
+Two detectors need no model and are made directly: `box_file.BoxFileDetector` and `given.Given`.
 """
 
 from __future__ import annotations

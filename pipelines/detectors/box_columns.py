@@ -17,7 +17,7 @@ from pipelines.types import Category, Float32, Frame, Int64
 
 
 @dataclass(frozen=True)
-class FileImage:
+class ListedImage:
     """An image as a box file speaks of it: by its name, its id or both; its (width, height), and the frame that its
     boxes are counted in, where they are stated."""
 
@@ -35,7 +35,7 @@ class BoxTable:
     they stand in the file, in `box_format`; scores: N float32; category_ids: N int64, all in `categories`.
     """
 
-    images: tuple[FileImage, ...]
+    images: tuple[ListedImage, ...]
     image_indices: Int64
     boxes: Float32
     scores: Float32
@@ -93,7 +93,7 @@ class Columns:
 
     def table(
         self,
-        images: Sequence[FileImage],
+        images: Sequence[ListedImage],
         box_format: str,
         categories: Sequence[Category] | None,
         *,

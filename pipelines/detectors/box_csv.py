@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from pipelines import coco
 from pipelines.categories import COCO, OBJECT
-from pipelines.detectors.box_columns import BoxTable, Columns, FileImage, read_id
+from pipelines.detectors.box_columns import BoxTable, Columns, ListedImage, read_id
 from pipelines.errors import DataError
 from pipelines.types import Category
 
@@ -48,7 +48,7 @@ def _read(file: TextIO, box_format: str | None, categories: Sequence[Category] |
         lines.append(reader.line_num)
     ids, known = _label_ids(labels, categories)
     return columns.table(
-        [FileImage(name=str(name)) for name in columns.images],
+        [ListedImage(name=str(name)) for name in columns.images],
         box_format,
         known,
         name_entry=lambda index: f"line {lines[index]}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.boxes import clip, has_area
 from pipelines.detectors.box_columns import BoxTable
-from pipelines.detectors.box_images import BoxImages
+from pipelines.detectors.box_rows import RowsByImage
 from pipelines.detectors.box_table import read_box_table
 from pipelines.names import stem
 from pipelines.types import Bool, Category, Detections, Float32, Image
@@ -18,7 +18,7 @@ from pipelines.types import Bool, Category, Detections, Float32, Image
 _MARGIN = 0.05
 
 
-class BoxFile:
+class BoxFileDetector:
     """The boxes a file has for each image of a run.
 
     counts: what became of the boxes of all images so far; those of which nothing lies inside their image are dropped.
@@ -40,13 +40,13 @@ class BoxFile:
         """Read and check the file: `box_table.read_box_table` says what it may hold, and what box_format and
         categories are.
 
-        image_ids: every image of the run, name -> id: how one is found in the file, `box_images.BoxImages` says.
+        image_ids: every image of the run, name -> id: how one is found in the file, `box_rows.RowsByImage` says.
         min_score: leave lower scores out; None: all boxes are used. Raises DataError also when the file speaks of
         images and of none of the run's.
         """
         table = read_box_table(path, box_format, categories)
         numbered = all(stem(name).lstrip("0") == str(id).lstrip("0") for name, id in image_ids.items())
-        self._images = BoxImages(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
+        self._images = RowsByImage(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
         self.image_ids, of_ids = self._images.known_by(image_ids)
         self.notes = [*self._images.notes, *of_ids, *_shares(path, table)]
         self._min_score = min_score

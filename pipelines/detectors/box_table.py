@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines import coco
 from pipelines.boxes import BOX_FORMATS
-from pipelines.detectors.box_columns import LEAST, BoxTable, Columns, FileImage
+from pipelines.detectors.box_columns import LEAST, BoxTable, Columns, ListedImage
 from pipelines.detectors.box_csv import read_csv
 from pipelines.errors import DataError, UnknownNameError
 from pipelines.files import reading
@@ -73,7 +73,7 @@ def _read_results(file: TextIO, box_format: str | None, categories: Sequence[Cat
     columns = Columns()
     _check_taken(_load_json(file, columns, "entry", has_scores=True), columns, "entry")
     images = [
-        FileImage(
+        ListedImage(
             columns.names.get(key, key if isinstance(key, str) else None),
             None if isinstance(key, str) else key,
             frame=columns.frames.get(key),
@@ -90,7 +90,7 @@ def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequenc
     columns = Columns()
     document = _load_json(file, columns, "annotation", has_scores=False)
     _check_taken(coco.lists(document)["annotations"], columns, "annotation")
-    images = coco.images(document, _file_image, least=LEAST)
+    images = coco.images(document, _listed_image, least=LEAST)
     _check_names(list(images.values()))
     places: dict[int | str, int] = {id: index for index, id in enumerate(images)}
     for image_id, number in columns.images.items():
@@ -107,11 +107,11 @@ def _read_ground_truth(file: TextIO, box_format: str | None, categories: Sequenc
     )
 
 
-def _file_image(id: int, entry: dict[str, Any], frame: Frame | None) -> FileImage:
-    return FileImage(coco.image_name(entry), id, coco.stated_size(entry), frame)
+def _listed_image(id: int, entry: dict[str, Any], frame: Frame | None) -> ListedImage:
+    return ListedImage(coco.image_name(entry), id, coco.stated_size(entry), frame)
 
 
-def _check_names(images: Sequence[FileImage]) -> None:
+def _check_names(images: Sequence[ListedImage]) -> None:
     coco.check_distinct("images", "file_name", [image.name for image in images if image.name is not None])
 
 

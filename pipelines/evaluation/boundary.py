@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipelines import rle
-from pipelines.sam.runs import region_runs
+from pipelines.sam.run_lengths import region_runs
 from pipelines.types import Rle
 
 RATIO = 0.02

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.categories import COCO
 from pipelines.detectors.box_columns import BoxTable
-from pipelines.detectors.box_images import BoxImages
+from pipelines.detectors.box_rows import RowsByImage
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
@@ -20,8 +20,9 @@ from pipelines.types import Detections, Image, Int64
 from weights import digest
 
 
-class BoxesOfFile:
-    """Image -> its boxes, best score first. settings: what the stamp says of the file; notes: see `pipelines.notes`."""
+class RawBoxFileDetector:
+    """Images -> their boxes, best score first. settings: what the stamp says of the file; notes: see
+    `pipelines.notes`."""
 
     def __init__(self, config: RawBoxFilePrompts, truth: GroundTruth, *, agnostic: bool) -> None:
         """Images and categories are those of the truth that have the names the file gives; where it gives none, as
@@ -37,10 +38,13 @@ class BoxesOfFile:
         }
         self._table = table
         self._category_ids = _category_ids(config.path, table, truth, agnostic)
-        self._images = BoxImages(config.path, table, truth.image_ids(), numbered=True)
+        self._images = RowsByImage(config.path, table, truth.image_ids(), numbered=True)
         self.notes: Sequence[str] = self._images.notes
 
-    def __call__(self, image: Image) -> Detections:
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        return [self._detections(image) for image in images]
+
+    def _detections(self, image: Image) -> Detections:
         rows, boxes, notes = self._images.boxes(image)
         return Detections(boxes, self._table.scores[rows], self._category_ids[rows], notes)
 

@@ -22,7 +22,7 @@ from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
 from pipelines.evaluation.predictions import Predictions, from_records, read_results
 from pipelines.evaluation.prompts import (
-    build_prompter,
+    build_evaluation_prompter,
     check_classes,
     check_prompting,
     is_here,
@@ -168,7 +168,7 @@ def _run(
         _check_resumed(config, settings)
     cheap_first = sorted(config.prompts, key=lambda each: (not isinstance(each, RawBoxFilePrompts), not is_here(each)))
     prompters = {
-        prompting: build_prompter(
+        prompting: build_evaluation_prompter(
             prompting, truth, agnostic=config.class_agnostic, device=config.device, offline=config.offline
         )
         for prompting in cheap_first

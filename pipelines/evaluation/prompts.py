@@ -23,7 +23,7 @@ from pipelines.detectors import (
 )
 from pipelines.errors import UsageError
 from pipelines.evaluation.annotations import GroundTruth, TruthObject
-from pipelines.evaluation.box_prompts import BoxesOfFile
+from pipelines.evaluation.box_prompts import RawBoxFileDetector
 from pipelines.evaluation.clicks import click_rounds
 from pipelines.evaluation.config import (
     CategoryNames,
@@ -41,7 +41,7 @@ from weights import digest
 
 
 @dataclass(frozen=True, eq=False)
-class Prompter:
+class EvaluationPrompter:
     """Prompts for the images of a truth.
 
     names: of the result sets it gives, one or several. settings: what decides its prompts, for the stamp.
@@ -79,23 +79,23 @@ def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -
     ]
 
 
-def _clicks(config: SimulatedClicks) -> Prompter:
+def _clicks(config: SimulatedClicks) -> EvaluationPrompter:
     def segment(encoded: Encoded, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
         shapes = [of_object.rle for of_object in objects]
         return [Instances(found, masks) for masks in click_rounds(encoded, shapes, config.rounds)]
 
     settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
-    return Prompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)
+    return EvaluationPrompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)
 
 
 def _file_boxes(
     config: RawBoxFilePrompts, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
-) -> Prompter:
-    boxes = BoxesOfFile(config, truth, agnostic=agnostic)
-    return Prompter(
+) -> EvaluationPrompter:
+    boxes = RawBoxFileDetector(config, truth, agnostic=agnostic)
+    return EvaluationPrompter(
         names_of(config),
         {**boxes.settings, "agnostic": agnostic},
-        lambda images, _: [boxes(image) for image in images],
+        lambda images, _: boxes(images),
         _segment_boxes,
         agnostic=agnostic,
         notes=boxes.notes,
@@ -104,9 +104,9 @@ def _file_boxes(
 
 def _category_names(
     config: CategoryNames, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
-) -> Prompter:
+) -> EvaluationPrompter:
     detector, settings = build_category_detector(config, truth, device=device, offline=offline)
-    return Prompter(
+    return EvaluationPrompter(
         names_of(config),
         settings,
         lambda images, _: detector(images),
@@ -118,7 +118,7 @@ def _category_names(
 
 def _detector(
     config: DetectorConfig, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
-) -> Prompter:
+) -> EvaluationPrompter:
     sha256 = detector_sha256(config.model, offline=offline)
     detector = build_detector(config, device=device, offline=offline)
     (name,) = names_of(config)
@@ -127,7 +127,7 @@ def _detector(
 
 def named_classes(
     name: str, detector: Detector, truth: GroundTruth, settings: Mapping[str, Any], agnostic: bool
-) -> Prompter:
+) -> EvaluationPrompter:
     """A detector whose classes become those of the truth by their names; those that the truth has not are dropped."""
     agnostic = agnostic or detector.categories == (OBJECT,)
     ids = _ids_of_truth(name, detector.categories, truth, agnostic=agnostic)
@@ -137,7 +137,7 @@ def named_classes(
         found = found.take(np.array([ids[id] is not None for id in found.category_ids.tolist()], bool))
         return replace(found, category_ids=np.array([ids[id] for id in found.category_ids.tolist()], np.int64))
 
-    return Prompter(
+    return EvaluationPrompter(
         (name,),
         {**settings, "classes_left_out": unknown, "agnostic": agnostic},
         lambda images, _: [translated(found) for found in detector(images)],
@@ -184,14 +184,14 @@ def _check_file(config: RawBoxFilePrompts, device: str) -> None:
 class _Kind:
     """What a kind of configuration stands for.
 
-    names: see `names_of`. build: (config, truth, agnostic, device, offline) -> Prompter. check: (config, device), and
-    check_classes: (config, truth, agnostic), raise what can be told before anything is fetched.
+    names: see `names_of`. build: (config, truth, agnostic, device, offline) -> EvaluationPrompter. check: (config,
+    device), and check_classes: (config, truth, agnostic), raise what can be told before anything is fetched.
 
     is_here: whether nothing has to be fetched. sha256: (config, offline) -> its weights', where it has a model.
     """
 
     names: Callable[[Any], tuple[str, ...]]
-    build: Callable[[Any, GroundTruth, bool, str, bool | None], Prompter]
+    build: Callable[[Any, GroundTruth, bool, str, bool | None], EvaluationPrompter]
     check: Callable[[Any, str], None] = lambda config, device: None
     check_classes: Callable[[Any, GroundTruth, bool], None] = lambda config, truth, agnostic: None
     is_here: Callable[[Any], bool] = lambda config: True
@@ -201,7 +201,7 @@ class _Kind:
 _KINDS: dict[type, _Kind] = {
     TruthBoxes: _Kind(
         lambda config: ("gt-box",),
-        lambda config, *_: Prompter(
+        lambda config, *_: EvaluationPrompter(
             names_of(config), {"kind": "TruthBoxes"}, _truth_boxes, _segment_boxes, of_truth=True
         ),
     ),
@@ -233,7 +233,7 @@ def names_of(config: EvaluationPrompts) -> tuple[str, ...]:
 
 
 def check_prompting(config: EvaluationPrompts, *, device: str = "cpu") -> None:
-    """Raise what `build_prompter` would and can be told before anything is fetched."""
+    """Raise what `build_evaluation_prompter` would and can be told before anything is fetched."""
     _KINDS[type(config)].check(config, device)
 
 
@@ -243,7 +243,7 @@ def check_classes(config: EvaluationPrompts, truth: GroundTruth, *, agnostic: bo
 
 
 def known_settings(config: EvaluationPrompts) -> dict[str, Any]:
-    """Of `Prompter.settings`, what is known without loading or fetching anything."""
+    """Of `EvaluationPrompter.settings`, what is known without loading or fetching anything."""
     sha256 = _KINDS[type(config)].sha256
     if sha256 is None:
         return {}
@@ -255,14 +255,14 @@ def is_here(config: EvaluationPrompts) -> bool:
     return _KINDS[type(config)].is_here(config)
 
 
-def build_prompter(
+def build_evaluation_prompter(
     config: EvaluationPrompts,
     truth: GroundTruth,
     *,
     agnostic: bool = False,
     device: str = "cpu",
     offline: bool | None = None,
-) -> Prompter:
+) -> EvaluationPrompter:
     """What `config` describes, ready for the images of the truth. agnostic: whatever classes its boxes have do not
     count; all become the truth's first.
 

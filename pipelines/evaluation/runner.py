@@ -19,7 +19,7 @@ from pipelines.attempts import FAULTS, failure
 from pipelines.errors import ImageError, UsageError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.photos import Photos
-from pipelines.evaluation.prompts import Prompter
+from pipelines.evaluation.prompts import EvaluationPrompter
 from pipelines.files import writing
 from pipelines.images.sources import ImageSource
 from pipelines.prompts import prompt_images
@@ -45,7 +45,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Cell:
-    """prompt and sam: names; folder: holds the journal; settings: of both; of_truth, agnostic: see `Prompter`.
+    """prompt and sam: names; folder: holds the journal; settings: of both; of_truth, agnostic: see
+    `EvaluationPrompter`.
 
     speed: images per second of each stage in this run, empty when nothing was left to do in this cell. notes: the
     prompter's.
@@ -74,7 +75,7 @@ def run_cells(
     truth: GroundTruth,
     photos: Photos,
     whole: RunFolder,
-    prompters: Sequence[Prompter],
+    prompters: Sequence[EvaluationPrompter],
     models: Sequence[Model],
     settings: Mapping[str, Any],
     watch: Watcher,
@@ -158,7 +159,7 @@ def check_distinct(names: Sequence[str]) -> None:
 class _Job:
     """One cell to be filled."""
 
-    prompter: Prompter
+    prompter: EvaluationPrompter
     model: Model
     name: str
     folder: RunFolder
@@ -169,7 +170,7 @@ class _Job:
 class _Loop:
     truth: GroundTruth
     photos: Photos
-    prompters: Sequence[Prompter]
+    prompters: Sequence[EvaluationPrompter]
     models: Sequence[Model]
     jobs: Sequence[_Job]
     journals: Mapping[RunFolder, Journal]
@@ -227,24 +228,24 @@ class _Loop:
                 return source, error
 
     def _find(
-        self, images: Sequence[Image], prompters: Sequence[Prompter]
-    ) -> dict[tuple[Prompter, str], Detections | ImageError]:
+        self, images: Sequence[Image], prompters: Sequence[EvaluationPrompter]
+    ) -> dict[tuple[EvaluationPrompter, str], Detections | ImageError]:
         """What each prompter finds in each image; when it refuses several together, each is tried alone."""
-        results: dict[tuple[Prompter, str], Detections | ImageError] = {}
+        results: dict[tuple[EvaluationPrompter, str], Detections | ImageError] = {}
         for prompter in prompters:
             ask = partial(self._ask, prompter)
             found = prompt_images(ask, images, self.clock, _detect(prompter))
             results |= {(prompter, image.name): each for image, each in zip(images, found, strict=True)}
         return results
 
-    def _ask(self, prompter: Prompter, images: Sequence[Image]) -> Sequence[Detections]:
+    def _ask(self, prompter: EvaluationPrompter, images: Sequence[Image]) -> Sequence[Detections]:
         return prompter.find(images, [self.truth.objects[self.ids[image.name]] for image in images])
 
     def _segment(
         self,
         source: ImageSource,
         image: Image | ImageError,
-        found: Mapping[tuple[Prompter, str], Detections | ImageError],
+        found: Mapping[tuple[EvaluationPrompter, str], Detections | ImageError],
     ) -> list[tuple[_Job, Instances | ImageError]]:
         """What each unfinished cell gets."""
         jobs = self._left(source)
@@ -259,11 +260,11 @@ class _Loop:
         return results
 
     def _masks(
-        self, model: Model, image: Image, prompts: Mapping[Prompter, Detections | ImageError]
-    ) -> dict[Prompter, Sequence[Instances | ImageError]]:
+        self, model: Model, image: Image, prompts: Mapping[EvaluationPrompter, Detections | ImageError]
+    ) -> dict[EvaluationPrompter, Sequence[Instances | ImageError]]:
         """One SAM's masks for one image: encoded once, and not at all where nothing is to be segmented."""
         objects = self.truth.objects[self.ids[image.name]]
-        results: dict[Prompter, Sequence[Instances | ImageError]] = {}
+        results: dict[EvaluationPrompter, Sequence[Instances | ImageError]] = {}
         encoded: Encoded | None = None
         for prompter, found in prompts.items():
             if isinstance(found, ImageError) or not len(found):
@@ -290,7 +291,7 @@ class _Loop:
         self.watch.recorded(record)
 
 
-def _detect(prompter: Prompter) -> str:
+def _detect(prompter: EvaluationPrompter) -> str:
     return f"detect {prompter.names}"
 
 
@@ -302,5 +303,5 @@ def _encode(model: Model) -> str:
     return f"encode {model.sam.name}"
 
 
-def _decode(prompter: Prompter, model: Model) -> str:
+def _decode(prompter: EvaluationPrompter, model: Model) -> str:
     return f"decode {prompter.names} {model.sam.name}"

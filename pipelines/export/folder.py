@@ -25,7 +25,7 @@ REPORT = "parity.json"
 
 
 @dataclass(frozen=True)
-class Made:
+class ExportManifest:
     """What decides an export. weights: sha256 of the checkpoint. versions: of the packages that write the files;
     machine: what else the files are bound to.
     """
@@ -71,7 +71,7 @@ def _remove(folder: Path, files: Sequence[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
+def keep(folder: Path, scratch: Path, files: Sequence[str], made: ExportManifest) -> None:
     """Move those of the files that are in `scratch` into the folder and write its `export.json`."""
     kept = [name for name in files if (scratch / name).exists()]
     for name in kept:
@@ -80,7 +80,7 @@ def keep(folder: Path, scratch: Path, files: Sequence[str], made: Made) -> None:
     write_json(folder / EXPORTED, {**asdict(made), "files": digests})
 
 
-def read(folder: Path) -> Made:
+def read(folder: Path) -> ExportManifest:
     """What the folder holds. Raises UsageError when it is no export, DataError when its export.json is damaged."""
     return _read(folder)[0]
 
@@ -97,7 +97,7 @@ def verify(folder: Path, needed: Sequence[str]) -> None:
             )
 
 
-def _read(folder: Path) -> tuple[Made, Mapping[str, str]]:
+def _read(folder: Path) -> tuple[ExportManifest, Mapping[str, str]]:
     """Its `export.json`, and the sha256 of each file that it names."""
     path = folder / EXPORTED
     if not path.is_file():
@@ -107,14 +107,15 @@ def _read(folder: Path) -> tuple[Made, Mapping[str, str]]:
     with reading(path, what):
         if not isinstance(content, dict):
             raise ValueError(f"{brief(content)} in place of an object")
-        for name, kind in typing.get_type_hints(Made).items() | {("files", Mapping[str, str])}:
+        for name, kind in typing.get_type_hints(ExportManifest).items() | {("files", Mapping[str, str])}:
             _check(name, content[name], kind)
         digests = content.pop("files")
-        return Made(**content), digests
+        return ExportManifest(**content), digests
 
 
 def _check(name: str, value: Any, kind: Any) -> None:
-    """Raises ValueError when a field's value is not of the kind that Made says: text, a whole number, texts by name."""
+    """Raises ValueError when a field's value is not of the kind that ExportManifest says: text, a whole number, or
+    texts by name."""
     table = typing.get_origin(kind) is not None
     fits = type(value) is (dict if table else kind)
     if not fits or (table and not all(isinstance(each, str) for each in value.values())):

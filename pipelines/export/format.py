@@ -30,7 +30,7 @@ from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.network import EXPORTED, SamSource
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.torch_network import Torch
+from pipelines.sam.torch_network import TorchBackend
 from pipelines.types import UInt8
 from weights import store
 
@@ -117,7 +117,7 @@ class Format(ABC):
         made = self._made(source, precision, where)
         fit = _without_weights(source).conventions.fit
         pixels = [preprocess(photo, made.input_size, fit) for photo in calibration or ()]
-        reference = SamPredictor(source.row.name, Torch().build(source, device=device, precision="fp32"))
+        reference = SamPredictor(source.row.name, TorchBackend().build(source, device=device, precision="fp32"))
         folders.clear(folder, self.files)
         model = graph_form(source.load(), self.graph_precision(precision))
         with folders.making(folder, self.files) as scratch:
@@ -183,9 +183,9 @@ class Format(ABC):
             f"--format {self.name} --precision int8 --photos PHOTOS`, then use it with --weights FOLDER"
         )
 
-    def _made(self, source: SamSource, precision: str, device: torch.device) -> folders.Made:
+    def _made(self, source: SamSource, precision: str, device: torch.device) -> folders.ExportManifest:
         versions = {package: _version(package) for package in (*PACKAGES, *self.packages)}
-        return folders.Made(
+        return folders.ExportManifest(
             source.row.name,
             _without_weights(source).input_size,
             source.sha256(),

@@ -3,9 +3,9 @@
 Weights are symmetric, with a scale per output channel; activations asymmetric, with one range per tensor. Everything
 else stays in float: depthwise convolutions, the linear attention, the norms, the decoder.
 
-A range is ROOM times as wide as the photos show: what lies beyond it is clipped, and one clipped outlier before the
-linear attention, whose sums are over the whole image, spoils the whole embedding. Where already one of the photos goes
-ROOM times as far as most, the next may go farther: such a convolution stays in float, too.
+A range is RANGE_FACTOR times as wide as the photos show: what lies beyond it is clipped, and one clipped outlier before
+the linear attention, whose sums are over the whole image, spoils the whole embedding. Where already one of the photos
+goes RANGE_FACTOR times as far as most, the next may go farther: such a convolution stays in float, too.
 
 What a convolution does to the embedding when it alone is in int8 is measured; such errors are nearly independent, so
 their squares add up. Those that do the least harm per multiplication are taken until the budget is spent: in the first
@@ -34,7 +34,7 @@ BUDGET = 0.009
 """The error that all of int8 may add up to, in lengths of the embedding: about what bf16 costs."""
 MEASURED = 2
 """Photos that harm is measured on."""
-ROOM = 2.0
+RANGE_FACTOR = 2.0
 """Of 28 photos that came next, one had its embedding spoilt at 1 (off by 0.2), and off by three times as much as the
 others at 1.5; at 2 none stood out.
 """
@@ -165,12 +165,12 @@ def _range(x: Tensor) -> Range:
 
 def with_room(ranges: Sequence[Range]) -> Range:
     """What a tensor in int8 can hold, given its range on each photo."""
-    return ROOM * min(least for least, _ in ranges), ROOM * max(most for _, most in ranges)
+    return RANGE_FACTOR * min(least for least, _ in ranges), RANGE_FACTOR * max(most for _, most in ranges)
 
 
 def _goes_far(ranges: Sequence[Range]) -> bool:
     widths = [most - least for least, most in ranges]
-    return max(widths) > ROOM * median(widths)
+    return max(widths) > RANGE_FACTOR * median(widths)
 
 
 def _round(x: Tensor, ranges: Sequence[Range]) -> Tensor:

@@ -114,9 +114,13 @@ SAMS = Registry(
 BACKENDS = Registry(
     "back end",
     [
-        Row("torch", "pipelines.sam.torch_network:Torch", "on any device"),
-        Row("torch-compiled", "pipelines.sam.compiled:Compiled", "torch.compile, on a GPU CUDA graphs, slow to start"),
-        Row("torch-graphs", "pipelines.sam.graphs:Graphs", "on an NVIDIA GPU, CUDA graphs of what torch does"),
+        Row("torch", "pipelines.sam.torch_network:TorchBackend", "on any device"),
+        Row(
+            "torch-compiled",
+            "pipelines.sam.compiled:CompiledBackend",
+            "torch.compile, on a GPU CUDA graphs, slow to start",
+        ),
+        Row("torch-graphs", "pipelines.sam.graphs:GraphsBackend", "on an NVIDIA GPU, CUDA graphs of what torch does"),
         Row("onnx", "pipelines.export.onnx:Onnx", "ONNX Runtime", extra="export"),
         Row("openvino", "pipelines.export.openvino:OpenVino", "fast on x86 CPUs", extra="export"),
         Row("tensorrt", "pipelines.export.tensorrt:TensorRt", "fast on NVIDIA GPUs", extra="tensorrt"),

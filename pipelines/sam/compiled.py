@@ -18,10 +18,10 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 
 from pipelines.errors import SetupError
-from pipelines.sam.mask_decoder import Decoded, ImageSide, take
+from pipelines.sam.mask_decoder import DecoderState, ImageSide, take
 from pipelines.sam.model import Features, Sam
 from pipelines.sam.network import SamSource
-from pipelines.sam.torch_network import Torch, TorchNetwork
+from pipelines.sam.torch_network import TorchBackend, TorchNetwork
 
 FILLED = (1, 4, 16, 64)
 """Numbers of prompts that the decoder is compiled for."""
@@ -29,7 +29,7 @@ torch._dynamo.config.recompile_limit = 256  # shapes: FILLED, by points per prom
 warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # they are left out on purpose
 
 
-class Compiled(Torch):
+class CompiledBackend(TorchBackend):
     """The back end, as `build_sam` asks for it. Raises SetupError when nothing can be compiled here."""
 
     def place(self, device: str, precision: str) -> torch.device:
@@ -64,16 +64,16 @@ class CompiledNetwork(TorchNetwork):
         each = [tuple(map(self._kept, self._encoder(part))) for part in parts]
         return tuple(map(torch.cat, zip(*each, strict=True)))
 
-    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> Decoded:
+    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> DecoderState:
         count = self._filled(len(sparse))
         if len(image) > 1:  # every prompt its own image: how many images there are must not matter
             index = _fill(index, count)
             image, side = take(image, index), side.each(lambda part: take(part, index))
         index = torch.arange(count, device=self.device)
-        decoded: Decoded = self._decoder(image, side, self.positions, _fill(sparse, count), index)
+        decoded: DecoderState = self._decoder(image, side, self.positions, _fill(sparse, count), index)
         return decoded.each(lambda part: self._kept(part)[: len(sparse)])
 
-    def masks(self, decoded: Decoded, which: Tensor) -> Tensor:
+    def masks(self, decoded: DecoderState, which: Tensor) -> Tensor:
         count = self._filled(len(which))
         masks: Tensor = self._masks(decoded.each(lambda part: _fill(part, count)), _fill(which, count))
         return self._kept(masks)[: len(which)]

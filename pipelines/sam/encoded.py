@@ -15,7 +15,7 @@ from pipelines.errors import UsageError
 from pipelines.sam.choice import SINGLE, MaskChoice
 from pipelines.sam.chunks import Chunks
 from pipelines.sam.frame import Frame
-from pipelines.sam.masks import LOW, LowResMasks, Upscaler
+from pipelines.sam.masks import LOW_RES_SIDE, LowResMasks, Upscaler
 from pipelines.sam.network import Decoded, EncodedImages, Prompts
 from pipelines.sam.prompting import PixelPrompts
 from pipelines.sam.rules import NO_BOX, MaskRules
@@ -116,7 +116,7 @@ class Encoded:
         parts = list(self._decode(self._joined(self._in_frame([prompts])), full))
         if not parts:
             k = 1 if choice.best_alone else len(which)
-            shapes = ((0, k, frame.height, frame.width), (0, k), (0, k, LOW, LOW))
+            shapes = ((0, k, frame.height, frame.width), (0, k), (0, k, LOW_RES_SIDE, LOW_RES_SIDE))
             return Prediction(np.zeros(shapes[0], bool), *(np.zeros(shape, np.float32) for shape in shapes[1:]))
         return Prediction(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -182,7 +182,7 @@ class Encoded:
             check_finite("a predicted IoU", bool(torch.isfinite(iou).all()))
             good = iou > min_iou
             prompts = good.any(1).nonzero()[:, 0]
-            low_res = torch.zeros(0, LOW, LOW, device=self.decoding.device)
+            low_res = torch.zeros(0, LOW_RES_SIDE, LOW_RES_SIDE, device=self.decoding.device)
             if len(prompts):
                 low_res = ranked.take(prompts).masks()[good[prompts]]
                 check_finite("a mask", bool(torch.isfinite(low_res).all()))
@@ -236,12 +236,12 @@ class _Rows:
 
     def __init__(self, parts: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> None:
         self._parts = parts
-        self._low_res = torch.zeros(0, LOW, LOW, device=device)
+        self._low_res = torch.zeros(0, LOW_RES_SIDE, LOW_RES_SIDE, device=device)
         self._iou = torch.zeros(0, device=device)
 
     def take(self, count: int) -> tuple[Tensor, Tensor]:
         """The next `count`: N x 256 x 256 and N."""
-        low_res, iou = self._low_res.new_empty(count, LOW, LOW), self._iou.new_empty(count)
+        low_res, iou = self._low_res.new_empty(count, LOW_RES_SIDE, LOW_RES_SIDE), self._iou.new_empty(count)
         taken = 0
         while taken < count:
             if not len(self._iou):

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image as Pil
 from torch import Tensor
 
-from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.prompt_encoder import PROMPT_SIDE
 from pipelines.types import Int64, UInt8
 
 MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
@@ -93,10 +93,10 @@ class Frame:
 
     def to_prompt_frame(self, coordinates: Tensor) -> Tensor:
         """... x 2 (x, y) pixels of the original image -> the 1024 prompt frame, float32."""
-        height, width = self.fit.size(self.height, self.width, FRAME)
+        height, width = self.fit.size(self.height, self.width, PROMPT_SIDE)
         scales = [width / self.width, height / self.height]
         if self.fit.evenly:
-            scales = [FRAME / max(self.height, self.width)] * 2
+            scales = [PROMPT_SIDE / max(self.height, self.width)] * 2
         return coordinates.float() * torch.tensor(scales, dtype=torch.float32, device=coordinates.device)
 
     def windows(self, boxes: ArrayLike, margin: float) -> Int64:

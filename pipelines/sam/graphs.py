@@ -15,13 +15,13 @@ from torch import Tensor
 from pipelines.errors import UsageError
 from pipelines.sam.compiled import CompiledNetwork
 from pipelines.sam.network import SamSource
-from pipelines.sam.torch_network import Torch, TorchNetwork
+from pipelines.sam.torch_network import TorchBackend, TorchNetwork
 
 FILLED = (1, 4, 8, 16, 24, 32, 40, 48, 56, 64)
 """Numbers of prompts that the decoder is recorded for."""
 
 
-class Graphs(Torch):
+class GraphsBackend(TorchBackend):
     """The back end, as `build_sam` asks for it. Raises UsageError where there is no CUDA."""
 
     def place(self, device: str, precision: str) -> torch.device:

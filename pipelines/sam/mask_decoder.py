@@ -217,7 +217,7 @@ class TwoWayTransformer(nn.Module):
         return cast(TwoWayLayer, self.layers[1])
 
 
-class Decoded(NamedTuple):
+class DecoderState(NamedTuple):
     """tokens: N x T x C; image: N x L x C, both after the transformer; iou: N x 4 predicted IoU per mask token.
     detail: logits N x 4G x 4G of the image's detail, where there is any.
     """
@@ -227,11 +227,11 @@ class Decoded(NamedTuple):
     iou: Tensor
     detail: Tensor | None = None
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Decoded:
+    def each(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
         """Every part changed."""
-        return Decoded._make(None if part is None else change(part) for part in self)
+        return DecoderState._make(None if part is None else change(part) for part in self)
 
-    def take(self, prompts: Tensor) -> Decoded:
+    def take(self, prompts: Tensor) -> DecoderState:
         """Only these prompts, by index."""
         return self.each(lambda part: part[prompts])
 
@@ -270,30 +270,32 @@ class MaskDecoder(nn.Module):
         last = self.transformer.final_attn_token_to_image
         return Positions(*(read.split(part(pe)) for part in (read.k_proj, write.q_proj, last.k_proj)))
 
-    def decode(self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor) -> Decoded:
+    def decode(
+        self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor
+    ) -> DecoderState:
         """Run the transformer for prompts sparse N x T' x C, prompt i on image index[i]."""
         prompts = torch.cat([self.own_tokens().expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, seen = self.transformer.first.first(image, side, prompts, index)
         tokens, seen = self.transformer.second(tokens, seen, prompts, positions)
         last = self.transformer.final_attn_token_to_image
         tokens = self.transformer.norm_final_attn(tokens + last.read_image(tokens + prompts, seen, positions.last))
-        return Decoded(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
+        return DecoderState(tokens, seen, self.iou_prediction_head(tokens[:, 0]))
 
     def own_tokens(self) -> Tensor:
         """Before the prompt's: one for the IoU, one for each mask."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
-    def masks(self, decoded: Decoded, which: Tensor | None = None) -> Tensor:
+    def masks(self, decoded: DecoderState, which: Tensor | None = None) -> Tensor:
         """Low-res mask logits N x K x 4G x 4G of mask tokens `which` (N x K, 0 to 3); None: of all four."""
         return in_image_order(self.weights(decoded, which) @ self.upscaled(decoded).transpose(1, 2))
 
-    def weights(self, decoded: Decoded, which: Tensor | None) -> Tensor:
+    def weights(self, decoded: DecoderState, which: Tensor | None) -> Tensor:
         """N x K x 32: what the masks of tokens `which` weigh the channels of `upscaled` with."""
         tokens = decoded.tokens[:, 1 : 1 + MASKS]
         hyper = torch.stack([head(tokens[:, i]) for i, head in enumerate(self.output_hypernetworks_mlps)], dim=1)
         return hyper if which is None else hyper.gather(1, which[..., None].expand(-1, -1, hyper.shape[-1]))
 
-    def upscaled(self, decoded: Decoded) -> Tensor:
+    def upscaled(self, decoded: DecoderState) -> Tensor:
         """Image tokens, each become 4 x 4: N x (L, 2x2, 2x2) x 32."""
         up1, _, act, up2, _ = self.output_upscaling
         x = act(self.norm_upscaled(_upscale_rows(up1, decoded.image)))  # N x (L, 2x2) x 64

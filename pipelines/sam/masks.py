@@ -27,18 +27,18 @@ from torch import Tensor
 from pipelines.rle import from_runs
 from pipelines.sam.chunks import Chunks, Item
 from pipelines.sam.frame import PADDED, Fit, Frame
-from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.prompt_encoder import PROMPT_SIDE
 from pipelines.sam.regions import without_small_regions
-from pipelines.sam.runs import compressed, region_runs
+from pipelines.sam.run_lengths import compressed, region_runs
 from pipelines.types import Float32, Int64, Masks, Rle, check_finite
 
-LOW = 256
+LOW_RES_SIDE = 256
 """Side of the low-res masks."""
 STABILITY_OFFSET = 1.0
 """The stability score compares the mask at logits above +offset with the mask above -offset."""
-BLOCK = 64
+ROWS_AT_ONCE = 64
 """Outputs interpolated in one product: they read few sources, so small blocks multiply few zeros."""
-WHOLE = 1 << 26
+PIXELS_AT_ONCE = 1 << 26
 """Pixels of masks that a GPU upscales and encodes together."""
 
 _SOURCES = np.ones((3, 3), np.uint8)
@@ -64,7 +64,7 @@ class Axis:
     def pixels(self) -> Float32:
         """How many outputs read each source and those next to it; each output is counted once."""
         middles = (np.array(self.first) + np.array(self.last)) // 2
-        return np.bincount(middles, minlength=LOW).astype(np.float32)
+        return np.bincount(middles, minlength=LOW_RES_SIDE).astype(np.float32)
 
     def reach(self, span: tuple[int, int]) -> tuple[int, int]:
         """The outputs that sources in `span` reach, a half-open span as well."""
@@ -78,8 +78,8 @@ class Axis:
         """K x S, the `sources` of the outputs [start, stop) -> K x (stop - start)."""
         out = x.new_empty(len(x), stop - start)
         offset = self.first[start]
-        for a in range(start, stop, BLOCK):
-            b = min(a + BLOCK, stop)
+        for a in range(start, stop, ROWS_AT_ONCE):
+            b = min(a + ROWS_AT_ONCE, stop)
             read = self.sources(a, b)
             part = x[:, read.start - offset : read.stop - offset]
             out[:, a - start : b - start] = part @ self.matrix[a:b, read].T
@@ -90,7 +90,7 @@ class Axis:
 def _axis(original: int, steps: tuple[tuple[int, int], ...], mode: str, device: torch.device) -> Axis:
     """The resizes of one axis, read off torch's own operator. steps: before the last one, to how many places, and how
     many of these are kept."""
-    columns = torch.eye(LOW)[None, :, :, None]  # one channel per low-res position
+    columns = torch.eye(LOW_RES_SIDE)[None, :, :, None]  # one channel per low-res position
     for size, kept in steps:
         if size != columns.shape[2]:
             columns = F.interpolate(columns, size=(size, 1), mode=mode, align_corners=False)
@@ -102,7 +102,7 @@ def _axis(original: int, steps: tuple[tuple[int, int], ...], mode: str, device: 
 
 
 @dataclass(frozen=True)
-class Region:
+class LogitWindow:
     """Logits of a part of an image: w x h float32, transposed: logits[x, y] is that of the pixel (x0 + x, y0 + y)."""
 
     logits: Float32
@@ -180,7 +180,7 @@ class Upscaler:
 
     def __init__(self, height: int, width: int, device: torch.device, fit: Fit = PADDED) -> None:
         self.size = (height, width)
-        side = LOW if fit.direct else FRAME
+        side = LOW_RES_SIDE if fit.direct else PROMPT_SIDE
         rows, columns = fit.size(height, width, side)
         self.rows = _axis(height, ((side, rows),), fit.upscaling, device)
         self.columns = _axis(width, ((side, columns),), fit.upscaling, device)
@@ -259,7 +259,7 @@ class Upscaler:
             return (start + kept).cpu().numpy(), rles, stability.cpu().numpy()
 
         pixels = self.size[0] * self.size[1]
-        chunks = Chunks(Item(usual=max(WHOLE // pixels, 1), bytes=24 * pixels), low_res.device)
+        chunks = Chunks(Item(usual=max(PIXELS_AT_ONCE // pixels, 1), bytes=24 * pixels), low_res.device)
         kept, stabilities, rles = np.zeros(0, np.int64), np.zeros(0, np.float32), []
         for indices, masks, scores in chunks(len(low_res), part):
             kept, stabilities = np.concatenate([kept, indices]), np.concatenate([stabilities, scores])
@@ -295,7 +295,7 @@ class Upscaler:
         outside = (x < x0) | (x >= x1)
         return outside[:, :, None] | ((y < y0) | (y >= y1))[:, None, :]
 
-    def regions(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[Region]:
+    def regions(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[LogitWindow]:
         """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`, or are not looked at."""
         low_res = low_res.float()
         possible = self._highest(low_res) > level
@@ -307,12 +307,12 @@ class Upscaler:
             top, bottom = self.rows.reach(rows)
             yield self.window(logits, max(left, x0), min(right, x1), max(top, y0), min(bottom, y1))
 
-    def window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> Region:
+    def window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> LogitWindow:
         """256 x 256 logits -> those of the image's pixels x0 <= x < x1, y0 <= y < y1."""
         if x0 >= x1 or y0 >= y1:
-            return Region(np.zeros((0, 0), np.float32), x0, y0)
+            return LogitWindow(np.zeros((0, 0), np.float32), x0, y0)
         across = self.columns.interpolate(logits[self.rows.sources(y0, y1), self.columns.sources(x0, x1)], x0, x1)
-        return Region(self.rows.interpolate(across.T, y0, y1).cpu().numpy(), x0, y0)
+        return LogitWindow(self.rows.interpolate(across.T, y0, y1).cpu().numpy(), x0, y0)
 
 
 def _spans(occupied: Tensor) -> list[tuple[int, int]]:

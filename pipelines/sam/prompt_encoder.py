@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipelines.sam.layers import ChannelNorm
 from pipelines.sam.points import PADDING, PointRule, padded_without_box
 
-FRAME = 1024
+PROMPT_SIDE = 1024
 """Longest side of the frame that prompts live in, whatever the encoder's input size."""
 
 
@@ -122,7 +122,7 @@ class PromptEncoder(PointEncoder):
 
     def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
         """A padding point has no position."""
-        position = self.position((points + 0.5) / FRAME)
+        position = self.position((points + 0.5) / PROMPT_SIDE)
         padding = (labels == PADDING)[..., None]
         position = position.masked_fill(padding, 0.0)
         kinds = cast(Iterable[nn.Embedding], self.point_embeddings)

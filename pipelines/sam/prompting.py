@@ -12,14 +12,14 @@ from torch import Tensor
 from pipelines.device import send
 from pipelines.errors import UsageError
 from pipelines.sam.frame import Frame
-from pipelines.sam.masks import LOW
+from pipelines.sam.masks import LOW_RES_SIDE
 from pipelines.sam.network import Prompts
 
 _SHAPES: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "boxes": ("N x 4", (4,)),
     "points": ("N x P x 2", (None, 2)),
     "labels": ("N x P", (None,)),
-    "mask_input": (f"N x 1 x {LOW} x {LOW}", (1, LOW, LOW)),
+    "mask_input": (f"N x 1 x {LOW_RES_SIDE} x {LOW_RES_SIDE}", (1, LOW_RES_SIDE, LOW_RES_SIDE)),
 }
 """Of each part of prompts: its shape in words, and what follows N in it."""
 

@@ -19,7 +19,7 @@ from pipelines.sam.model import Features, Sam
 from pipelines.sam.network import Prompts, SamSource
 
 
-class Torch:
+class TorchBackend:
     """The back end, as `build_sam` asks for it."""
 
     def place(self, device: str, precision: str) -> torch.device:
@@ -68,12 +68,12 @@ class TorchNetwork:
         src = embeddings + self.model.prompt_encoder.no_mask
         return TorchImages(self, features, *self.model.mask_decoder.image_side(src, self.pe, *more))
 
-    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> mask_decoder.Decoded:
+    def decode(self, image: Tensor, side: ImageSide, sparse: Tensor, index: Tensor) -> mask_decoder.DecoderState:
         """See MaskDecoder.decode."""
-        decoded: mask_decoder.Decoded = self.model.mask_decoder.decode(image, side, self.positions, sparse, index)
+        decoded: mask_decoder.DecoderState = self.model.mask_decoder.decode(image, side, self.positions, sparse, index)
         return decoded
 
-    def masks(self, decoded: mask_decoder.Decoded, which: Tensor) -> Tensor:
+    def masks(self, decoded: mask_decoder.DecoderState, which: Tensor) -> Tensor:
         """See MaskDecoder.masks."""
         masks: Tensor = self.model.mask_decoder.masks(decoded, which)
         return masks
@@ -108,7 +108,7 @@ class TorchDecoded:
     """Prompts after the decoder's transformer."""
 
     network: TorchNetwork
-    decoded: mask_decoder.Decoded
+    decoded: mask_decoder.DecoderState
 
     @property
     def iou(self) -> Tensor:

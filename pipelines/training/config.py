@@ -98,7 +98,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class PromptConfig:
+class PromptMix:
     """box: chance of a box instead of points; box_jitter: standard deviation of a box's noise as a share of its sides
     (at most 20 px in the 1024 frame, as in SAM); points: most points of a prompt; corrections: rounds of one
     correction point each, made at two steps in a row of every 2 * `correct_every`; mask: chance that a round is given
@@ -179,7 +179,7 @@ class FinetuneConfig:
     relaxed: float = 0.0
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    prompts: PromptConfig = field(default_factory=PromptConfig)
+    prompts: PromptMix = field(default_factory=PromptMix)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
@@ -214,7 +214,7 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
-class DetectorConfig:
+class YoloConfig:
     """A YOLO detector on the same masks. model: "yolov8n" to "yolov8x"; weights: a .pt to start from, "" for a random
     start, None for the model's own; class_aware: keep the data's classes, told apart by name; else everything is
     "object". precision: "32-true" or "bf16-mixed", the network's; options: more arguments of ultralytics' trainer.

@@ -23,7 +23,7 @@ from pipelines.device import check_device, pick_device
 from pipelines.errors import DataError, UsageError
 from pipelines.files import check_folder, make_folder, replacing, write_text
 from pipelines.notes import counted_notes
-from pipelines.training.config import DataConfig, DetectorConfig
+from pipelines.training.config import DataConfig, YoloConfig
 from pipelines.training.regions import Photo
 from pipelines.training.sources import DataSource, open_source
 from pipelines.types import Image
@@ -32,7 +32,7 @@ from weights import store
 SETTINGS = "settings.json"
 
 
-def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
+def run(config: YoloConfig, folder: Path, *, resume: bool = False) -> Path:
     """Train, or with `resume` go on with the run in `folder`; returns the path of the best weights (.pt).
 
     The data sets are laid out for YOLO under `folder`/data, photos as links. Raises UsageError for settings that cannot
@@ -66,13 +66,13 @@ def run(config: DetectorConfig, folder: Path, *, resume: bool = False) -> Path:
     return weights / "best.pt"
 
 
-def _as_text(config: DetectorConfig) -> str:
+def _as_text(config: YoloConfig) -> str:
     """The settings that decide the weights, as JSON."""
     settings = dataclasses.asdict(config)
     return json.dumps({name: value for name, value in settings.items() if name not in ("device", "workers")})
 
 
-def _arguments(config: DetectorConfig, folder: Path) -> dict[str, Any]:
+def _arguments(config: YoloConfig, folder: Path) -> dict[str, Any]:
     """What ultralytics' trainer is told. Its mixed precision is off: it would download a model to test itself with, and
     does not work on a CPU."""
     from ultralytics.cfg import get_cfg
@@ -100,7 +100,7 @@ def _arguments(config: DetectorConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def layout(config: DetectorConfig, folder: Path) -> Path:
+def layout(config: YoloConfig, folder: Path) -> Path:
     """Lay the data sets out as ultralytics wants them; returns the path of data.yaml.
 
     folder: absolute; gets images/ (links to the photos), labels/ (one text file a photo), a list of the photos of
@@ -159,7 +159,7 @@ def label_lines(photo: Photo, height: int, width: int, classes: Mapping[int, int
     return "".join(lines)
 
 
-def _network(config: DetectorConfig) -> Any:
+def _network(config: YoloConfig) -> Any:
     """An ultralytics model, with the weights of a file where one is named. Raises UsageError for a name, or starting
     weights, that are not there, and WeightsError for a file that is none."""
     from ultralytics.models import YOLO

@@ -75,7 +75,7 @@ def run(
 
     student.prompt_encoder.requires_grad_(False)
     student.mask_decoder.requires_grad_(False)
-    job = engine.Job(
+    job = engine.TrainingJob(
         name=config.model,
         config=config,
         model=student,

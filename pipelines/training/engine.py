@@ -49,7 +49,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """learner: batch -> losses by name, of which "loss" is minimised; model: the network inside of it that is averaged,
     validated and exported; validate: averaged network -> figures by name, of which `best_by` chooses the best weights.
     told: notes, each with what it is of, that are still to be said; validate may add some.
@@ -69,7 +69,7 @@ class Job:
     told: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def fit(job: Job, folder: Path, *, resume: bool = False) -> dict[str, float]:
+def fit(job: TrainingJob, folder: Path, *, resume: bool = False) -> dict[str, float]:
     """Train, or with `resume` go on from the checkpoint in `folder`; returns the best validation's figures.
 
     Writes to `folder`: checkpoint.pt, best.safetensors and last.safetensors (averaged weights, official layout),
@@ -131,7 +131,7 @@ def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
 class _Run:
     """The state of a run, and its ways to disk."""
 
-    job: Job
+    job: TrainingJob
     folder: Path
     fabric: Fabric
     learner: Any
@@ -264,7 +264,7 @@ def _parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str,
     return [{"params": wide, "weight_decay": weight_decay}, {"params": narrow, "weight_decay": 0.0}]
 
 
-def _as_text(job: Job) -> str:
+def _as_text(job: TrainingJob) -> str:
     """The settings that decide the weights, as JSON: all but the loop's."""
     settings = {name: value for name, value in dataclasses.asdict(job.config).items() if name != "loop"}
     return json.dumps(settings, sort_keys=True)

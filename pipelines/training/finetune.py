@@ -52,7 +52,7 @@ def run(config: FinetuneConfig, folder: Path, *, resume: bool = False, model: Sa
     phases = tuple(_phases(stages, sources, config, model))
     if given is None:
         load_start(model, config.model, config.weights)
-    job = engine.Job(
+    job = engine.TrainingJob(
         name=config.model,
         config=config,
         model=model,

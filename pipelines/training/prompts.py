@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.prompt_encoder import PROMPT_SIDE
 from pipelines.types import Float32, UInt8
 
 _MOST_NOISE = 20.0  # pixels of the 1024 frame, as in SAM (arXiv 2304.02643, appendix A)
@@ -23,7 +23,7 @@ def bounding_boxes(masks: UInt8) -> Float32:
         marks = masks.max(axis) > 127
         edges.append((marks.argmax(1), marks.shape[1] - marks[:, ::-1].argmax(1)))
     (left, right), (top, bottom) = edges
-    return (np.stack([left, top, right, bottom], 1) * (FRAME / masks.shape[-1])).astype(np.float32)
+    return (np.stack([left, top, right, bottom], 1) * (PROMPT_SIDE / masks.shape[-1])).astype(np.float32)
 
 
 def jitter_boxes(rng: np.random.Generator, boxes: Float32, noise: float) -> Float32:
@@ -34,7 +34,7 @@ def jitter_boxes(rng: np.random.Generator, boxes: Float32, noise: float) -> Floa
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     limit = np.minimum(_MOST_NOISE, 0.4 * sides)
     moved = boxes + (rng.standard_normal(boxes.shape) * noise * sides).clip(-limit, limit)
-    return moved.clip(0, FRAME).astype(np.float32)
+    return moved.clip(0, PROMPT_SIDE).astype(np.float32)
 
 
 def draw_points(rng: np.random.Generator, masks: UInt8, count: int) -> Float32:
@@ -59,9 +59,9 @@ def correction_points(predicted: Tensor, target: Tensor, generator: torch.Genera
     place = (wrong + chance).argmax(1)  # wrong pixels score 1 to 2, the others less
     labels = target.flatten(1).gather(1, place[:, None]).long()
     points = torch.stack([place % side, place // side], dim=1).float()[:, None]
-    return (points + 0.5) * (FRAME / side) - 0.5, labels
+    return (points + 0.5) * (PROMPT_SIDE / side) - 0.5, labels
 
 
 def _centres(points: Float32, side: int) -> Float32:
     """Pixel indices of a side x side array -> the 1024 frame, whose encoder adds half a pixel."""
-    return (points + np.float32(0.5)) * np.float32(FRAME / side) - np.float32(0.5)
+    return (points + np.float32(0.5)) * np.float32(PROMPT_SIDE / side) - np.float32(0.5)

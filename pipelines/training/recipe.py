@@ -15,10 +15,10 @@ from pipelines.errors import UsageError
 from pipelines.files import read_toml
 from pipelines.limits import LARGE
 from pipelines.printable import brief
-from pipelines.training.config import DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.config import DistillConfig, FinetuneConfig, YoloConfig
 
 Config = TypeVar("Config")
-_FOLDERS: dict[type, str] = {FinetuneConfig: "finetune", DistillConfig: "distill", DetectorConfig: "detector"}
+_FOLDERS: dict[type, str] = {FinetuneConfig: "finetune", DistillConfig: "distill", YoloConfig: "detector"}
 
 
 def recipes(kind: type) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pipelines.errors import DataError
 from pipelines.evaluation.clicks import next_click
 from pipelines.sam.frame import Frame, preprocess
 from pipelines.sam.model import Features, Sam
-from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.prompt_encoder import PROMPT_SIDE
 from pipelines.training.sources import DataSource
 from pipelines.types import Bool
 
@@ -90,7 +90,7 @@ def _ious(
 
 def _full_size(logits: Tensor, frame: Frame) -> Tensor:
     """Low-res logits of the whole input -> the image's height x width, as its `Fit` says."""
-    wide, side, mode = logits[None, None].float(), FRAME, frame.fit.upscaling
+    wide, side, mode = logits[None, None].float(), PROMPT_SIDE, frame.fit.upscaling
     if frame.fit.direct:
         side = len(logits)
     else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.sam.prompt_encoder import FRAME
+from pipelines.sam.prompt_encoder import PROMPT_SIDE
 
 CELLS = 64
 """A side of the whole input's image embedding."""
@@ -36,7 +36,9 @@ class Window:
 
         The prompt encoder adds half a pixel on either side of this.
         """
-        corner = coordinates.new_tensor([self.left, self.top]).repeat(coordinates.shape[-1] // 2) * (FRAME / CELLS)
+        corner = coordinates.new_tensor([self.left, self.top]).repeat(coordinates.shape[-1] // 2) * (
+            PROMPT_SIDE / CELLS
+        )
         return (coordinates + 0.5) * (self.side / CELLS) + corner - 0.5
 
 

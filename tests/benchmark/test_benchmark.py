@@ -131,7 +131,7 @@ def test_random_weights_are_the_same_each_time_and_keep_numbers_in_range() -> No
 
 
 def test_an_exported_folder_is_measured_as_it_is(tmp_path: Path) -> None:
-    made = folder.Made("efficientvit-sam-l0", 512, "", "openvino", "int8", {}, {})
+    made = folder.ExportManifest("efficientvit-sam-l0", 512, "", "openvino", "int8", {}, {})
     folder.keep(tmp_path, tmp_path, [], made)
     names = ("evsam-starter", str(tmp_path))
     config = BenchmarkConfig(names, backends=("torch", "onnx"), random_weights=True)
@@ -142,7 +142,7 @@ def test_an_exported_folder_is_measured_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_accuracy_of_an_exported_folder_is_its_own(tmp_path: Path) -> None:
-    folder.keep(tmp_path, tmp_path, [], folder.Made("evsam-starter", 512, "", "openvino", "int8", {}, {}))
+    folder.keep(tmp_path, tmp_path, [], folder.ExportManifest("evsam-starter", 512, "", "openvino", "int8", {}, {}))
     names = ("evsam-starter", str(tmp_path))
     for given_ones in ({names[0]: 52.3}, {names[1]: 51.9}, {names[0]: 52.3, names[1]: 51.9}):
         subjects = subjects_of(BenchmarkConfig(names, accuracy=given_ones), {})

@@ -12,7 +12,7 @@ from support.runs import evsam
 from pipelines.detectors.text.phrases import parse_phrases
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.printable import brief
-from pipelines.training.config import DetectorConfig, DistillConfig, FinetuneConfig
+from pipelines.training.config import DistillConfig, FinetuneConfig, YoloConfig
 from pipelines.training.recipe import read_recipe, recipes
 
 BROKEN = {
@@ -59,7 +59,7 @@ VALUES = [
     "true",
     "2024-01-01",
 ]
-CONFIGS = {FinetuneConfig: "l0", DistillConfig: "distill", DetectorConfig: "objects"}
+CONFIGS = {FinetuneConfig: "l0", DistillConfig: "distill", YoloConfig: "objects"}
 
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)

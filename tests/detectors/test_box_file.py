@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.categories import COCO, OBJECT
-from pipelines.detectors.box_file import BoxFile
+from pipelines.detectors.box_file import BoxFileDetector
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError, ImageError, UnknownNameError
 from pipelines.types import Category, Image
@@ -41,7 +41,7 @@ def ground_truth(annotations, images=({"id": 1, "file_name": "a.jpg"},), categor
 
 
 def boxes_of(path, images=(("a.jpg", 1),), box_format=None, **options):
-    source = BoxFile(path, box_format, dict(images), **options)
+    source = BoxFileDetector(path, box_format, dict(images), **options)
     return source, source([image(images[0][0])])[0]
 
 
@@ -178,7 +178,7 @@ class TestMeaning:
     @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1, width=32)), min_size=1))
     def test_every_box_reaches_its_own_image_once(self, tmp_path, rows):
         path = write(tmp_path, [result(i, (n, 0, 1, 1), score) for n, (i, score) in enumerate(rows)])
-        source = BoxFile(path, None, {f"{i}.jpg": i for i in range(4)})
+        source = BoxFileDetector(path, None, {f"{i}.jpg": i for i in range(4)})
         found = source([image(f"{i}.jpg", width=len(rows)) for i in range(4)])
         for i, detections in enumerate(found):
             expected = sorted((-score, n) for n, (j, score) in enumerate(rows) if i == j)
@@ -191,7 +191,7 @@ class TestMatching:
 
     def places(self, path, *names):
         """Each image's first x, which tells the line it came from; None without boxes."""
-        found = BoxFile(path, None, {name: n for n, name in enumerate(names)})([image(name) for name in names])
+        found = BoxFileDetector(path, None, {name: n for n, name in enumerate(names)})([image(name) for name in names])
         return [int(boxes.boxes[0, 0]) if len(boxes) else None for boxes in found]
 
     def test_full_names_come_first(self, tmp_path):
@@ -206,7 +206,7 @@ class TestMatching:
 
     def test_results_named_by_stem_as_ultralytics_writes_them(self, tmp_path):
         path = write(tmp_path, [result("cat"), result("b.7")])
-        found = BoxFile(path, None, {"x/cat.jpg": 1, "b.7.png": 2})([image("x/cat.jpg"), image("b.7.png")])
+        found = BoxFileDetector(path, None, {"x/cat.jpg": 1, "b.7.png": 2})([image("x/cat.jpg"), image("b.7.png")])
         assert [len(boxes) for boxes in found] == [1, 1]
 
     @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ class TestMatching:
     def test_names_tell_images_apart_whose_ids_do_not(self, tmp_path, fields):
         rows = [(10, "a.jpg"), (20, "b.jpg"), (30, "a.jpg")]
         path = write(tmp_path, [result(bbox=(x, 0, 5, 5)) | fields(name) for x, name in rows])
-        source = BoxFile(path, None, {"a.jpg": 1, "b.jpg": 2})
+        source = BoxFileDetector(path, None, {"a.jpg": 1, "b.jpg": 2})
         found = source([image("a.jpg"), image("b.jpg")])
         assert [boxes.boxes[:, 0].tolist() for boxes in found] == [[10, 30], [20]]
         assert len(set(source.image_ids.values())) == 2
@@ -235,7 +235,7 @@ class TestMatching:
         path = write(tmp_path, ground_truth([annotation(6)], images))
         assert len(boxes_of(path, [("p/006.png", 6)])[1]) == 1
         # One known name is enough for ids to say nothing: here 6 is another image.
-        source = BoxFile(path, None, {"five.jpg": 1, "other.jpg": 6})
+        source = BoxFileDetector(path, None, {"five.jpg": 1, "other.jpg": 6})
         assert [len(boxes) for boxes in source([image("five.jpg"), image("other.jpg")])] == [0, 0]
 
     def test_ids_that_only_count_the_images_do_not_stand_for_names(self, tmp_path):

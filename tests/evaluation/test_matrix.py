@@ -15,7 +15,7 @@ from support.runs import evsam, journal_of, run_stopped
 
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
-from pipelines.evaluation.box_prompts import BoxesOfFile
+from pipelines.evaluation.box_prompts import RawBoxFileDetector
 from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.matrix import latex
@@ -52,7 +52,7 @@ def test_each_step_is_done_once(
 ) -> None:
     """2 detectors x 2 SAMs: an image is decoded once, searched once by each detector, encoded once by each SAM."""
     done: Counter[tuple[str, object]] = Counter()
-    find, read, encode = Yolo.__call__, BoxesOfFile.__call__, SamPredictor.encode
+    find, read, encode = Yolo.__call__, RawBoxFileDetector.__call__, SamPredictor.encode
 
     def counted_load(*arguments: object, **options: object) -> Image:
         done["load", arguments[0].name] += 1
@@ -62,9 +62,9 @@ def test_each_step_is_done_once(
         done.update(("objects", image.name) for image in images)
         return find(detector, images)
 
-    def counted_read(boxes: BoxesOfFile, image: Image) -> Detections:
-        done["vitdet", image.name] += 1
-        return read(boxes, image)
+    def counted_read(boxes: RawBoxFileDetector, images: Sequence[Image]) -> list[Detections]:
+        done.update(("vitdet", image.name) for image in images)
+        return read(boxes, images)
 
     def counted_encode(sam: SamPredictor, images: Sequence[Prepared]) -> Encoded:
         done.update((sam.name, image.frame) for image in images)
@@ -72,7 +72,7 @@ def test_each_step_is_done_once(
 
     monkeypatch.setattr(annotated, "load", counted_load)
     monkeypatch.setattr(Yolo, "__call__", counted_find)
-    monkeypatch.setattr(BoxesOfFile, "__call__", counted_read)
+    monkeypatch.setattr(RawBoxFileDetector, "__call__", counted_read)
     monkeypatch.setattr(SamPredictor, "encode", counted_encode)
     prompts = (DetectorConfig("objects", conf=0.001, max_det=3), RawBoxFilePrompts(data / "vitdet.json"))
     config = EvaluationConfig(data / "truth.json", tmp_path / "both", data / "images", prompts=prompts, report=False)

@@ -14,7 +14,7 @@ from pipelines.detectors.text.contract import Pass
 from pipelines.errors import DataError, UsageError
 from pipelines.evaluation.annotations import read_ground_truth
 from pipelines.evaluation.config import RawBoxFilePrompts
-from pipelines.evaluation.prompts import build_prompter, named_classes
+from pipelines.evaluation.prompts import build_evaluation_prompter, named_classes
 from pipelines.evaluation.text_prompts import CategoryDetector, phrase_of
 from pipelines.types import Category, Detections, Image
 
@@ -58,23 +58,25 @@ def test_box_files_of_every_kind(data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text(
         "image,cx,cy,w,h,category,score\nstreet.jpg,50,60,20,10,bus,0.2\nstreet.jpg,5,6,2,2,bus,0.5\n"
     )
-    csv_boxes = build_prompter(RawBoxFilePrompts(tmp_path / "boxes.csv"), read).find(images, [[]] * 3)
+    csv_boxes = build_evaluation_prompter(RawBoxFilePrompts(tmp_path / "boxes.csv"), read).find(images, [[]] * 3)
     assert [len(found) for found in csv_boxes] == [2, 0, 0]
     assert csv_boxes[0].boxes.tolist() == [[4, 5, 6, 7], [40, 55, 60, 65]]
-    truth_boxes = build_prompter(RawBoxFilePrompts(data / "truth.json"), read).find(images, [[]] * 3)
+    truth_boxes = build_evaluation_prompter(RawBoxFilePrompts(data / "truth.json"), read).find(images, [[]] * 3)
     assert [len(found) for found in truth_boxes] == [3, 4, 0]  # whatever their area
     named = {"image_id": 11, "file_name": "game.jpg", "category_id": 77, "category_name": "Bus"}
     (tmp_path / "named.json").write_text(json.dumps([{**named, "bbox": [1, 2, 3, 4], "score": 0.5}]))
-    by_name = build_prompter(RawBoxFilePrompts(tmp_path / "named.json"), read).find(images, [[]] * 3)
+    by_name = build_evaluation_prompter(RawBoxFilePrompts(tmp_path / "named.json"), read).find(images, [[]] * 3)
     assert [found.category_ids.tolist() for found in by_name] == [[], [6], []]
     (tmp_path / "other.json").write_text('[{"image_id": 11, "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]')
     with pytest.raises(DataError, match=r"category 5 \(airplane\), which is not in truth\.json"):
-        build_prompter(RawBoxFilePrompts(tmp_path / "other.json"), read)
-    (found, *_) = build_prompter(RawBoxFilePrompts(tmp_path / "other.json"), read, agnostic=True).find(images, [[]] * 3)
+        build_evaluation_prompter(RawBoxFilePrompts(tmp_path / "other.json"), read)
+    (found, *_) = build_evaluation_prompter(RawBoxFilePrompts(tmp_path / "other.json"), read, agnostic=True).find(
+        images, [[]] * 3
+    )
     assert found.category_ids.tolist() == [4]
     (tmp_path / "strange.json").write_text('[{"image_id": 999, "category_id": 4, "bbox": [0, 0, 1, 1], "score": 1}]')
     with pytest.raises(DataError, match="none of the 3 images"):
-        build_prompter(RawBoxFilePrompts(tmp_path / "strange.json"), read)
+        build_evaluation_prompter(RawBoxFilePrompts(tmp_path / "strange.json"), read)
 
 
 def test_category_names_take_the_best_pairs(data: Path) -> None:

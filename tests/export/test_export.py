@@ -23,7 +23,7 @@ from pipelines.export.openvino import OpenVino
 from pipelines.sam import SAMS, build_sam
 from pipelines.sam.layers import LinearAttention
 from pipelines.sam.network import Prompts, SamSource
-from pipelines.sam.torch_network import Torch
+from pipelines.sam.torch_network import TorchBackend
 from weights import store
 
 pytestmark = pytest.mark.own_process
@@ -203,7 +203,7 @@ def test_export_and_segment_on_the_command_line(photograph: np.ndarray, tmp_path
 
 
 def starter():
-    return Torch().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp32")
+    return TorchBackend().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp32")
 
 
 def predict(sam, photo: np.ndarray, prompts: dict) -> np.ndarray:

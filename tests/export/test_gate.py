@@ -21,7 +21,7 @@ from pipelines.export.onnx import Onnx
 from pipelines.sam import BACKENDS, SAMS, build_sam
 from pipelines.sam.network import SamSource
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.torch_network import Torch
+from pipelines.sam.torch_network import TorchBackend
 
 pytestmark = pytest.mark.own_process
 
@@ -35,7 +35,7 @@ class AllHalf(Onnx):
     def open(self, path: Path, *, precision: str, device: torch.device) -> Graph:
         if path.stem == "decoder":
             return super().open(path, precision=precision, device=device)
-        network = Torch().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp16")
+        network = TorchBackend().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp16")
 
         def run(pixels: torch.Tensor) -> list[torch.Tensor]:
             with pytest.MonkeyPatch.context() as patch, torch.inference_mode():

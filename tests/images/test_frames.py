@@ -14,7 +14,7 @@ import pytest
 from support.runs import evsam
 
 from pipelines import frames, rle
-from pipelines.detectors.box_file import BoxFile
+from pipelines.detectors.box_file import BoxFileDetector
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
 from pipelines.training.sources import open_source
@@ -154,10 +154,10 @@ def test_boxes_of_a_truth_in_stored_pixels(tmp_path: Path, orientation: int) -> 
     photo = write_photo(tmp_path / "photo.png", orientation)
     upright = load(ImageSource("photo.png", str(photo)))
     said = data_set(tmp_path / "said.json", photo, list(BOX), width=64, height=48, frame="stored")
-    (found,) = BoxFile(said, None, {"photo.png": 1})([upright])
+    (found,) = BoxFileDetector(said, None, {"photo.png": 1})([upright])
     assert found.boxes.tolist() == [bright(upright.pixels)] and not found.notes
     silent = data_set(tmp_path / "silent.json", photo, list(BOX), width=64, height=48)
-    (found,) = BoxFile(silent, None, {"photo.png": 1})([upright])
+    (found,) = BoxFileDetector(silent, None, {"photo.png": 1})([upright])
     turned = orientation >= 5
     assert found.boxes.tolist() == [bright(upright.pixels) if turned else list(BOX)]
     assert [("were turned" if turned else "does not say") in note for note in found.notes] == [True]
@@ -169,7 +169,7 @@ def test_shares_of_the_image_are_of_the_frame_they_are_counted_in(tmp_path: Path
     shares = [4 / 64, 6 / 48, 20 / 64, 14 / 48]
     entry = {"image_id": 1, "file_name": "photo.png", "frame": "stored", "category_id": 1, "bbox": shares, "score": 1}
     (tmp_path / "boxes.json").write_text(json.dumps([entry]))
-    (found,) = BoxFile(tmp_path / "boxes.json", "xywh-normalised", {"photo.png": 1})([upright])
+    (found,) = BoxFileDetector(tmp_path / "boxes.json", "xywh-normalised", {"photo.png": 1})([upright])
     np.testing.assert_allclose(found.boxes, [bright(upright.pixels)], atol=1e-4)
 
 

@@ -18,13 +18,13 @@ from pipelines.everything.config import EdgesConfig, GridConfig, HierarchicalCon
 from pipelines.everything.grid import ask_grid
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.search import Ask
-from pipelines.prompts import BoxFileConfig
+from pipelines.prompts import BoxFilePrompts
 from pipelines.records import Record
 from pipelines.run import RunConfig, Silent
 from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam, encoded
 from pipelines.sam.encoded import Tell
-from pipelines.sam.masks import LOW, Region, Upscaler
+from pipelines.sam.masks import LOW_RES_SIDE, LogitWindow, Upscaler
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.prompting import PixelPrompts
 from pipelines.segment import SegmentConfig, segment
@@ -58,7 +58,11 @@ def test_masks_are_the_same_whatever_is_held_together(
 
 def low_res_masks() -> int:
     """How many low-res masks there are in memory."""
-    tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.shape[-2:] == (LOW, LOW)]
+    tensors = [
+        each
+        for each in gc.get_objects()
+        if type(each) is torch.Tensor and each.shape[-2:] == (LOW_RES_SIDE, LOW_RES_SIDE)
+    ]
     return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values()) >> 18
 
 
@@ -81,18 +85,18 @@ def test_low_res_masks_are_not_held_in_proportion_to_the_prompts(
 
 
 def test_masks_of_full_size_are_encoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[Region]] = []
+    made: list[weakref.ref[LogitWindow]] = []
     alive: list[int] = []
     window = Upscaler.window
 
-    def counted(self: Upscaler, *arguments: object) -> Region:
-        region: Region = window(self, *arguments)  # type: ignore[arg-type]
+    def counted(self: Upscaler, *arguments: object) -> LogitWindow:
+        region: LogitWindow = window(self, *arguments)  # type: ignore[arg-type]
         made.append(weakref.ref(region))
         alive.append(sum(each() is not None for each in made))
         return region
 
     monkeypatch.setattr(Upscaler, "window", counted)
-    rles, stabilities = Upscaler(90, 120, torch.device("cpu")).segment(torch.randn(7, LOW, LOW))
+    rles, stabilities = Upscaler(90, 120, torch.device("cpu")).segment(torch.randn(7, LOW_RES_SIDE, LOW_RES_SIDE))
     assert len(rles) == len(stabilities) == len(made) == 7 and max(alive) <= 2
 
 
@@ -112,7 +116,7 @@ def test_a_run_tells_how_far_an_image_is(photograph: np.ndarray, tmp_path: Path)
     (tmp_path / "boxes.csv").write_text("\n".join(lines))
     listener = Listener()
     run = RunConfig((str(tmp_path / "*.png"),), tmp_path / "out", save=("coco",))
-    segment(SegmentConfig(run, BoxFileConfig(str(tmp_path / "boxes.csv"))), listener)
+    segment(SegmentConfig(run, BoxFilePrompts(str(tmp_path / "boxes.csv"))), listener)
     assert listener.told == [*(("a.png", done, 9) for done in (0, 4, 8, 9)), ("b.png", 0, 2), ("b.png", 2, 2)]
 
 

@@ -24,7 +24,7 @@ from pipelines.sam.chunks import PROMPTS, Chunks
 from pipelines.sam.compiled import FILLED
 from pipelines.sam.network import Prompts, SamSource
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.torch_network import Torch
+from pipelines.sam.torch_network import TorchBackend
 
 STARTER = "evsam-starter"
 CPU = torch.device("cpu")
@@ -183,7 +183,7 @@ def test_fp32_on_a_gpu_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     for precision, device, tf32 in (("fp32", "cpu", True), ("fp16", "cuda", True), ("fp32", "cuda", False)):
         with torch.backends.cudnn.flags(allow_tf32=True):
             with pytest.raises(WeightsError):
-                Torch().build(SamSource(SAMS[STARTER], Path("none.pt")), device=device, precision=precision)
+                TorchBackend().build(SamSource(SAMS[STARTER], Path("none.pt")), device=device, precision=precision)
             assert torch.backends.cudnn.allow_tf32 == tf32
 
 

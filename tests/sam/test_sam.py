@@ -23,7 +23,7 @@ from pipelines.sam import SAMS, build_sam, list_sams
 from pipelines.sam.layers import resize, resize_by_products
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.runs import compressed, region_runs
+from pipelines.sam.run_lengths import compressed, region_runs
 
 STARTER = "evsam-starter"
 

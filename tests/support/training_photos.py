@@ -23,7 +23,7 @@ from pipelines.training.config import (
     FinetuneConfig,
     LoopConfig,
     OptimiserConfig,
-    PromptConfig,
+    PromptMix,
     StageConfig,
 )
 from pipelines.training.data import TrainingSet
@@ -110,7 +110,7 @@ def training_set(
         stages=(StageConfig(size=size, photos=4, masks=masks, steps=1, zoom=zoom),),
         data=(DataConfig(str(photos)),),
         augment=AugmentConfig(**augment),
-        prompts=PromptConfig(points=4),
+        prompts=PromptMix(points=4),
         loop=LoopConfig(workers=2, cache_gb=0.001),
     )
     return TrainingSet([open_source(photos)], config, config.stages[0], size // 2, squeezes=squeezes)
@@ -124,7 +124,7 @@ def short(photos: Path, **changes: object) -> FinetuneConfig:
         data=(DataConfig(str(photos)),),
         stages=(stage, dataclasses.replace(stage, size=96, photos=2, rate=0.5)),
         augment=AugmentConfig(scale=(0.7, 1.8), colour=0.5, paste=0.5),
-        prompts=PromptConfig(points=3, corrections=1, correct_every=2),
+        prompts=PromptMix(points=3, corrections=1, correct_every=2),
         optimiser=OptimiserConfig(learning_rate=1e-3, warmup=1, ema=0.5),
         loop=dataclasses.replace(LOOP, photos_at_once=2),
     )

@@ -17,11 +17,11 @@ from support.training_photos import RECIPE
 from typer.testing import CliRunner
 
 from evsam_cli.train import app
-from pipelines.detectors import DetectorConfig as Settings
+from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.training import detector
-from pipelines.training.config import DataConfig, DetectorConfig
+from pipelines.training.config import DataConfig, YoloConfig
 from pipelines.training.recipe import read_recipe, recipes
 from pipelines.training.sources import open_source
 from pipelines.types import Image
@@ -105,15 +105,15 @@ def test_recipes_can_be_printed() -> None:
 
 
 def test_detector_recipes_are_valid() -> None:
-    for name in recipes(DetectorConfig):
-        assert read_recipe(DetectorConfig, name).model == "yolov8n"
-    assert read_recipe(DetectorConfig, "objects").options["nbs"] == 16
+    for name in recipes(YoloConfig):
+        assert read_recipe(YoloConfig, name).model == "yolov8n"
+    assert read_recipe(YoloConfig, "objects").options["nbs"] == 16
 
 
 @pytest.mark.parametrize("class_aware", [False, True])
 def test_detector_layout(photos: Path, tmp_path: Path, class_aware: bool) -> None:
     data = DataConfig(str(photos))
-    config = DetectorConfig("yolov8n", 1, data=(data, data), validation=data, class_aware=class_aware)
+    config = YoloConfig("yolov8n", 1, data=(data, data), validation=data, class_aware=class_aware)
     text = detector.layout(config, tmp_path).read_text()
     assert ("0: 'round'\n  1: 'pointed'" if class_aware else "0: 'object'") in text
     labels = sorted((tmp_path / "labels" / "train").iterdir())
@@ -136,7 +136,7 @@ def test_detector_trains_resumes_and_detects(
     def interrupt(trainer: object) -> None:
         raise KeyboardInterrupt
 
-    config = DetectorConfig(
+    config = YoloConfig(
         "yolov8n", 2, size=64, batch=4, weights="", device="cpu", workers=0, data=(DataConfig(str(photos)),),
         validation=DataConfig(str(photos)),
     )  # fmt: skip
@@ -152,14 +152,14 @@ def test_detector_trains_resumes_and_detects(
     assert [line.split("  ")[0] for line in capfd.readouterr().out.splitlines()] == ["epoch 2/2"]
     finished = best.read_bytes()
     assert detector.run(config, tmp_path / "run", resume=True) == best and best.read_bytes() == finished
-    found = Yolo(best, Settings(conf=0.0))([Image("a", open_source(photos)[0].pixels())])[0]
+    found = Yolo(best, DetectorConfig(conf=0.0))([Image("a", open_source(photos)[0].pixels())])[0]
     assert len(found) and len(set(found.category_ids.tolist())) == 1
 
     adapted = detector.run(
         dataclasses.replace(config, weights=str(best), epochs=1, class_aware=True, precision="bf16-mixed"),
         tmp_path / "more",
     )
-    assert [category.name for category in Yolo(adapted, Settings()).categories] == ["round", "pointed"]
+    assert [category.name for category in Yolo(adapted, DetectorConfig()).categories] == ["round", "pointed"]
 
 
 def test_detector_in_bfloat16() -> None:

@@ -21,12 +21,12 @@ from pipelines.training import detector, distill, finetune
 from pipelines.training.config import (
     PARTS,
     DataConfig,
-    DetectorConfig,
     DistillConfig,
     FinetuneConfig,
     LoopConfig,
-    PromptConfig,
+    PromptMix,
     StageConfig,
+    YoloConfig,
 )
 from pipelines.training.recipe import read_recipe
 from pipelines.training.sources import open_source
@@ -53,11 +53,11 @@ STAGE = StageConfig(size=64, photos=2, masks=2, steps=1)
         (FinetuneConfig, {"validation_photos": 0}, "validation_photos is 0"),
         (FinetuneConfig, {"relaxed": float("nan")}, "relaxed is nan"),
         (DistillConfig, {"steps": 0}, "steps is 0"),
-        (DetectorConfig, {"batch": 0}, "batch is 0"),
+        (YoloConfig, {"batch": 0}, "batch is 0"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(kind: type, table: dict[str, Any], fault: str) -> None:
-    recipe = {FinetuneConfig: "l0", DistillConfig: "distill", DetectorConfig: "objects"}[kind]
+    recipe = {FinetuneConfig: "l0", DistillConfig: "distill", YoloConfig: "objects"}[kind]
     with pytest.raises(UsageError, match=fault):
         read_recipe(kind, recipe, table)
 
@@ -129,7 +129,7 @@ def test_detectors_that_cannot_be_are_refused(
     data = DataConfig(str(photos))
     settings = {"model": "yolov8n", "epochs": 1, "weights": "", "device": "cpu", "data": (data,), "validation": data}
     with pytest.raises(UsageError, match=fault):
-        detector.run(DetectorConfig(**{**settings, **changes}), tmp_path / "run")
+        detector.run(YoloConfig(**{**settings, **changes}), tmp_path / "run")
 
 
 def test_a_detectors_broken_photo_is_named(photos: Path, tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_a_detectors_broken_photo_is_named(photos: Path, tmp_path: Path) -> None
     (tmp_path / "broken" / "images" / "03.png").write_bytes(b"not a photo")
     data = DataConfig(str(tmp_path / "broken"))
     with pytest.raises(DataError, match=r"03\.png"):
-        detector.layout(DetectorConfig("yolov8n", 1, data=(data,), validation=data), tmp_path / "laid")
+        detector.layout(YoloConfig("yolov8n", 1, data=(data,), validation=data), tmp_path / "laid")
 
 
 def test_either_kind_of_output_gets_corrections() -> None:
     for every in (1, 2, 3):
-        config = FinetuneConfig("tiny", (STAGE,), prompts=PromptConfig(corrections=2, correct_every=every))
+        config = FinetuneConfig("tiny", (STAGE,), prompts=PromptMix(corrections=2, correct_every=every))
         rounds = [finetune.Learner(tiny_sam(), config, [])._round_count(step) for step in range(2 * every)]
         assert rounds == [3, 3] + [1] * (2 * every - 2)
 

@@ -25,7 +25,7 @@ from pipelines.training.config import (
     DistillConfig,
     FinetuneConfig,
     OptimiserConfig,
-    PromptConfig,
+    PromptMix,
     StageConfig,
 )
 from pipelines.training.data import collate
@@ -66,7 +66,7 @@ def test_distil_and_finetune_overfit_eight_photos(tmp_path: Path, photos: Path) 
         stages=(StageConfig(size=128, photos=4, masks=2, steps=140, focal=0, near=2),),
         single_mask="both",
         augment=AugmentConfig(flip=0),
-        prompts=PromptConfig(box=0.7, box_jitter=0.02, points=1),
+        prompts=PromptMix(box=0.7, box_jitter=0.02, points=1),
         optimiser=OptimiserConfig(learning_rate=2e-3, warmup=10, ema=0.8),
         loop=dataclasses.replace(LOOP, photos_at_once=8, checkpoint_every=1000),
     )
@@ -115,7 +115,7 @@ def test_the_iou_head_alone_can_learn(tmp_path: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_corrections_come_with_the_mask_or_with_the_prompts_alone(photos: Path, share: float) -> None:
-    prompts = PromptConfig(points=2, corrections=3, mask=share)
+    prompts = PromptMix(points=2, corrections=3, mask=share)
     learner = finetune.Learner(tiny_sam(), short(photos, prompts=prompts), [(1, STAGE)])
     learner(collate([training_set(photos)[0, 0]]))["loss"].backward()
     learned = learner.model.prompt_encoder.mask_downscaling[0].weight.grad is not None

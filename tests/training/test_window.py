@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sam.prompt_encoder import FRAME, PromptEncoder
+from pipelines.sam.prompt_encoder import PROMPT_SIDE, PromptEncoder
 from pipelines.training.window import CELLS, Window, draw_window
 
 ENCODER = PromptEncoder().requires_grad_(False)
@@ -19,9 +19,9 @@ def test_a_click_on_a_cell_has_the_cells_position(side: int, seed: int, x: int, 
     x, y = x % side, y % side
     window = draw_window(side, torch.Generator().manual_seed(seed))
     positions = window.positions(POSITIONS)
-    click = torch.tensor([x + 0.5, y + 0.5]) * FRAME / side - 0.5  # the cell's centre, in the crop's frame
+    click = torch.tensor([x + 0.5, y + 0.5]) * PROMPT_SIDE / side - 0.5  # the cell's centre, in the crop's frame
 
-    position = ENCODER.pe_layer((window.place(click) + 0.5) / FRAME)
+    position = ENCODER.pe_layer((window.place(click) + 0.5) / PROMPT_SIDE)
 
     assert positions.shape == (side * side, 256)
     torch.testing.assert_close(position, positions[y * side + x], rtol=0, atol=1e-4)

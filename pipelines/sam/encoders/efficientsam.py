@@ -23,7 +23,7 @@ from pipelines.sam.layers import TORCH_EPS, resize
 from pipelines.sam.mask_decoder import MaskDecoder, TwoWayLayer
 from pipelines.sam.model import Sam
 from pipelines.sam.points import CORNERS, PADDING, always_six
-from pipelines.sam.prompt_encoder import FRAME, PointEncoder
+from pipelines.sam.prompt_encoder import PROMPT_SIDE, PointEncoder
 
 PRETRAINED = 14
 """Side of the grid of patches that the positions were pretrained on, after one for a class."""
@@ -116,7 +116,7 @@ class SixPoints(PointEncoder):
             CORNERS[0]: self.bbox_top_left_embeddings,
             CORNERS[1]: self.bbox_bottom_right_embeddings,
         }
-        embedded = self.position((points + 0.5) / FRAME)
+        embedded = self.position((points + 0.5) / PROMPT_SIDE)
         for label, kind in kinds.items():
             embedded = embedded + (labels == label)[..., None] * kind.weight
         return embedded

@@ -22,7 +22,16 @@ from pipelines.sam.encoders import tinyvit, vit
 from pipelines.sam.encoders.tinyvit import TinyVitEncoder
 from pipelines.sam.encoders.vit import WIDTH, VitEncoder
 from pipelines.sam.layers import TORCH_EPS, ChannelNorm
-from pipelines.sam.mask_decoder import MASKS, Decoded, Head, ImageSide, MaskDecoder, Positions, in_image_order, take
+from pipelines.sam.mask_decoder import (
+    MASKS,
+    DecoderState,
+    Head,
+    ImageSide,
+    MaskDecoder,
+    Positions,
+    in_image_order,
+    take,
+)
 from pipelines.sam.model import Features, Sam, without
 
 DETAIL = 32
@@ -116,13 +125,15 @@ class HqMaskDecoder(MaskDecoder):
         (detail,) = more
         return image, side._replace(detail=detail)
 
-    def decode(self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor) -> Decoded:
+    def decode(
+        self, image: Tensor, side: ImageSide, positions: Positions, sparse: Tensor, index: Tensor
+    ) -> DecoderState:
         decoded = super().decode(image, side._replace(detail=None), positions, sparse, index)
         assert side.detail is not None
         logits = self._weights(decoded)[:, None] @ take(side.detail, index).flatten(2)  # N x 1 x (4G, 4G)
         return decoded._replace(detail=logits.reshape(-1, *side.detail.shape[2:]))
 
-    def masks(self, decoded: Decoded, which: Tensor | None = None) -> Tensor:
+    def masks(self, decoded: DecoderState, which: Tensor | None = None) -> Tensor:
         """See MaskDecoder.masks; None: of all five."""
         assert decoded.detail is not None
         upscaled = self.upscaled(decoded)
@@ -133,12 +144,12 @@ class HqMaskDecoder(MaskDecoder):
         plain = in_image_order(self.weights(decoded, which.clamp(max=MASKS - 1)) @ upscaled.transpose(1, 2))
         return plain * (which < MASKS)[..., None, None] + detail
 
-    def _weights(self, decoded: Decoded) -> Tensor:
+    def _weights(self, decoded: DecoderState) -> Tensor:
         """N x 32: what the fifth token weighs the finer features with."""
         weights: Tensor = self.hf_mlp(decoded.tokens[:, 1 + MASKS])
         return weights
 
-    def _of_prompt(self, decoded: Decoded, upscaled: Tensor) -> Tensor:
+    def _of_prompt(self, decoded: DecoderState, upscaled: Tensor) -> Tensor:
         """The decoder's own part of the finer features, as logits N x 4G x 4G."""
         first, norm, act, last = self.embedding_maskfeature
         assert isinstance(last, nn.Conv2d) and last.bias is not None

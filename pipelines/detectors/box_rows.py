@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.boxes import to_xyxy
-from pipelines.detectors.box_columns import BoxTable, FileImage
+from pipelines.detectors.box_columns import BoxTable, ListedImage
 from pipelines.errors import DataError, ImageError
 from pipelines.frames import boxes_from, frame_of_size, size_in_other, unsaid
 from pipelines.names import match
@@ -17,7 +17,7 @@ from pipelines.notes import counted_images
 from pipelines.types import Float32, Frame, Image, Int64
 
 
-class BoxImages:
+class RowsByImage:
     """The rows of a table by image.
 
     places: name of an image -> its place in the table's `images`. lost: how many boxes, and images that have them, are
@@ -87,7 +87,7 @@ class BoxImages:
         kept = f"the images have the ids of {self.path.name}, and those that it does not list have free ones"
         return ids, [f"{kept}: {counted_images(others)}"]
 
-    def image(self, name: str) -> FileImage | None:
+    def image(self, name: str) -> ListedImage | None:
         """The image as the file speaks of it, None where it does not."""
         return self.table.images[self.places[name]] if name in self.places else None
 
@@ -108,7 +108,7 @@ class BoxImages:
         boxes = to_xyxy(table.boxes[rows], table.box_format, width=width, height=height, allow_empty=True)
         return rows, boxes_from(frame, boxes, image), notes if len(rows) else ()
 
-    def _frame(self, image: Image, stated: FileImage) -> tuple[Frame | None, tuple[str, ...]]:
+    def _frame(self, image: Image, stated: ListedImage) -> tuple[Frame | None, tuple[str, ...]]:
         """In which frame of the image its boxes are counted, and notes."""
         if image.frame is None or stated.frame is not None:
             return stated.frame, ()
@@ -127,5 +127,5 @@ class BoxImages:
         return rows[np.argsort(-self.table.scores[rows], kind="stable")]
 
 
-def _called(image: FileImage) -> str:
+def _called(image: ListedImage) -> str:
     return f"image {image.id}" if image.name is None else image.name
