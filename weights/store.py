@@ -14,23 +14,20 @@ accept another, fetch it with `force`, or import the other.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import platformdirs
-
-from pipelines.errors import SetupError, UsageError, WeightsError
-from weights import digest, hub, kinds, origins
+from pipelines.errors import UsageError, WeightsError
+from weights import advice, digest, origins, places
 from weights.manifest import WeightsFile, files, names, rows
 from weights.origins import is_offline
+from weights.places import alone, home
 
 if TYPE_CHECKING:
     from weights.download import Progress
@@ -52,7 +49,6 @@ __all__ = [
     "verify",
 ]
 
-BUNDLED = Path(__file__).with_name("bundled")
 LOG = logging.getLogger("evsam")
 """What the user of a command, or of Python, has to know before a download."""
 State = Literal["bundled", "cached", "shared", "unverified", "damaged", "missing"]
@@ -72,22 +68,9 @@ class Verified:
     against: Literal["manifest", "lock"] | None
 
 
-def home() -> Path:
-    """evsam's cache folder: `EVSAM_HOME`, else the one the system gives each user. It need not exist.
-
-    Raises SetupError when EVSAM_HOME names a user that there is not.
-    """
-    if chosen := os.environ.get("EVSAM_HOME"):
-        try:
-            return Path(chosen).expanduser().absolute()
-        except RuntimeError as error:
-            raise SetupError(f"EVSAM_HOME is {chosen!r}, but there is no such user") from error
-    return platformdirs.user_cache_path("evsam", appauthor=False)
-
-
 def locate(name: str) -> Path | None:
     """Where the file to load for `name` is if all its files are here, else None. Reads no file whole, asks nobody."""
-    paths = [_here(file) for file in files(name)]
+    paths = [places.here(file) for file in files(name)]
     return paths[0] if all(paths) else None
 
 
@@ -118,7 +101,7 @@ def fetch_beside(name: str, *, offline: bool | None = None) -> Path:
     load, *beside = files(name)
     for file in beside:
         _fetch(file, origins.why_offline(file, offline), force=False, progress=None)
-    return _path(load).parent
+    return places.path_of(load).parent
 
 
 def beside(name: str, *, offline: bool | None = None) -> list[Path]:
@@ -139,7 +122,7 @@ def import_file(path: Path, name: str | None = None) -> Path:
     manifest promises, or not of its kind.
     """
     file = _recognise(path.name, name)
-    destination = _path(file)
+    destination = places.path_of(file)
     try:
         source = path.open("rb")
     except OSError as error:
@@ -160,46 +143,14 @@ def import_file(path: Path, name: str | None = None) -> Path:
     return destination
 
 
-def _path(file: WeightsFile) -> Path:
-    return BUNDLED / file.bundled if file.bundled else home() / "weights" / file.name / file.filename
-
-
-def _here(file: WeightsFile) -> Path | None:
-    """Where the file is, in evsam's cache or in the Hub's."""
-    path = _path(file)
-    return path if _exists(path) else next(_shared(file), None)
-
-
-def _shared(file: WeightsFile) -> Iterator[Path]:
-    """Those in the Hub's cache that can be the file, as far as can be seen at a glance."""
-    for path in _in_hub(file):
-        with suppress(OSError):
-            if not _glance(file, path):
-                yield path
-
-
-def _in_hub(file: WeightsFile) -> list[Path]:
-    """Those in the Hub's cache that have the file's name, the likeliest first."""
-    return hub.cached(file.url or "", any_commit=file.sha256 is not None)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except PermissionError:
-        return False
-    except OSError as error:
-        raise SetupError(f"cannot look for {path} ({error.strerror}): set EVSAM_HOME to another folder") from error
-
-
 def _state(file: WeightsFile) -> State:
-    path = _path(file)
-    if not _exists(path):
+    path = places.path_of(file)
+    if not places.exists(path):
         return "shared"
     lock = digest.read_lock(path)
     try:
         stat = path.stat()
-        if _glance(file, path):
+        if places.glance(file, path):
             return "damaged"
     except OSError:
         return "unverified"
@@ -215,16 +166,17 @@ def _state(file: WeightsFile) -> State:
 
 def _fetch(file: WeightsFile, offline: str | None, force: bool, progress: Progress | None) -> Path:
     """offline: what forbids the network, None for nothing."""
-    path = _path(file)
+    path = places.path_of(file)
     if file.bundled:
-        if not _exists(path):
-            raise _missing(file)
-    elif force or not (_exists(path) or _take_shared(file, path)):
+        if not places.exists(path):
+            raise advice.missing(file)
+    elif force or not (places.exists(path) or _take_shared(file, path)):
         if offline:
-            raise _missing(file, f" and {offline}") if not _exists(path) else _offline(file, offline)
+            here = places.exists(path)
+            raise advice.not_renewed(file, offline) if here else advice.missing(file, f" and {offline}")
         _download(file, path, force, progress)
     else:
-        with _reading(path):
+        with places.reading(path):
             actual = _check(file, path, digest.fingerprint(path))
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
@@ -237,9 +189,9 @@ def _take_shared(file: WeightsFile, path: Path) -> bool:
     Where files are there and none is the right one, says so of the likeliest.
     """
     faults: dict[Path, str] = {}
-    for shared in _in_hub(file):
+    for shared in places.in_hub(file):
         try:
-            seen = _glance(file, shared)
+            seen = places.glance(file, shared)
             actual = "" if seen else digest.sha256(shared)
             if fault := seen or _fault(file, shared, actual, _expected(file)[0]):
                 faults[shared] = f"it {fault}"
@@ -273,9 +225,9 @@ def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | N
     from weights.download import download
 
     with alone(path.parent):
-        if force or not _exists(path):  # else another process has brought it meanwhile
+        if force or not places.exists(path):  # else another process has brought it meanwhile
             expected, against = (file.sha256, "manifest") if force else _expected(file)
-            otherwise = f", which it had before: `{_renewal(file)}` accepts another" if against == "lock" else ""
+            otherwise = f", which it had before: `{advice.renewal(file)}` accepts another" if against == "lock" else ""
             url, token = origins.address(file)
             if file.terms:
                 LOG.warning("%s comes under %s: %s (%s)", file.name, file.licence, file.terms, file.source)
@@ -283,16 +235,16 @@ def _download(file: WeightsFile, path: Path, force: bool, progress: Progress | N
             try:
                 digest.write_lock(path, download(source, path, progress, partial(_fault, file)))
             except WeightsError as error:
-                raise WeightsError(f"{error}. Without that server, {_recipe(file)}") from error
+                raise WeightsError(f"{error}. Without that server, {advice.recipe(file)}") from error
 
 
 def _verify(file: WeightsFile) -> Verified:
-    path = _here(file)
+    path = places.here(file)
     if path is None:
-        raise _missing(file)
-    with _reading(path):
+        raise advice.missing(file)
+    with places.reading(path):
         actual, against = _check(file, path, digest.sha256(path)), _expected(file)[1]
-    if path == _path(file) and not file.bundled and against == "manifest":
+    if path == places.path_of(file) and not file.bundled and against == "manifest":
         with suppress(OSError):  # a cache shared read-only
             digest.write_lock(path, actual)
     return Verified(path, actual, against)
@@ -302,25 +254,15 @@ def _expected(file: WeightsFile) -> tuple[str | None, Literal["manifest", "lock"
     """The sha256 that `file` must have, and who says so."""
     if file.sha256:
         return file.sha256, "manifest"
-    lock = digest.read_lock(_path(file))
+    lock = digest.read_lock(places.path_of(file))
     return (lock.sha256, "lock") if lock else (None, None)
 
 
 def _fault(file: WeightsFile, path: Path, actual: str, expected: str | None) -> str | None:
     """What keeps `path`, whose sha256 is `actual`, from being `file`, completing "it ..."; None when nothing does."""
-    if seen := _glance(file, path):
+    if seen := places.glance(file, path):
         return seen
     return None if expected in (None, actual) else f"has the sha256 {actual} instead of {expected}"
-
-
-def _glance(file: WeightsFile, path: Path) -> str | None:
-    """As `_fault`, of what can be seen without reading a large file whole."""
-    size = path.stat().st_size
-    if came := kinds.what_came(path, None if file.sha256 else file.about_bytes):
-        return came
-    if file.bytes not in (None, size):
-        return f"has {size} bytes instead of {file.bytes}"
-    return None if file.sha256 else kinds.strange(path, file.filename)
 
 
 def _check(file: WeightsFile, path: Path, actual: str) -> str:
@@ -328,37 +270,8 @@ def _check(file: WeightsFile, path: Path, actual: str) -> str:
     fault = _fault(file, path, actual, _expected(file)[0])
     if fault is None:
         return actual
-    remedy = "install evsam again" if file.bundled else f"`{_renewal(file)}` fetches it anew"
+    remedy = "install evsam again" if file.bundled else f"`{advice.renewal(file)}` fetches it anew"
     raise WeightsError(f"{path} is damaged or another file: it {fault}; {remedy}")
-
-
-def _renewal(file: WeightsFile) -> str:
-    return f"evsam weights pull --force {file.name}"
-
-
-def _offline(file: WeightsFile, why: str) -> WeightsError:
-    return WeightsError(f"{file.name} cannot be fetched anew: {why}")
-
-
-def _missing(file: WeightsFile, why: str = "") -> WeightsError:
-    if file.bundled:
-        return WeightsError(f"{file.name}: {_path(file)} is missing from the package; install evsam again")
-    return WeightsError(
-        f"{file.name} is not on this machine{why}: there is no {_path(file)}. With a network, run"
-        f" `evsam weights pull {file.name}`; without one, {_recipe(file)}"
-    )
-
-
-def _recipe(file: WeightsFile) -> str:
-    """How to get `file`, and the others of its name that are missing, without a network here."""
-    missing = [each for each in files(file.name) if each == file or _here(each) is None]
-    told = " and ".join(f"{each.url} ({origins.content(each)})" for each in missing)
-    which = file.filename if len(missing) == 1 else "FILE"
-    each = "" if len(missing) == 1 else " for each"
-    return (
-        f"fetch {told} elsewhere, bring it here and run `evsam weights import {which} --as {file.name}`{each}; or set"
-        " EVSAM_MIRROR to a server that has it"
-    )
 
 
 def _recognise(filename: str, name: str | None) -> WeightsFile:
@@ -375,32 +288,3 @@ def _recognise(filename: str, name: str | None) -> WeightsFile:
         expected = ", ".join(file.filename for file in candidates)
         raise UsageError(f"{name} has several files: rename {filename} to the one it is, of {expected}")
     raise UsageError(f"cannot tell what {filename} is: add `--as NAME`, one of {', '.join(names())}")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what keeps the file from being read into a SetupError."""
-    try:
-        yield
-    except OSError as error:
-        raise SetupError(f"cannot read {path} ({error.strerror}): allow it, or set EVSAM_HOME to another") from error
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it: a second process waits here until the first is done or dead.
-
-    What keeps the system from writing there becomes a SetupError.
-    """
-    from filelock import FileLock
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise SetupError(f"no space left in {folder}: free some, or set EVSAM_HOME to another disk") from error
-        raise SetupError(
-            f"cannot write in {folder} ({error.strerror}): set EVSAM_HOME to a folder you can write to"
-        ) from error

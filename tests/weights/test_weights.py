@@ -17,7 +17,7 @@ from support.unprivileged import unprivileged
 from support.weights_shelf import BODY, OTHER, ROOT, SHA, Shelf, refused
 
 from pipelines.errors import SetupError, UnknownNameError, WeightsError
-from weights import manifest, store
+from weights import manifest, places, store
 
 # --- the manifest ---------------------------------------------------------------------------------------------------
 
@@ -45,11 +45,11 @@ def test_every_name_is_fetched_or_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("EVSAM_HOME", str(tmp_path))
     first = manifest.files(name)[0]
-    if first.bundled and (store.BUNDLED / first.bundled).exists():
-        assert store.fetch(name, offline=True) == store.BUNDLED / first.bundled
+    if first.bundled and (places.BUNDLED / first.bundled).exists():
+        assert store.fetch(name, offline=True) == places.BUNDLED / first.bundled
         assert store.state(name) == "bundled"
         verified = store.verify(name)  # a bundled file that is changed needs its new sha256 in the manifest
-        assert [(file.path, file.against) for file in verified] == [(store.BUNDLED / first.bundled, "manifest")]
+        assert [(file.path, file.against) for file in verified] == [(places.BUNDLED / first.bundled, "manifest")]
         return
     assert store.state(name) == "missing" and store.locate(name) is None
     with pytest.raises(WeightsError, match=name):
@@ -112,7 +112,7 @@ def test_a_new_manifest_hash_overrules_the_lock(shelf: Shelf) -> None:
 
 
 def test_bundled_files(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> None:
-    monkeypatch.setattr(store, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(places, "BUNDLED", tmp_path / "bundled")
     shelf.add(bundled="starter.pt", sha256=SHA)
     assert "install evsam again" in refused()
     (tmp_path / "bundled").mkdir()
@@ -120,7 +120,7 @@ def test_bundled_files(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert store.fetch("net") == store.locate("net") == tmp_path / "bundled" / "starter.pt"
     assert store.state("net") == "bundled"
     assert store.verify("net") == [store.Verified(store.fetch("net"), SHA, "manifest")]
-    assert not shelf.home.exists() and len(list(store.BUNDLED.iterdir())) == 1
+    assert not shelf.home.exists() and len(list(places.BUNDLED.iterdir())) == 1
     (tmp_path / "bundled" / "starter.pt").write_bytes(OTHER)
     with pytest.raises(WeightsError, match="install evsam again"):
         store.verify("net")
