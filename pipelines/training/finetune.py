@@ -18,7 +18,7 @@ from pipelines.sam.frame import MEAN, STD
 from pipelines.sam.model import Features, Sam, load
 from pipelines.sam.network import SamSource
 from pipelines.training import engine
-from pipelines.training.config import FinetuneConfig, PromptConfig, StageConfig
+from pipelines.training.config import FinetuneConfig, PromptMix, StageConfig
 from pipelines.training.data import Batch, Keys, TrainingSet, batches, collate, open_sources
 from pipelines.training.depthwise import keep_depthwise_precise
 from pipelines.training.losses import mask_iou, mask_loss
@@ -99,7 +99,7 @@ def freeze(model: Sam, names: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def check_prompts(model: Sam, prompts: PromptConfig) -> None:
+def check_prompts(model: Sam, prompts: PromptMix) -> None:
     """Raise UsageError when there can be prompts that the network does not take."""
     boxes, more = torch.zeros(1, 4), torch.zeros(1, prompts.corrections, 2)
     points = torch.zeros(1, prompts.points + prompts.corrections, 2)

@@ -18,9 +18,9 @@ from pipelines.sam.model import Sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import TorchNetwork
 from pipelines.training import distill, finetune
-from pipelines.training.config import DataConfig, DistillConfig, PromptConfig
+from pipelines.training.config import DataConfig, DistillConfig, PromptMix
 
-SIX = PromptConfig(points=3, corrections=2, mask=0)
+SIX = PromptMix(points=3, corrections=2, mask=0)
 
 
 def tiny_six_points() -> Sam:
@@ -49,8 +49,8 @@ def distilling(photos: Path) -> DistillConfig:
     return DistillConfig(model="tiny", teacher="teacher", steps=1, photos=1, data=(DataConfig(str(photos)),), loop=LOOP)
 
 
-@pytest.mark.parametrize(("build", "prompts"), [(tiny_hq, PromptConfig(corrections=1)), (tiny_six_points, SIX)])
-def test_every_part_learns(build: type, prompts: PromptConfig, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("build", "prompts"), [(tiny_hq, PromptMix(corrections=1)), (tiny_six_points, SIX)])
+def test_every_part_learns(build: type, prompts: PromptMix, photos: Path, tmp_path: Path) -> None:
     model = build()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     finetune.run(short(photos, prompts=prompts, relaxed=0.5), tmp_path, model=model)
@@ -62,12 +62,12 @@ def test_every_part_learns(build: type, prompts: PromptConfig, photos: Path, tmp
 @pytest.mark.parametrize(
     ("prompts", "fault"),
     [
-        (PromptConfig(points=5, corrections=2, mask=0), "here are 7"),
-        (PromptConfig(points=1, corrections=5, mask=0, box=1), "here are 7"),
-        (PromptConfig(points=1, corrections=1), "takes no mask prompts"),
+        (PromptMix(points=5, corrections=2, mask=0), "here are 7"),
+        (PromptMix(points=1, corrections=5, mask=0, box=1), "here are 7"),
+        (PromptMix(points=1, corrections=1), "takes no mask prompts"),
     ],
 )
-def test_prompts_that_a_family_does_not_take(prompts: PromptConfig, fault: str, photos: Path, tmp_path: Path) -> None:
+def test_prompts_that_a_family_does_not_take(prompts: PromptMix, fault: str, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=fault):
         finetune.run(short(photos, prompts=prompts), tmp_path, model=tiny_six_points())
     assert not any(tmp_path.iterdir())
