@@ -44,8 +44,8 @@ def run_whole(folder: Path, out: Path, *options: str) -> None:
 @pytest.mark.parametrize(
     ("count", "stops", "how"),
     [
-        (24, 3, signal.SIGKILL),
-        (24, 2, signal.SIGINT),
+        (15, 3, signal.SIGKILL),
+        (9, 1, signal.SIGINT),
         pytest.param(1000, 20, signal.SIGKILL, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
     ],
 )

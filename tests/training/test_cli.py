@@ -64,6 +64,13 @@ device = "cpu"
 """
 
 
+ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="needs a system that gives processes cores"
+)
+
+
+@needs_affinity
 @pytest.mark.parametrize("verb", ["finetune", "distill", "detector"])
 def test_all_that_is_printed_is_ours(verb: str, photos: Path, tmp_path: Path) -> None:
     """Among what libraries would say: that there are more workers than cores, and that bf16 is used."""
@@ -72,17 +79,19 @@ def test_all_that_is_printed_is_ours(verb: str, photos: Path, tmp_path: Path) ->
     finetune = RECIPE.replace("workers = 0", 'precision = "bf16-mixed"')
     (tmp_path / "mine.toml").write_text({"finetune": finetune, "distill": distill, "detector": DETECTOR}[verb])
     checked = () if verb == "distill" else ("--val", photos)
-    common = ("-o", tmp_path / "run", "--recipe", tmp_path / "mine.toml", "--data", photos, "--workers", 9)
-    done = run_apart("train", verb, *common, *checked)
+    common = ("-o", tmp_path / "run", "--recipe", tmp_path / "mine.toml", "--data", photos, "--workers", 2)
+    done = run_apart(
+        "train", verb, *common, *checked, python=("-c", f"{ONE_CORE}; from evsam_cli import __main__; __main__.main()")
+    )
     assert done.returncode == 0, done.stderr
     for line in (done.stdout + done.stderr).splitlines():
         assert line.startswith(("step 2/2  ", "epoch 1/1  ", str(tmp_path / "run"))), line
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that gives processes cores")
+@needs_affinity
 def test_a_worker_for_each_core_that_may_be_used() -> None:
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from pipelines.training.config import *"
-    done = run_apart(python=("-c", f"{code}; print(LoopConfig().workers)"))
+    code = f"{ONE_CORE}; from pipelines.training.config import LoopConfig; print(LoopConfig().workers)"
+    done = run_apart(python=("-c", code))
     assert done.stdout == "1\n", done.stderr
 
 
