@@ -30,8 +30,20 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+BESIDE = {"benchmark", "detectors", "evaluation", "everything"}
+"""Rooms that go into the second process too, ahead of OpenVINO's, so that two cores have as much to do."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     own_process.install(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rooms = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    if not BESIDE.issuperset(rooms.values()):  # where there is nothing else, one process is quicker
+        for item in items:
+            if rooms[item] in BESIDE:
+                item.add_marker(pytest.mark.own_process)
 
 
 @pytest.fixture(autouse=True)

@@ -104,4 +104,4 @@ def test_every_outcome_arrives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chosen", [(), ("test_2.py::test_fails", "test_2.py::test_goes_on")])
 def test_a_failure_ends_a_run_that_was_to_end_there(chosen: tuple[str, ...], tmp_path: Path) -> None:
     found, _ = outcomes(tmp_path, "-x", *chosen)
-    assert list(found)[-1] == "test_fails" and len(found) == (1 if chosen else 4)
+    assert list(found)[-1] == "test_fails" and len(found) == (1 if chosen else 5)

@@ -2,8 +2,9 @@
 
 OpenVINO needs it: where it has run, later tests in the same process can crash (2026.4.1, seen with torch's data
 loaders). The second process is pytest again, with the same arguments; it runs the marked tests alone, beside the first
-one, and sends its reports, which count here as if the tests had run in their place. A process that dies fails the test
-that it was at and shows what it had printed; another one goes on with the rest.
+one, and sends its reports, which count here as if the tests had run here. The first one comes to them when it has run
+its own. A process that dies fails the test that it was at and shows what it had printed; another one goes on with the
+rest.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Outside:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.process: Process | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=marked)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
