@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch._inductor.config
 from PIL import Image as Pil
 from safetensors.torch import load_file, save_file
 from support import tiny_text
@@ -77,8 +76,8 @@ def test_for_a_phrase_the_vocabulary_is_fetched_first(
     assert "knows no word of the phrase '?'" in said
 
 
-def test_a_back_end_that_needs_a_compiler_says_so_first(hub_of_all: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+@pytest.mark.usefixtures("no_compiler")
+def test_a_back_end_that_needs_a_compiler_says_so_first(hub_of_all: Hub) -> None:
     command = ("segment", "photo.png", "-o", "out", "--detector", "yolov8n", "--sam", "efficientvit-sam-l2")
     _, said = evsam(*command, "--device", "cpu", "--backend", "torch-compiled", code=2)
     assert hub_of_all.requests == []

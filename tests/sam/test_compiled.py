@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -95,12 +93,8 @@ def test_little_memory_means_a_smaller_size_to_fill_up_to(
     assert sizes == [16, 16]
 
 
-def test_without_a_compiler_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config
-
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    torch._dynamo.reset()
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_one_line_says_what_to_do() -> None:
     with pytest.raises(SetupError, match="install a C\\+\\+ compiler, or use --backend torch") as failure:
         build_sam(STARTER, backend="torch-compiled")
     assert "\n" not in str(failure.value)
