@@ -1,6 +1,11 @@
 """Boxes from files: what each format means, which image a box belongs to, and what is refused."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,42 +16,52 @@ from pipelines.categories import COCO, OBJECT
 from pipelines.detectors.box_file import BoxFileDetector
 from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError, ImageError, UnknownNameError
-from pipelines.types import Category, Image
+from pipelines.types import Category, Detections, Image
 
 SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 BOX = {"xyxy": [10, 20, 40, 60], "xywh": [10, 20, 30, 40], "cxcywh": [25, 40, 30, 40]}
 HEADER = {"xyxy": "x1,y1,x2,y2", "xywh": "x,y,w,h", "cxcywh": "cx,cy,w,h"}
 
 
-def image(name="a.jpg", width=100, height=80):
+def image(name: str = "a.jpg", width: int = 100, height: int = 80) -> Image:
     return Image(name, np.zeros((height, width, 3), np.uint8))
 
 
-def write(folder, content, name="boxes"):
+def write(folder: Path, content: object, name: str = "boxes") -> Path:
     path = folder / name
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 
-def result(image_id=1, bbox=(10, 20, 30, 40), score=0.5, category_id=1, **more):
+def result(
+    image_id: Any = 1, bbox: Sequence[Any] = (10, 20, 30, 40), score: Any = 0.5, category_id: Any = 1, **more: Any
+) -> dict[str, Any]:
     return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "score": score, **more}
 
 
-def annotation(image_id=1, bbox=(10, 20, 30, 40), area=1200.0, category_id=7, **more):
+def annotation(
+    image_id: Any = 1, bbox: Sequence[Any] = (10, 20, 30, 40), area: Any = 1200.0, category_id: Any = 7, **more: Any
+) -> dict[str, Any]:
     return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox), "area": area, **more}
 
 
-def ground_truth(annotations, images=({"id": 1, "file_name": "a.jpg"},), categories=({"id": 7, "name": "boat"},)):
+def ground_truth(
+    annotations: Sequence[dict[str, Any]],
+    images: Sequence[Any] = ({"id": 1, "file_name": "a.jpg"},),
+    categories: Sequence[dict[str, Any]] = ({"id": 7, "name": "boat"},),
+) -> dict[str, Any]:
     return {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
 
 
-def boxes_of(path, images=(("a.jpg", 1),), box_format=None, **options):
+def boxes_of(
+    path: Path, images: Sequence[tuple[str, int]] = (("a.jpg", 1),), box_format: str | None = None, **options: Any
+) -> tuple[BoxFileDetector, Detections]:
     source = BoxFileDetector(path, box_format, dict(images), **options)
     return source, source([image(images[0][0])])[0]
 
 
 class TestMeaning:
-    def test_results_list(self, tmp_path):
+    def test_results_list(self, tmp_path: Path) -> None:
         path = write(tmp_path, [result(score=0.2, category_id=3), result(score=0.9, category_id=90), result(2)])
         source, found = boxes_of(path)
         np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]] * 2)
@@ -54,20 +69,20 @@ class TestMeaning:
         np.testing.assert_array_equal(found.category_ids, [90, 3])
         assert source.categories == COCO
 
-    def test_results_with_ids_that_are_not_cocos(self, tmp_path):
+    def test_results_with_ids_that_are_not_cocos(self, tmp_path: Path) -> None:
         source, _ = boxes_of(write(tmp_path, [result(category_id=12), result(category_id=1)]))
         assert source.categories == (Category(1, "category 1"), Category(12, "category 12"))
 
-    def test_results_keep_low_scores_unless_told(self, tmp_path):
+    def test_results_keep_low_scores_unless_told(self, tmp_path: Path) -> None:
         path = write(tmp_path, [result(score=score) for score in (0.0, 0.001, 0.4, 0.4, 0.7)])
         assert len(boxes_of(path)[1]) == 5
         np.testing.assert_allclose(boxes_of(path, min_score=0.4)[1].scores, [0.7, 0.4, 0.4])
 
-    def test_equal_scores_keep_the_order_of_the_file(self, tmp_path):
+    def test_equal_scores_keep_the_order_of_the_file(self, tmp_path: Path) -> None:
         path = write(tmp_path, [result(bbox=(x, 0, 5, 5)) for x in (30, 10, 20)])
         np.testing.assert_array_equal(boxes_of(path)[1].boxes[:, 0], [30, 10, 20])
 
-    def test_ground_truth(self, tmp_path):
+    def test_ground_truth(self, tmp_path: Path) -> None:
         """Whatever area says: converters write 0, or a share of the image."""
         crowd = annotation(bbox=(0, 0, 5, 5), iscrowd=1, segmentation={"size": [80, 100], "counts": [3, 4]})
         others = [annotation(bbox=(n, 1, 2, 2), area=area) for n, area in enumerate((0.5, 0, -1, None, "?"), 1)]
@@ -79,7 +94,7 @@ class TestMeaning:
         np.testing.assert_array_equal(found.scores, [1] * 7)
         assert source.categories == (Category(7, "boat"),)
 
-    def test_ids_are_exact_however_large(self, tmp_path):
+    def test_ids_are_exact_however_large(self, tmp_path: Path) -> None:
         low, high = 2**60 + 1, 2**63 - 1
         images = [{"id": id, "file_name": f"{id}.jpg"} for id in (low, low + 1, high)]
         classes = [{"id": low, "name": "boat"}, {"id": low + 2, "name": "ship"}]
@@ -93,7 +108,7 @@ class TestMeaning:
         table = read_box_table(write(tmp_path, f"image,x,y,w,h,category\na.jpg,1,2,3,4,{high}\n"))
         assert table.category_ids.tolist() == [high]
 
-    def test_whole_floats_are_ids(self, tmp_path):
+    def test_whole_floats_are_ids(self, tmp_path: Path) -> None:
         entry = {"image_id": 1.0, "category_id": 3.0, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 1}
         source, found = boxes_of(write(tmp_path, [entry, result(category_id=3)]))
         assert found.category_ids.tolist() == [3, 3] and source.categories == COCO
@@ -104,13 +119,13 @@ class TestMeaning:
         table = read_box_table(write(tmp_path, "image,x,y,w,h,category\na.jpg,1,2,3,4,12.0\na.jpg,1,2,3,4,200.\n"))
         assert table.category_ids.tolist() == [12, 200]
 
-    def test_lvis_names_images_by_their_url(self, tmp_path):
+    def test_lvis_names_images_by_their_url(self, tmp_path: Path) -> None:
         images = [{"id": 9, "coco_url": "http://images.example.org/val2017/a.jpg"}]
         _, found = boxes_of(write(tmp_path, ground_truth([annotation(9)], images)))
         assert len(found) == 1
 
     @pytest.mark.parametrize("layout", BOX)
-    def test_csv(self, tmp_path, layout):
+    def test_csv(self, tmp_path: Path, layout: str) -> None:
         line = ",".join(map(str, BOX[layout]))
         path = write(
             tmp_path, f"\ufeffImage, {HEADER[layout]} ,score,label\na.jpg,{line},0.5,dog\na.jpg,{line},0.75,cat\n"
@@ -121,13 +136,13 @@ class TestMeaning:
         np.testing.assert_array_equal(found.category_ids, [17, 18])
         assert source.categories == COCO
 
-    def test_csv_without_scores_and_categories(self, tmp_path):
+    def test_csv_without_scores_and_categories(self, tmp_path: Path) -> None:
         source, found = boxes_of(write(tmp_path, "image,x1,y1,x2,y2\na.jpg,10,20,40,60\n"))
         assert source.categories == (OBJECT,)
         np.testing.assert_array_equal(found.category_ids, [OBJECT.id])
         np.testing.assert_array_equal(found.scores, [1])
 
-    def test_csv_labels_of_the_users_own_and_ids(self, tmp_path):
+    def test_csv_labels_of_the_users_own_and_ids(self, tmp_path: Path) -> None:
         lines = "\na.jpg,0,0,9,9,{}\na.jpg,0,0,9,9,{}\n"
         source, found = boxes_of(write(tmp_path, "image,x,y,w,h,category" + lines.format("gull", "dog")))
         assert source.categories == (Category(1, "gull"), Category(2, "dog"))
@@ -136,7 +151,7 @@ class TestMeaning:
         assert source.categories == (Category(12, "category 12"), Category(200, "category 200"))
         np.testing.assert_array_equal(found.category_ids, [200, 12])
 
-    def test_categories_of_the_caller(self, tmp_path):
+    def test_categories_of_the_caller(self, tmp_path: Path) -> None:
         mine = (Category(5, "gull"), Category(12, "boat"))
         source, _ = boxes_of(write(tmp_path, [result(category_id=12)]), categories=mine)
         assert source.categories == mine
@@ -144,7 +159,7 @@ class TestMeaning:
             boxes_of(write(tmp_path, [result(category_id=12), result(category_id=6)]), categories=mine)
 
     @pytest.mark.parametrize("layout", BOX)
-    def test_declared_formats(self, tmp_path, layout):
+    def test_declared_formats(self, tmp_path: Path, layout: str) -> None:
         numbers = np.array(BOX[layout])
         shares = (numbers / [100, 80, 100, 80]).tolist()
         csv = f"image,{HEADER[layout]}\na.jpg,{','.join(map(str, shares))}\n"
@@ -154,7 +169,7 @@ class TestMeaning:
         _, found = boxes_of(write(tmp_path, [result(bbox=numbers.tolist())]), box_format=layout)
         np.testing.assert_array_equal(found.boxes, [BOX["xyxy"]])
 
-    def test_boxes_that_are_counted_otherwise_are_told(self, tmp_path):
+    def test_boxes_that_are_counted_otherwise_are_told(self, tmp_path: Path) -> None:
         shares = write(tmp_path, [result(bbox=(0.1, 0.2, 0.3, 0.4))])
         source, _ = boxes_of(shares)
         assert source.notes == [
@@ -168,7 +183,7 @@ class TestMeaning:
         _, found = boxes_of(write(tmp_path, [result(), result(bbox=(200, 0, 5, 5))]))
         assert found.notes == ("boxes without area inside the image were dropped",)
 
-    def test_boxes_are_clipped_and_those_outside_counted(self, tmp_path):
+    def test_boxes_are_clipped_and_those_outside_counted(self, tmp_path: Path) -> None:
         inside, across, outside, flat = (10, 20, 30, 40), (-10, 70, 30, 40), (100, 0, 5, 5), (3, 3, 0, 5)
         source, found = boxes_of(write(tmp_path, [result(bbox=box) for box in (inside, across, outside, flat)]))
         np.testing.assert_array_equal(found.boxes, [BOX["xyxy"], [0, 70, 20, 80]])
@@ -176,7 +191,7 @@ class TestMeaning:
 
     @settings(SHARED_FOLDER)
     @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1, width=32)), min_size=1))
-    def test_every_box_reaches_its_own_image_once(self, tmp_path, rows):
+    def test_every_box_reaches_its_own_image_once(self, tmp_path: Path, rows: list[tuple[int, float]]) -> None:
         path = write(tmp_path, [result(i, (n, 0, 1, 1), score) for n, (i, score) in enumerate(rows)])
         source = BoxFileDetector(path, None, {f"{i}.jpg": i for i in range(4)})
         found = source([image(f"{i}.jpg", width=len(rows)) for i in range(4)])
@@ -186,25 +201,25 @@ class TestMeaning:
 
 
 class TestMatching:
-    def csv(self, folder, *names):
+    def csv(self, folder: Path, *names: str) -> Path:
         return write(folder, "image,x,y,w,h\n" + "".join(f"{name},{n},0,1,1\n" for n, name in enumerate(names)))
 
-    def places(self, path, *names):
+    def places(self, path: Path, *names: str) -> list[int | None]:
         """Each image's first x, which tells the line it came from; None without boxes."""
         found = BoxFileDetector(path, None, {name: n for n, name in enumerate(names)})([image(name) for name in names])
         return [int(boxes.boxes[0, 0]) if len(boxes) else None for boxes in found]
 
-    def test_full_names_come_first(self, tmp_path):
+    def test_full_names_come_first(self, tmp_path: Path) -> None:
         assert self.places(self.csv(tmp_path, "1.jpg", "x/1.jpg"), "x/1.jpg", "1.jpg") == [1, 0]
 
-    def test_last_part_where_it_is_unique(self, tmp_path):
+    def test_last_part_where_it_is_unique(self, tmp_path: Path) -> None:
         assert self.places(self.csv(tmp_path, "deep\\er\\1.jpg", "2.jpg"), "x/1.jpg", "y/2.jpg") == [0, 1]
 
-    def test_last_part_shared_in_the_run_or_the_file_is_nobodys(self, tmp_path):
+    def test_last_part_shared_in_the_run_or_the_file_is_nobodys(self, tmp_path: Path) -> None:
         assert self.places(self.csv(tmp_path, "1.jpg", "2.jpg"), "x/1.jpg", "y/1.jpg", "2.jpg") == [None, None, 1]
         assert self.places(self.csv(tmp_path, "x/1.jpg", "z/1.jpg"), "x/1.jpg", "y/1.jpg") == [0, None]
 
-    def test_results_named_by_stem_as_ultralytics_writes_them(self, tmp_path):
+    def test_results_named_by_stem_as_ultralytics_writes_them(self, tmp_path: Path) -> None:
         path = write(tmp_path, [result("cat"), result("b.7")])
         found = BoxFileDetector(path, None, {"x/cat.jpg": 1, "b.7.png": 2})([image("x/cat.jpg"), image("b.7.png")])
         assert [len(boxes) for boxes in found] == [1, 1]
@@ -218,7 +233,9 @@ class TestMatching:
             lambda name: {"image_id": name},
         ],
     )
-    def test_names_tell_images_apart_whose_ids_do_not(self, tmp_path, fields):
+    def test_names_tell_images_apart_whose_ids_do_not(
+        self, tmp_path: Path, fields: Callable[[str], dict[str, Any]]
+    ) -> None:
         rows = [(10, "a.jpg"), (20, "b.jpg"), (30, "a.jpg")]
         path = write(tmp_path, [result(bbox=(x, 0, 5, 5)) | fields(name) for x, name in rows])
         source = BoxFileDetector(path, None, {"a.jpg": 1, "b.jpg": 2})
@@ -226,11 +243,11 @@ class TestMatching:
         assert [boxes.boxes[:, 0].tolist() for boxes in found] == [[10, 30], [20]]
         assert len(set(source.image_ids.values())) == 2
 
-    def test_names_without_ids(self, tmp_path):
+    def test_names_without_ids(self, tmp_path: Path) -> None:
         named = {key: value for key, value in result(file_name="a.jpg").items() if key != "image_id"}
         assert len(boxes_of(write(tmp_path, [named]))[1]) == 1
 
-    def test_ground_truth_by_id_when_no_name_is_known(self, tmp_path):
+    def test_ground_truth_by_id_when_no_name_is_known(self, tmp_path: Path) -> None:
         images = [{"id": 5, "file_name": "five.jpg"}, {"id": 6, "file_name": "six.jpg"}]
         path = write(tmp_path, ground_truth([annotation(6)], images))
         assert len(boxes_of(path, [("p/006.png", 6)])[1]) == 1
@@ -238,13 +255,13 @@ class TestMatching:
         source = BoxFileDetector(path, None, {"five.jpg": 1, "other.jpg": 6})
         assert [len(boxes) for boxes in source([image("five.jpg"), image("other.jpg")])] == [0, 0]
 
-    def test_ids_that_only_count_the_images_do_not_stand_for_names(self, tmp_path):
+    def test_ids_that_only_count_the_images_do_not_stand_for_names(self, tmp_path: Path) -> None:
         named = [result(1, file_name="a.jpg"), result(2, file_name="b.jpg")]
         for content in (named, ground_truth([annotation()])):
             with pytest.raises(DataError, match="is it the right file"):
                 boxes_of(write(tmp_path, content), [("other.jpg", 1), ("2.jpg", 2)])
 
-    def test_file_of_other_images_is_refused(self, tmp_path):
+    def test_file_of_other_images_is_refused(self, tmp_path: Path) -> None:
         for content in (
             [result(8)],
             ground_truth([], [{"id": 9, "file_name": "b.jpg"}]),
@@ -253,20 +270,20 @@ class TestMatching:
             with pytest.raises(DataError, match=r"boxes for none of the run's 1 images"):
                 boxes_of(write(tmp_path, content))
 
-    def test_listed_image_without_boxes_is_empty(self, tmp_path):
+    def test_listed_image_without_boxes_is_empty(self, tmp_path: Path) -> None:
         assert len(boxes_of(write(tmp_path, ground_truth([])))[1]) == 0
 
     @pytest.mark.parametrize("content", [[], "image,x,y,w,h\n"])
-    def test_file_without_boxes_is_empty(self, tmp_path, content):
+    def test_file_without_boxes_is_empty(self, tmp_path: Path, content: object) -> None:
         assert len(boxes_of(write(tmp_path, content))[1]) == 0
 
-    def test_image_of_another_size_fails_alone(self, tmp_path):
+    def test_image_of_another_size_fails_alone(self, tmp_path: Path) -> None:
         images = [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 160}]
         with pytest.raises(ImageError, match=r"100 x 80.*200 x 160"):
             boxes_of(write(tmp_path, ground_truth([annotation()], images)))
 
 
-def without(key):
+def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in result().items() if name != key}
 
 
@@ -338,36 +355,36 @@ BAD_TEXTS = [
 
 class TestRefusal:
     @pytest.mark.parametrize(("why", "entry"), BAD_RESULTS)
-    def test_bad_entry(self, tmp_path, why, entry):
+    def test_bad_entry(self, tmp_path: Path, why: str, entry: Any) -> None:
         path = write(tmp_path, [result(), entry])
         with pytest.raises(DataError, match=f"^{path}: {why}"):
             read_box_table(path)
 
     @pytest.mark.parametrize(("why", "document"), BAD_TRUTHS)
-    def test_bad_ground_truth(self, tmp_path, why, document):
+    def test_bad_ground_truth(self, tmp_path: Path, why: str, document: Any) -> None:
         path = write(tmp_path, document)
         with pytest.raises(DataError, match=f"^{path}: .*{why}"):
             read_box_table(path)
 
     @pytest.mark.parametrize(("why", "text"), BAD_TEXTS)
-    def test_bad_text(self, tmp_path, why, text):
+    def test_bad_text(self, tmp_path: Path, why: str, text: str) -> None:
         path = write(tmp_path, text)
         with pytest.raises(DataError, match=f"^{path}.*{why}"):
             read_box_table(path)
 
-    def test_pixels_declared_as_shares(self, tmp_path):
+    def test_pixels_declared_as_shares(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"entry 0 .* are these pixels"):
             read_box_table(write(tmp_path, [result()]), "xywh-normalised")
 
-    def test_declared_format_that_the_header_contradicts(self, tmp_path):
+    def test_declared_format_that_the_header_contradicts(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="its header has no h, w, x, y"):
             read_box_table(write(tmp_path, "image,x1,y1,x2,y2\na.jpg,1,2,3,4\n"), "xywh")
 
-    def test_unknown_format(self, tmp_path):
+    def test_unknown_format(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError, match="xyxy-normalised"):
             read_box_table(write(tmp_path, [result()]), "xyyx")
 
-    def test_files_that_are_no_text(self, tmp_path):
+    def test_files_that_are_no_text(self, tmp_path: Path) -> None:
         path = tmp_path / "boxes"
         for content in (b"\xff\xd8\xff\xe0\x00\x10JFIF", b"image,x,y,w,h\n\xff", b"[\xff]", b"image,x,y\0,w,h\n1,1"):
             path.write_bytes(content)
@@ -380,7 +397,7 @@ class TestRefusal:
 
     @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
     @settings(SHARED_FOLDER)
-    def test_any_bytes_are_boxes_or_one_error(self, tmp_path, content):
+    def test_any_bytes_are_boxes_or_one_error(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "boxes"
         path.write_bytes(content)
         with pytest.raises(DataError, match="boxes"):
@@ -403,7 +420,7 @@ class TestRefusal:
         )
     )
     @settings(SHARED_FOLDER, max_examples=200)
-    def test_any_json_is_boxes_or_one_error(self, tmp_path, document):
+    def test_any_json_is_boxes_or_one_error(self, tmp_path: Path, document: Any) -> None:
         path = write(tmp_path, document)
         try:
             table = read_box_table(path)

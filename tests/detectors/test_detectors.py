@@ -1,8 +1,12 @@
 """Detectors: every row of the table, the names of classes, boxes and clicks given by hand."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # YOLO.predict changes their
 
 
 @pytest.fixture(scope="module")
-def coco_yolo(tmp_path_factory):
+def coco_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_yolo(tmp_path_factory.mktemp("weights") / "coco.pt")
 
 
 class TestTable:
     @pytest.mark.parametrize("name", DETECTORS)
-    def test_every_row_loads_and_detects(self, name, coco_yolo):
+    def test_every_row_loads_and_detects(self, name: str, coco_yolo: Path) -> None:
         row = DETECTORS[name]
         assert row.weights in manifest.names()
         built = row.load()(coco_yolo, DetectorConfig(name, imgsz=SIZE), device="cpu", **row.options)
@@ -36,18 +40,18 @@ class TestTable:
         (found,) = built([PHOTOS[0]])
         assert set(found.category_ids.tolist()) <= {category.id for category in built.categories}
 
-    def test_bundled_detector_finds_objects_offline(self):
+    def test_bundled_detector_finds_objects_offline(self) -> None:
         built = build_detector(DetectorConfig(conf=0.1), offline=True)
         assert built.categories == (OBJECT,)
         for found in built(PHOTOS):
             assert len(found) > 0
 
-    def test_table_imports_nothing_heavy(self):
+    def test_table_imports_nothing_heavy(self) -> None:
         code = "import sys, pipelines.detectors; print(*{'numpy', 'torch', 'cv2', 'ultralytics'} & set(sys.modules))"
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert run.stdout.strip() == ""
 
-    def test_ultralytics_leaves_opencvs_threads_alone(self):
+    def test_ultralytics_leaves_opencvs_threads_alone(self) -> None:
         code = (
             "import cv2; before = cv2.getNumThreads(); import pipelines.detectors.quiet_ultralytics;"
             "print(cv2.getNumThreads() == before)"
@@ -55,7 +59,7 @@ class TestTable:
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert (run.stdout.strip(), run.stderr) == ("True", "")
 
-    def test_unknown_names(self, tmp_path):
+    def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             UnknownNameError, match=r"detector 'yolov9000' is not supported .yet.: .*; choose one of: objects.*\.onnx"
         ):
@@ -65,36 +69,36 @@ class TestTable:
         with pytest.raises(WeightsError, match=r"no file .*mine\.pt$"):
             find_weights(str(tmp_path / "mine.pt"))
 
-    def test_unknown_device(self, coco_yolo):
+    def test_unknown_device(self, coco_yolo: Path) -> None:
         with pytest.raises(UsageError, match="device 'toaster' cannot be used"):
             build_detector(DetectorConfig(str(coco_yolo)), device="toaster")
 
     @pytest.mark.parametrize(
         "options", [{"conf": 1.5}, {"iou": -0.1}, {"conf": float("nan")}, {"max_det": 0}, {"imgsz": 31}]
     )
-    def test_values_that_cannot_be_right(self, options):
+    def test_values_that_cannot_be_right(self, options: dict[str, Any]) -> None:
         with pytest.raises(UsageError, match=next(iter(options))):
             DetectorConfig(**options)
 
-    def test_config_survives_json_terms(self):
+    def test_config_survives_json_terms(self) -> None:
         config = DetectorConfig("yolov8n", classes=("dog", "17"))
         assert DetectorConfig(**asdict(config)) == config
 
 
 class TestCategories:
-    def test_coco_is_what_ultralytics_says(self):
+    def test_coco_is_what_ultralytics_says(self) -> None:
         from ultralytics.data.converter import coco80_to_coco91_class
         from ultralytics.utils import ROOT, YAML
 
         assert COCO_NAMES == list(YAML.load(ROOT / "cfg/datasets/coco.yaml")["names"].values())
         assert [category.id for category in COCO] == coco80_to_coco91_class()
 
-    def test_almost_coco_is_not_coco(self):
+    def test_almost_coco_is_not_coco(self) -> None:
         assert from_names(COCO_NAMES) == COCO
         for names in (COCO_NAMES[:-1], [*COCO_NAMES[1:], COCO_NAMES[0]]):
             assert [category.id for category in from_names(names)] == list(range(1, len(names) + 1))
 
-    def test_names_come_before_ids(self):
+    def test_names_come_before_ids(self) -> None:
         odd = (Category(1, "2"), Category(2, "two"), Category(3, "two"))
         assert select(odd, ["2"]) == [0]
         assert select(odd, [" TWO ", "2", "two"]) == [0, 1, 2]
@@ -103,7 +107,7 @@ class TestCategories:
 
 
 class TestGiven:
-    def test_the_same_boxes_for_every_image_clipped(self):
+    def test_the_same_boxes_for_every_image_clipped(self) -> None:
         images = [Image("a", np.zeros((50, 100, 3), np.uint8)), Image("b", np.zeros((20, 30, 3), np.uint8))]
         found = Given([(10, 10, 60, 40), (-5, 0, 5, 5)])(images)
         np.testing.assert_array_equal(found[0].boxes, [[10, 10, 60, 40], [0, 0, 5, 5]])
@@ -112,16 +116,16 @@ class TestGiven:
             np.testing.assert_array_equal(detections.scores, [1, 1])
             np.testing.assert_array_equal(detections.category_ids, [OBJECT.id] * 2)
 
-    def test_box_outside_an_image_fails_it(self):
+    def test_box_outside_an_image_fails_it(self) -> None:
         with pytest.raises(ImageError, match="the box 60,10,90,40 lies outside the image, which is 50 x 20"):
             Given([(0, 0, 5, 5), (60, 10, 90, 40)])([Image("a", np.zeros((20, 50, 3), np.uint8))])
 
-    def test_box_without_area(self):
+    def test_box_without_area(self) -> None:
         with pytest.raises(DataError, match="no area"):
             Given([(5, 5, 5, 9)])
 
     @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
-    def test_parse_box(self, numbers):
+    def test_parse_box(self, numbers: list[float]) -> None:
         text = ", ".join(map(repr, numbers))
         if numbers[0] < numbers[2] and numbers[1] < numbers[3]:
             assert parse_box(text) == tuple(numbers)
@@ -132,11 +136,11 @@ class TestGiven:
     @pytest.mark.parametrize(
         "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1 2 3 4", "1,2,nan,4", "1,2,inf,4", "1,,3,4"]
     )
-    def test_what_is_no_box(self, text):
+    def test_what_is_no_box(self, text: str) -> None:
         with pytest.raises(UsageError, match="is not a box: give four numbers"):
             parse_box(text)
 
-    def test_parse_point(self):
+    def test_parse_point(self) -> None:
         assert parse_point("3,4.5") == (3, 4.5, 1)
         assert parse_point(" 3, 4, 0") == (3, 4, 0)
         for text in ("3", "3,4,2", "3,4,0.5", "3,4,1,1", "x,y", "3,nan", ""):

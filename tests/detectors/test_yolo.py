@@ -20,16 +20,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # YOLO.predict changes their
 
 
 @pytest.fixture(scope="module")
-def coco_yolo(tmp_path_factory):
+def coco_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_yolo(tmp_path_factory.mktemp("weights") / "coco.pt")
 
 
 @pytest.fixture(scope="module")
-def two_class_yolo(tmp_path_factory):
+def two_class_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_yolo(tmp_path_factory.mktemp("weights") / "two.pt", names=["Gull", "boat"])
 
 
-def assert_same(found: Detections, expected: Detections):
+def assert_same(found: Detections, expected: Detections) -> None:
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.category_ids, expected.category_ids)
@@ -38,7 +38,7 @@ def assert_same(found: Detections, expected: Detections):
 class TestYolo:
     @pytest.mark.parametrize("architecture", ["v8/yolov8", "v5/yolov5", "v10/yolov10n", "11/yolo11", "26/yolo26"])
     @pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo.name)
-    def test_equals_ultralytics_predict(self, tmp_path, architecture, photo):
+    def test_equals_ultralytics_predict(self, tmp_path: Path, architecture: str, photo: Image) -> None:
         from ultralytics import YOLO
 
         path = make_yolo(tmp_path / "model.pt", architecture=architecture)
@@ -54,7 +54,7 @@ class TestYolo:
         np.testing.assert_allclose(found.scores, scores[keep], atol=1e-6)
         assert (np.diff(found.scores) <= 0).all()
 
-    def test_searches_at_the_size_it_was_trained_at(self, coco_yolo, tmp_path):
+    def test_searches_at_the_size_it_was_trained_at(self, coco_yolo: Path, tmp_path: Path) -> None:
         import torch
         from ultralytics import YOLO
 
@@ -72,7 +72,7 @@ class TestYolo:
         ours = build_detector(DetectorConfig(str(path), conf=0.05))([PHOTOS[0]])[0].boxes
         np.testing.assert_allclose(ours, theirs[has_area(theirs)], atol=1e-3)
 
-    def test_an_image_does_not_feel_its_neighbours(self, coco_yolo):
+    def test_an_image_does_not_feel_its_neighbours(self, coco_yolo: Path) -> None:
         shapes = [PHOTOS[0].pixels, PHOTOS[1].pixels, PHOTOS[0].pixels[::-1], PHOTOS[1].pixels[:300, :300]]
         images = [Image(str(index), np.ascontiguousarray(pixels)) for index, pixels in enumerate(shapes)]
         yolo = detector(coco_yolo, conf=0.05)
@@ -80,7 +80,7 @@ class TestYolo:
         for found, expected in zip(yolo(images), alone, strict=True):
             assert_same(found, expected)
 
-    def test_images_that_share_a_forward_pass_agree_to_float_noise(self, coco_yolo):
+    def test_images_that_share_a_forward_pass_agree_to_float_noise(self, coco_yolo: Path) -> None:
         images = [Image(str(turn), np.ascontiguousarray(np.rot90(PHOTOS[0].pixels, turn))) for turn in (0, 2, 1, 3)]
         yolo = detector(coco_yolo, conf=0.0, iou=1.0, max_det=3000)  # no threshold that noise could cross
         alone = [yolo([image])[0] for image in images]
@@ -91,23 +91,23 @@ class TestYolo:
             distance = np.abs(found.boxes[:, None] - expected.boxes[None]).max(axis=2).min(axis=1)
             assert distance.max() < 0.5
 
-    def test_no_images(self, coco_yolo):
+    def test_no_images(self, coco_yolo: Path) -> None:
         assert detector(coco_yolo)([]) == []
 
-    def test_thin_and_tiny_images(self, coco_yolo):
+    def test_thin_and_tiny_images(self, coco_yolo: Path) -> None:
         yolo = detector(coco_yolo, conf=0.0)
         for height, width in ((1, 1), (1, 3000), (2000, 2), (31, 33)):
             found = yolo([Image("thin", np.full((height, width, 3), 90, np.uint8))])[0]
             assert has_area(found.boxes).all()
             assert (found.boxes >= 0).all() and (found.boxes <= [width, height, width, height]).all()
 
-    def test_category_ids(self, coco_yolo, two_class_yolo):
+    def test_category_ids(self, coco_yolo: Path, two_class_yolo: Path) -> None:
         assert detector(coco_yolo).categories == COCO
         yolo = detector(two_class_yolo, conf=0.0)
         assert yolo.categories == (Category(1, "Gull"), Category(2, "boat"))
         assert set(yolo([PHOTOS[0]])[0].category_ids) == {1, 2}
 
-    def test_classes_are_chosen_by_name_or_category_id(self, coco_yolo):
+    def test_classes_are_chosen_by_name_or_category_id(self, coco_yolo: Path) -> None:
         everything = detector(coco_yolo, conf=0.02, max_det=3000)([PHOTOS[0]])[0]
         usual = everything.category_ids[0]
         name = next(category.name for category in COCO if category.id == usual)
@@ -118,24 +118,26 @@ class TestYolo:
                 chosen, Detections(everything.boxes[keep], everything.scores[keep], everything.category_ids[keep])
             )
 
-    def test_unknown_class_names_those_like_it(self, coco_yolo, two_class_yolo):
+    def test_unknown_class_names_those_like_it(self, coco_yolo: Path, two_class_yolo: Path) -> None:
         with pytest.raises(UsageError, match="no class 'persn'; did you mean 'person'"):
             detector(coco_yolo, classes=("dog", "persn"))
         with pytest.raises(UsageError, match=r"it has 2: Gull \(1\), boat \(2\)$"):
             detector(two_class_yolo, classes=("3",))
 
     @pytest.mark.parametrize("name", ["it's mine.pt", "yolov5n.pt", " model.PT"])
-    def test_file_names_that_ultralytics_would_change(self, tmp_path, coco_yolo, name):
+    def test_file_names_that_ultralytics_would_change(self, tmp_path: Path, coco_yolo: Path, name: str) -> None:
         path = shutil.copyfile(coco_yolo, tmp_path / name)
         assert_same(detector(path)([PHOTOS[0]])[0], detector(coco_yolo)([PHOTOS[0]])[0])
 
-    def test_prefers_the_averaged_weights_of_an_unfinished_training(self, tmp_path, coco_yolo, two_class_yolo):
+    def test_prefers_the_averaged_weights_of_an_unfinished_training(
+        self, tmp_path: Path, coco_yolo: Path, two_class_yolo: Path
+    ) -> None:
         both = {"model": read_checkpoint(coco_yolo), "ema": read_checkpoint(two_class_yolo)}
         torch.save(both, tmp_path / "last.pt")
         assert len(detector(tmp_path / "last.pt").categories) == 2
 
     @pytest.mark.gpu
-    def test_on_a_gpu(self, coco_yolo):
+    def test_on_a_gpu(self, coco_yolo: Path) -> None:
         config = DetectorConfig(str(coco_yolo), imgsz=SIZE, conf=0.0, iou=1.0, max_det=3000)
         images = [*PHOTOS, *PHOTOS]
         for found, expected in zip(
@@ -145,7 +147,7 @@ class TestYolo:
 
 
 class TestOnnx:
-    def test_needs_its_package(self, tmp_path, monkeypatch):
+    def test_needs_its_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
         (tmp_path / "model.onnx").touch()
@@ -154,7 +156,7 @@ class TestOnnx:
 
     @pytest.mark.filterwarnings("ignore")  # of ultralytics' exporter
     @pytest.mark.parametrize("dynamic", [False, True])
-    def test_equals_the_checkpoint_it_came_from(self, tmp_path, coco_yolo, dynamic):
+    def test_equals_the_checkpoint_it_came_from(self, tmp_path: Path, coco_yolo: Path, dynamic: bool) -> None:
         from ultralytics import YOLO
 
         path = shutil.copyfile(coco_yolo, tmp_path / "model.pt")
@@ -167,7 +169,7 @@ class TestOnnx:
             np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
         assert detector(exported).categories == COCO
 
-    def test_damaged_file(self, tmp_path):
+    def test_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "model.onnx").write_bytes(b"no model")
         with pytest.raises(WeightsError, match="is not an ONNX file"):
             detector(tmp_path / "model.onnx")

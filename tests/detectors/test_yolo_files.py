@@ -1,8 +1,13 @@
 """Files that hold no YOLO, are damaged or would do harm: refused in one line, and never run."""
 
+from __future__ import annotations
+
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,24 +21,24 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # YOLO.predict changes their
 
 
 @pytest.fixture(scope="module")
-def coco_yolo(tmp_path_factory):
+def coco_yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_yolo(tmp_path_factory.mktemp("weights") / "coco.pt")
 
 
 class Harm:
     """Unpickled without care, it makes a file."""
 
-    def __init__(self, marker):
+    def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.open, (str(self.marker), os.O_CREAT)
 
 
 class HarmfulText:
     """Unpickled without care, it builds a network whose description makes a file."""
 
-    def __init__(self, marker):
+    def __init__(self, marker: Path) -> None:
         self.layout = {
             "nc": 1,
             "activation": f"__import__('pathlib').Path({str(marker)!r}).touch()",
@@ -41,26 +46,28 @@ class HarmfulText:
             "head": [[[0], 1, "Detect", ["nc"]]],
         }
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return tasks.DetectionModel, (self.layout,)
 
 
-def save_in_checkpoint(content, path):
+def save_in_checkpoint(content: object, path: Path) -> None:
     torch.save({"model": content}, path)
 
 
-def save_old_pickle(content, path):
+def save_old_pickle(content: object, path: Path) -> None:
     torch.save({"model": content}, path, _use_new_zipfile_serialization=False)
 
 
-def save_bare_pickle(content, path):
+def save_bare_pickle(content: object, path: Path) -> None:
     path.write_bytes(pickle.dumps({"model": content}))
 
 
 class TestHarmfulFiles:
     @pytest.mark.parametrize("kind", [Harm, HarmfulText])
     @pytest.mark.parametrize("save", [save_in_checkpoint, save_old_pickle, save_bare_pickle])
-    def test_code_in_a_checkpoint_does_not_run(self, tmp_path, kind, save):
+    def test_code_in_a_checkpoint_does_not_run(
+        self, tmp_path: Path, kind: type[Harm] | type[HarmfulText], save: Callable[[object, Path], None]
+    ) -> None:
         marker, path = tmp_path / "marker", tmp_path / "model.pt"
         save(kind(marker), path)
         with pytest.raises(WeightsError, match=str(path)):
@@ -72,12 +79,12 @@ class TestHarmfulFiles:
             pass
         assert marker.exists(), "the file is harmless, so this test proves nothing"
 
-    def test_the_error_says_what_the_file_asked_for(self, tmp_path):
+    def test_the_error_says_what_the_file_asked_for(self, tmp_path: Path) -> None:
         save_in_checkpoint(Harm(tmp_path / "marker"), tmp_path / "model.pt")
         with pytest.raises(WeightsError, match=r"was refused: it asks to load (posix|nt).open, "):
             detector(tmp_path / "model.pt")
 
-    def test_compressed_checkpoint_is_refused(self, tmp_path, coco_yolo):
+    def test_compressed_checkpoint_is_refused(self, tmp_path: Path, coco_yolo: Path) -> None:
         path = tmp_path / "bomb.pt"
         with zipfile.ZipFile(coco_yolo) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
             for name in source.namelist():
@@ -86,7 +93,7 @@ class TestHarmfulFiles:
             detector(path)
 
     @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
-    def test_truncated_file(self, tmp_path, coco_yolo, keep):
+    def test_truncated_file(self, tmp_path: Path, coco_yolo: Path, keep: float) -> None:
         whole = coco_yolo.read_bytes()
         path = tmp_path / "cut.pt"
         path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
@@ -94,12 +101,12 @@ class TestHarmfulFiles:
             detector(path)
 
     @pytest.mark.parametrize("content", [{"model": None}, {}, {"model": {"a": torch.zeros(3)}}, torch.zeros(3), [1]])
-    def test_files_of_something_else(self, tmp_path, content):
+    def test_files_of_something_else(self, tmp_path: Path, content: object) -> None:
         torch.save(content, tmp_path / "other.pt")
         with pytest.raises(WeightsError, match=r"other\.pt"):
             detector(tmp_path / "other.pt")
 
-    def test_models_that_do_not_detect(self, tmp_path, coco_yolo):
+    def test_models_that_do_not_detect(self, tmp_path: Path, coco_yolo: Path) -> None:
         from ultralytics.utils import ROOT, YAML
 
         layout = YAML.load(ROOT / "cfg/models/v8/yolov8-seg.yaml") | {"scales": {"t": [0.33, 0.125, 256]}, "scale": "t"}
@@ -107,7 +114,7 @@ class TestHarmfulFiles:
         with pytest.raises(WeightsError, match="holds a SegmentationModel, but evsam needs a YOLO detection model"):
             detector(tmp_path / "seg.pt")
 
-    def test_names_that_are_not_the_networks(self, tmp_path, coco_yolo):
+    def test_names_that_are_not_the_networks(self, tmp_path: Path, coco_yolo: Path) -> None:
         for names in ({0: "only"}, {}, {1: "a", 2: "b"}, None, 5):
             model = read_checkpoint(coco_yolo)
             model.names = names

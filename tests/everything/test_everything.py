@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_icons_strips_and_photos_of_12_megapixels(size: tuple[int, int], starter
 
 
 @pytest.mark.parametrize("ask", [ask_grid, ask_hierarchical])
-def test_a_blank_image_holds_nothing(ask, starter: SamPredictor) -> None:
+def test_a_blank_image_holds_nothing(ask: Any, starter: SamPredictor) -> None:
     blank = Image("blank", np.full((40, 60, 3), 128, np.uint8))
     assert len(found_by(starter, blank, HierarchicalConfig(points_per_side=4, pred_iou_thresh=0), ask)) == 0
     edges = edges_in(starter, blank, EdgesConfig()).edges

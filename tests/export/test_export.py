@@ -23,7 +23,8 @@ from pipelines.export.openvino import OpenVino
 from pipelines.sam import SAMS, build_sam
 from pipelines.sam.layers import LinearAttention
 from pipelines.sam.network import Prompts, SamSource
-from pipelines.sam.torch_network import TorchBackend
+from pipelines.sam.predictor import SamPredictor
+from pipelines.sam.torch_network import TorchBackend, TorchNetwork
 from weights import store
 
 pytestmark = pytest.mark.own_process
@@ -202,11 +203,11 @@ def test_export_and_segment_on_the_command_line(photograph: np.ndarray, tmp_path
     assert "unknown format 'pdf'; choose one of: onnx, openvino, tensorrt" in err
 
 
-def starter():
+def starter() -> TorchNetwork:
     return TorchBackend().build(SamSource(SAMS[STARTER]), device="cpu", precision="fp32")
 
 
-def predict(sam, photo: np.ndarray, prompts: dict) -> np.ndarray:
+def predict(sam: SamPredictor, photo: np.ndarray, prompts: dict) -> np.ndarray:
     sam.set_image(photo)
     return sam.predict(**prompts).low_res_masks
 

@@ -9,6 +9,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.ExifTags
@@ -25,7 +26,7 @@ from pipelines.images.load import load
 from pipelines.images.sources import ImageSource
 
 
-def test_missing_and_vanished(tmp_path):
+def test_missing_and_vanished(tmp_path: Path) -> None:
     assert "there is no file" in reason(tmp_path / "gone.jpg")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
     assert "there is no file" in reason(tmp_path / "link.jpg")
@@ -33,7 +34,7 @@ def test_missing_and_vanished(tmp_path):
     assert "cannot be read" in reason(tmp_path / "loop.jpg")
 
 
-def test_things_that_are_not_files(tmp_path):
+def test_things_that_are_not_files(tmp_path: Path) -> None:
     assert "is a folder" in reason(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "pipe" in reason(tmp_path / "pipe.jpg")
@@ -43,7 +44,7 @@ def test_things_that_are_not_files(tmp_path):
 
 
 @pytest.mark.parametrize("good_reads", [0, 3])
-def test_a_disk_that_fails(good_reads, monkeypatch):
+def test_a_disk_that_fails(good_reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(io.BytesIO):
         reads = 0
 
@@ -57,12 +58,12 @@ def test_a_disk_that_fails(good_reads, monkeypatch):
     assert reason("a.jpg") == "the file cannot be read: Input/output error"
 
 
-def test_empty(tmp_path):
+def test_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     assert reason(tmp_path / "a.jpg") == "the file is empty (0 bytes)"
 
 
-def test_no_permission():
+def test_no_permission() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder, "a.png")
@@ -74,7 +75,7 @@ def test_no_permission():
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_truncated_file_fails(file_format, share, tmp_path):
+def test_a_truncated_file_fails(file_format: str, share: float, tmp_path: Path) -> None:
     content = encoded(file_format)
     path = tmp_path / "cut"
     path.write_bytes(content[: int(len(content) * share)])
@@ -82,7 +83,7 @@ def test_a_truncated_file_fails(file_format, share, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}])
-def test_a_truncated_jpeg_says_so(options, tmp_path):
+def test_a_truncated_jpeg_says_so(options: dict[str, Any], tmp_path: Path) -> None:
     content = encoded("JPEG", np.kron(RGB, np.ones((8, 8, 1), np.uint8)), **options)
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     assert reason(tmp_path / "cut.jpg") == "the JPEG file is truncated"
@@ -111,7 +112,7 @@ def test_a_truncated_jpeg_says_so(options, tmp_path):
         (b"P6\n0 0\n255\n", "PPM"),
     ],
 )
-def test_what_is_not_an_image_is_named(content, words, tmp_path):
+def test_what_is_not_an_image_is_named(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     assert words in reason(tmp_path / "a.jpg")
 
@@ -124,12 +125,12 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
-def test_zero_size(tmp_path):
+def test_zero_size(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_header(0, 5))
     assert "width or height is zero" in reason(tmp_path / "a.png")
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000))
     decoded = []
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda picture: decoded.append(picture))
@@ -141,7 +142,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_the_limit_is_exact(file_format, tmp_path):
+def test_the_limit_is_exact(file_format: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(encoded(file_format))
     assert load(ImageSource("a", str(path)), max_pixels=1200).height == 30
@@ -149,7 +150,9 @@ def test_the_limit_is_exact(file_format, tmp_path):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_pillows_own_limit_does_not_stand_in_the_way(file_format, tmp_path, monkeypatch):
+def test_pillows_own_limit_does_not_stand_in_the_way(
+    file_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "a"
     path.write_bytes(encoded(file_format))
@@ -157,7 +160,7 @@ def test_pillows_own_limit_does_not_stand_in_the_way(file_format, tmp_path, monk
 
 
 @pytest.mark.parametrize("name", ["WEBP", "GIF"])
-def test_pillows_own_refusal_is_explained(name, tmp_path, monkeypatch):
+def test_pillows_own_refusal_is_explained(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(size: object, **_: object) -> None:
         raise PIL.Image.DecompressionBombError("Image size (9 pixels) exceeds limit of 8 pixels")
 
@@ -199,7 +202,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=400)
 @given(content=st.one_of(damaged(), st.binary(max_size=200)))
-def test_any_bytes_give_an_image_or_an_image_error(content, scratch):
+def test_any_bytes_give_an_image_or_an_image_error(content: bytes, scratch: Path) -> None:
     scratch.write_bytes(content)
     try:
         image = load(ImageSource("x", str(scratch)), max_pixels=100_000)

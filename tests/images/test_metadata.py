@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -66,7 +67,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("what", SPOILT)
-def test_a_png_is_not_lost_for(what, after, tmp_path):
+def test_a_png_is_not_lost_for(what: str, after: bool, tmp_path: Path) -> None:
     tracemalloc.start()
     image = loaded(png(SPOILT[what], after=after), tmp_path / "a.png")
     _, most = tracemalloc.get_traced_memory()
@@ -76,7 +77,7 @@ def test_a_png_is_not_lost_for(what, after, tmp_path):
     assert most < 12_000_000
 
 
-def test_a_text_that_runs_past_the_end(tmp_path):
+def test_a_text_that_runs_past_the_end(tmp_path: Path) -> None:
     plain = encoded("PNG")
     image = loaded(plain[:-12] + struct.pack(">I", 2**31) + b"tEXtabc", tmp_path / "a.png")
     assert np.array_equal(image.pixels, RGB)
@@ -88,7 +89,7 @@ PALETTE.putpalette([1, 2, 3, 40, 50, 60, 70, 80, 90, 10, 110, 120])
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"IDAT"])
-def test_what_makes_pixels_must_have_its_checksum(kind, tmp_path):
+def test_what_makes_pixels_must_have_its_checksum(kind: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     PALETTE.save(path, transparency=b"\xff\x80\xff\xff")
     content = bytearray(path.read_bytes())
@@ -109,20 +110,20 @@ def test_what_makes_pixels_must_have_its_checksum(kind, tmp_path):
     ],
 )
 @pytest.mark.parametrize("after", [False, True])
-def test_the_orientation_of_a_png_is_found_among_spoilt_texts(extra, after, tmp_path):
+def test_the_orientation_of_a_png_is_found_among_spoilt_texts(extra: bytes, after: bool, tmp_path: Path) -> None:
     image = loaded(png(SPOILT["a text of a bomb"], extra, after=after), tmp_path / "a.png")
     assert np.array_equal(image.pixels, RGB)
     assert (image.orientation, image.notes) == (6, ())
 
 
-def test_exif_that_is_damaged_is_told(tmp_path):
+def test_exif_that_is_damaged_is_told(tmp_path: Path) -> None:
     image = loaded(png(chunk(b"eXIf", TIFF_6, b"spam")), tmp_path / "a.png")
     assert np.array_equal(image.pixels, RGB)
     assert image.orientation == 1
     assert "EXIF data is damaged" in image.notes[0]
 
 
-def test_the_pixels_of_an_animation_are_its_first_frame(tmp_path):
+def test_the_pixels_of_an_animation_are_its_first_frame(tmp_path: Path) -> None:
     frames = [PIL.Image.fromarray(RGB), PIL.Image.fromarray(255 - RGB)]
     for hidden in (False, True):
         path = tmp_path / "a.png"
@@ -162,7 +163,7 @@ SEGMENTS = {
 
 
 @pytest.mark.parametrize("what", SEGMENTS)
-def test_a_jpeg_is_not_lost_for(what, tmp_path):
+def test_a_jpeg_is_not_lost_for(what: str, tmp_path: Path) -> None:
     plain = encoded("JPEG")
     expected = loaded(plain, tmp_path / "a.jpg").pixels
     for orientation, before in ((1, b""), (6, EXIF_6)):
@@ -178,14 +179,14 @@ def test_a_jpeg_is_not_lost_for(what, tmp_path):
         segment(0xE1, b"Exif\0\0" + TIFF_6[:9]) + segment(0xE1, b"Exif\0\0" + TIFF_6[9:]),
     ],
 )
-def test_the_orientation_of_a_jpeg(extra, tmp_path):
+def test_the_orientation_of_a_jpeg(extra: bytes, tmp_path: Path) -> None:
     plain = encoded("JPEG")
     assert loaded(plain[:2] + extra + plain[2:], tmp_path / "a.jpg").orientation == 6
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"keep_rgb": True}, {"comment": b"hello"}])
-def test_the_colours_of_a_jpeg_are_those_that_pillow_finds(mode, options, tmp_path):
+def test_the_colours_of_a_jpeg_are_those_that_pillow_finds(mode: str, options: dict[str, Any], tmp_path: Path) -> None:
     """What says whether bands are YCbCr or RGB is no metadata."""
     picture = PIL.Image.fromarray(RGB).convert(mode)
     picture.save(tmp_path / "a.jpg", quality=90, **({} if mode != "RGB" and "keep_rgb" in options else options))
@@ -228,13 +229,13 @@ EXIF = part(b"EXIF", TIFF_6)
         (webp(0, part(b"SPAM", b"abc"), PIXELS), 1),
     ],
 )
-def test_a_webp_is_not_lost_for_its_metadata(content, orientation, tmp_path):
+def test_a_webp_is_not_lost_for_its_metadata(content: bytes, orientation: int, tmp_path: Path) -> None:
     image = loaded(content, tmp_path / "a.webp")
     assert np.array_equal(image.pixels, RGB)
     assert image.orientation == orientation
 
 
-def test_a_webp_without_pixels(tmp_path):
+def test_a_webp_without_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.webp").write_bytes(webp(0x20, part(b"ICCP", b"abc", 10**6), PIXELS))
     assert reason(tmp_path / "a.webp") == "the WEBP file is truncated"
 
@@ -257,7 +258,7 @@ def test_a_webp_without_pixels(tmp_path):
         b"\0\0\0",
     ],
 )
-def test_a_gif_is_not_lost_for_its_extensions(extension, tmp_path):
+def test_a_gif_is_not_lost_for_its_extensions(extension: bytes, tmp_path: Path) -> None:
     content = encoded("GIF", RGB[..., 0])
     expected = loaded(content, tmp_path / "a.gif").pixels
     place = 13 + (6 << (content[10] & 7) if content[10] & 0x80 else 0)
@@ -271,7 +272,7 @@ def box(kind: bytes, content: bytes, size: int | None = None) -> bytes:
 
 @pytest.mark.parametrize("spoilt", [box(b"res ", b"a"), box(b"res ", b""), box(b"spam", b""), box(b"res ", b"", 3)])
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_jpeg_2000_is_not_lost_for_its_boxes(inside, spoilt, tmp_path):
+def test_a_jpeg_2000_is_not_lost_for_its_boxes(inside: bool, spoilt: bytes, tmp_path: Path) -> None:
     content = encoded("JPEG2000")
     place = content.index(b"jp2h") - 4
     size = struct.unpack_from(">I", content, place)[0]
@@ -309,7 +310,7 @@ def three(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("values", [TWELVE, TWELVE[..., 0]])
-def test_a_png_of_twelve_bits(values, tmp_path):
+def test_a_png_of_twelve_bits(values: np.ndarray, tmp_path: Path) -> None:
     """At the low end of 16, they are scaled where the file says so; at the high end, where they belong, as always."""
     bits = chunk(b"sBIT", bytes([12] * (3 if values.ndim == 3 else 1)))
     declared = loaded(png16(values, bits), tmp_path / "a.png")
@@ -326,7 +327,7 @@ def test_a_png_of_twelve_bits(values, tmp_path):
     assert len(dark.notes) == 1
 
 
-def test_a_dark_png_with_alpha_is_told(tmp_path):
+def test_a_dark_png_with_alpha_is_told(tmp_path: Path) -> None:
     for values in (TWELVE, TWELVE[..., 0]):
         image = loaded(png16(values, alpha=np.full((30, 40), 65535, np.uint16)), tmp_path / "a.png")
         assert np.array_equal(image.pixels, three(values >> 8))
@@ -334,7 +335,7 @@ def test_a_dark_png_with_alpha_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("values", [TWELVE * 16, TWELVE, TWELVE[..., 0]])
-def test_a_colour_key_of_sixteen_bits_is_that_colour_alone(values, tmp_path):
+def test_a_colour_key_of_sixteen_bits_is_that_colour_alone(values: np.ndarray, tmp_path: Path) -> None:
     values = values.copy()
     values[3, 3] = values[1, 1]
     values[4, 4] = values[1, 1] ^ 1  # the high byte is the same
@@ -347,7 +348,7 @@ def test_a_colour_key_of_sixteen_bits_is_that_colour_alone(values, tmp_path):
 
 @pytest.mark.parametrize("greatest", [100, 255, 1023, 4095, 65535])
 @pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
-def test_portable_maps_are_scaled_by_their_greatest_value(kind, greatest, tmp_path):
+def test_portable_maps_are_scaled_by_their_greatest_value(kind: str, greatest: int, tmp_path: Path) -> None:
     values = np.random.default_rng(3).integers(0, greatest, (30, 40, 3), np.uint16, endpoint=True)
     values = values if kind in ("P3", "P6") else values[..., 0]
     content = f"{kind}\n40 30\n{greatest}\n".encode()
@@ -361,7 +362,7 @@ def test_portable_maps_are_scaled_by_their_greatest_value(kind, greatest, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["P5", "P6"])
-def test_a_portable_map_of_twelve_bits_that_declares_sixteen_is_told(kind, tmp_path):
+def test_a_portable_map_of_twelve_bits_that_declares_sixteen_is_told(kind: str, tmp_path: Path) -> None:
     values = TWELVE if kind == "P6" else TWELVE[..., 0]
     image = loaded(f"{kind}\n40 30\n65535\n".encode() + values.astype(">u2").tobytes(), tmp_path / "a.pnm")
     assert np.abs(image.pixels.astype(int) - three(values >> 8)).max() <= 1

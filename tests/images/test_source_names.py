@@ -17,7 +17,7 @@ from pipelines.images.sources import ImageSource, image_ids, parse_shard, resolv
 from pipelines.not_yet import no_photograph
 
 
-def test_equal_names_in_two_folders(here):
+def test_equal_names_in_two_folders(here: Path) -> None:
     make("2020/images/a.jpg", "2021/images/a.jpg", "other/a.jpg")
     assert names("2020/images", "2021/images") == ["2020/images/a.jpg", "2021/images/a.jpg"]
     assert names("2020/images", "other") == ["2020/images/a.jpg", "other/a.jpg"]
@@ -26,36 +26,36 @@ def test_equal_names_in_two_folders(here):
     assert names("other", "other/a.jpg", "./other") == ["a.jpg"]
 
 
-def test_names_keep_extension_and_unicode(here):
+def test_names_keep_extension_and_unicode(here: Path) -> None:
     nfd = unicodedata.normalize("NFD", "é.jpg")
     make("p/a.jpg", "p/a.png", "p/日本 語.jpg", f"p/{nfd}", "p/🦊.webp")
     assert set(names("p")) == {"a.jpg", "a.png", "日本 語.jpg", nfd, "🦊.webp"}
 
 
-def test_names_that_meet_when_case_or_normal_form_is_ignored(here):
+def test_names_that_meet_when_case_or_normal_form_is_ignored(here: Path) -> None:
     make("p/A.jpg", "p/a.JPG", "p/a-2.jpg", "p/\u00e9.png", "p/e\u0301.png", "p/Sub/x.png", "p/sub/X.png")
     assert names("p") == [
         "A.jpg", "a-2.jpg", "a-3.JPG", "e\u0301.png", "\u00e9-2.png", "Sub/x.png", "sub/X-2.png",
     ]  # fmt: skip
 
 
-def test_a_number_takes_no_name_that_another_image_has(here):
+def test_a_number_takes_no_name_that_another_image_has(here: Path) -> None:
     Path("list.txt").write_text("A.jpg\na.jpg\na-2.jpg\n")
     assert names("list.txt") == ["A.jpg", "a-3.jpg", "a-2.jpg"]
 
 
-def test_a_name_is_no_folder_of_another_even_with_an_extension_added(here):
+def test_a_name_is_no_folder_of_another_even_with_an_extension_added(here: Path) -> None:
     make("p/a.jpg", "p/a.jpg.png/b.jpg", "q/a.jpg")
     assert names("p") == ["a-2.jpg", "a.jpg.png/b.jpg"]
 
 
-def test_control_characters_separators_and_drives_are_replaced(here):
+def test_control_characters_separators_and_drives_are_replaced(here: Path) -> None:
     make("p/a\nb\x7f.jpg", "p/C:\\..\\x.jpg", "p/C:y.jpg", "p/12:30:05.jpg", "p/\u2028.jpg")
     os.close(os.open(b"p/\xff.jpg", os.O_CREAT))
     assert sorted(names("p")) == ["12:30:05.jpg", "C__.._x.jpg", "C_y.jpg", "_-2.jpg", "_.jpg", "a_b_.jpg"]
 
 
-def test_long_names_are_shortened_and_keep_their_extension(here):
+def test_long_names_are_shortened_and_keep_their_extension(here: Path) -> None:
     make(f"p/{'é' * 120}1.jpg", f"p/{'é' * 120}2.jpg")
     first, second = names("p")
     assert first.endswith("éé.jpg")
@@ -98,7 +98,9 @@ def check(sources: tuple[ImageSource, ...], folder: Path) -> None:
 )
 @example(entries=[".", "/", "..", "../..", "a"], urls=False)
 @example(entries=["..", "%2e%2e/%2e%2e", "//", "?", "h/a%00b"], urls=True)
-def test_names_of_any_list_are_safe_and_stable(entries, urls, tmp_path_factory):
+def test_names_of_any_list_are_safe_and_stable(
+    entries: list[str], urls: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "list"
     folder.mkdir(exist_ok=True)
     lines = [f"http://{line}" if urls else line for line in entries]
@@ -114,7 +116,9 @@ def test_names_of_any_list_are_safe_and_stable(entries, urls, tmp_path_factory):
         st.lists(st.lists(part, min_size=1, max_size=3).map("/".join), min_size=1, max_size=8), min_size=1, max_size=3
     )
 )
-def test_names_of_any_tree_are_safe_complete_and_stable(trees, tmp_path_factory):
+def test_names_of_any_tree_are_safe_complete_and_stable(
+    trees: list[list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     base = tmp_path_factory.getbasetemp() / "trees"
     shutil.rmtree(base, ignore_errors=True)
     made = 0
@@ -143,7 +147,7 @@ def listed(*names: str) -> list[ImageSource]:
     return [ImageSource(name, name) for name in names]
 
 
-def test_image_ids():
+def test_image_ids() -> None:
     assert image_ids(listed("val/000000000139.jpg", "val/000000000285.jpg")) == {
         "val/000000000139.jpg": 139,
         "val/000000000285.jpg": 285,
@@ -159,7 +163,7 @@ def test_image_ids():
 
 
 @given(stems=st.lists(st.one_of(st.integers(0, 30).map(str), st.text("ab01", min_size=1)), unique=True))
-def test_image_ids_are_unique(stems):
+def test_image_ids_are_unique(stems: list[str]) -> None:
     sources = listed(*(f"{stem}.jpg" for stem in stems))
     ids = image_ids(sources)
     assert list(ids) == [source.name for source in sources]
@@ -167,7 +171,7 @@ def test_image_ids_are_unique(stems):
 
 
 @given(size=st.integers(0, 200), total=st.integers(1, 40))
-def test_every_image_is_in_exactly_one_shard(size, total):
+def test_every_image_is_in_exactly_one_shard(size: int, total: int) -> None:
     sources = tuple(listed(*map(str, range(size))))
     shards = [shard(sources, index, total) for index in range(1, total + 1)]
     assert sum(shards, ()) == sources
@@ -175,7 +179,7 @@ def test_every_image_is_in_exactly_one_shard(size, total):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_shards_are_counted_from_one():
+def test_shards_are_counted_from_one() -> None:
     assert parse_shard("1/1") == (1, 1)
     assert parse_shard("2/8") == (2, 8)
     for text in ("0/4", "5/4", "1/0", "-1/4", "1", "1/", "a/b", "1/4/5", " 1/4", "1.0/4", "", "٣/٤", "1/" + "9" * 5000):

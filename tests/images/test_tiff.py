@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -26,7 +28,7 @@ from support.tiff_files import (
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8, 10, 11, 12, 14, 16])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-def test_grey_of_every_depth(photometric, bits, tmp_path):
+def test_grey_of_every_depth(photometric: str, bits: int, tmp_path: Path) -> None:
     values = random("u1" if bits <= 8 else "u2", 1, bits)
     expected = np.rint(values / (2**bits - 1) * 255).astype(int) if bits <= 8 else values >> (bits - 8)
     expected = 255 - expected if photometric == "miniswhite" else expected
@@ -47,7 +49,7 @@ def test_grey_of_every_depth(photometric, bits, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 @pytest.mark.parametrize("extra", [0, 1, 2, 4])
-def test_colour_of_every_order(dtype, extra, tmp_path):
+def test_colour_of_every_order(dtype: str, extra: int, tmp_path: Path) -> None:
     values = random(dtype, 3 + extra)
     expected = (values[..., :3] >> (8 * values.itemsize - 8)).astype(np.uint8)
     separate = [{"planarconfig": "contig"}, {"planarconfig": "separate"}]
@@ -62,7 +64,7 @@ def test_colour_of_every_order(dtype, extra, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u4", "u8", "f2", "f4", "f8"])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-def test_grey_without_a_range_is_stretched(dtype, photometric, tmp_path):
+def test_grey_without_a_range_is_stretched(dtype: str, photometric: str, tmp_path: Path) -> None:
     values = random(dtype, 1)
     low, high = float(values.min()), float(values.max())
     expected = (values.astype(float) / 2 - low / 2) / (high / 2 - low / 2) * 255
@@ -79,7 +81,9 @@ def test_grey_without_a_range_is_stretched(dtype, photometric, tmp_path):
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified", None])
 @pytest.mark.parametrize("colour", ["rgb", "minisblack", "miniswhite", "separated"])
-def test_a_band_is_transparency_only_where_the_file_says_so(colour, kind, dtype, tmp_path):
+def test_a_band_is_transparency_only_where_the_file_says_so(
+    colour: str, kind: str | None, dtype: str, tmp_path: Path
+) -> None:
     bands = {"rgb": 3, "separated": 4}.get(colour, 1)
     alpha = random(dtype, 1)
     colours = random(dtype, bands)
@@ -109,7 +113,7 @@ def test_a_band_is_transparency_only_where_the_file_says_so(colour, kind, dtype,
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_palettes(bits, tmp_path):
+def test_palettes(bits: int, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 65536, (3, 2**bits), np.uint16)
     values = random("u1" if bits <= 8 else "u2", 1, bits)
     expected = (colours.T >> 8).astype(np.uint8)[values[..., 0]]
@@ -121,7 +125,7 @@ def test_palettes(bits, tmp_path):
         assert np.array_equal(loaded(path).pixels, expected), way
 
 
-def test_a_palette_of_eight_bits_is_told(tmp_path):
+def test_a_palette_of_eight_bits_is_told(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (3, 256), np.uint16)
     values = random("u1", 1)
     path = written(tmp_path / "a.tif", values, photometric="palette", colormap=colours)
@@ -130,7 +134,7 @@ def test_a_palette_of_eight_bits_is_told(tmp_path):
     assert "palette has values of 8 bits" in image.notes[0]
 
 
-def test_a_palette_with_more_bands(tmp_path):
+def test_a_palette_with_more_bands(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 65536, (3, 256), np.uint16)
     extra = [(320, "H", 768, tuple(colours.ravel().tolist()))]
     values = np.dstack([random("u1", 1), np.full((HEIGHT, WIDTH), 255, np.uint8)])
@@ -143,7 +147,7 @@ def test_a_palette_with_more_bands(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_lab_and_ycbcr(planar, dtype, tmp_path):
+def test_lab_and_ycbcr(planar: str, dtype: str, tmp_path: Path) -> None:
     shift = 8 * np.dtype(dtype).itemsize - 8
     flat = PIL.Image.new("RGB", (WIDTH, HEIGHT), (200, 80, 40))
     lab = np.asarray(flat.convert("LAB"))
@@ -160,7 +164,9 @@ def test_lab_and_ycbcr(planar, dtype, tmp_path):
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2), (4, 2), (4, 4)])
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize("rows", [37, 8])
-def test_colour_shared_by_pixels(subsampling, compression, rows, tmp_path):
+def test_colour_shared_by_pixels(
+    subsampling: tuple[int, int], compression: str | None, rows: int, tmp_path: Path
+) -> None:
     """Units of Y, Cb, Cr are rows of bytes to tifffile, which reads none of them: OpenCV judges, by libtiff."""
     import cv2
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -41,7 +43,7 @@ SMOOTH = np.dstack(np.broadcast_arrays(*np.ogrid[0 : 3 * HEIGHT : 3, 0 : 4 * WID
         (np.dstack([SMOOTH, SMOOTH[..., 0]]), {"photometric": "separated"}),
     ],
 )
-def test_jpeg_in_tiff(values, options, tmp_path):
+def test_jpeg_in_tiff(values: np.ndarray, options: dict[str, Any], tmp_path: Path) -> None:
     for way in ways(LAYOUTS, CONTAINERS)[:9]:
         path = written(tmp_path / "a.tif", values, compression="jpeg", **options, **way)
         judged = stored(path)
@@ -55,7 +57,7 @@ def test_jpeg_in_tiff(values, options, tmp_path):
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("white_is_zero", [False, True])
-def test_fax(compression, reverse, white_is_zero, tmp_path):
+def test_fax(compression: str | None, reverse: bool, white_is_zero: bool, tmp_path: Path) -> None:
     bits = random("u1", 1)[..., 0] > 99
     file = io.BytesIO()
     PIL.Image.fromarray(bits).save(file, "TIFF", compression=compression)
@@ -66,7 +68,7 @@ def test_fax(compression, reverse, white_is_zero, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 @pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
-def test_bytes_that_are_turned_round(dtype, compression, tmp_path):
+def test_bytes_that_are_turned_round(dtype: str, compression: str | None, tmp_path: Path) -> None:
     for values, colour in ((random(dtype, 3), "rgb"), (random(dtype, 1), "minisblack")):
         path = written(tmp_path / "a.tif", values, photometric=colour, compression=compression, rowsperstrip=9)
         path = rewritten(path, True, {})
@@ -89,7 +91,7 @@ UPRIGHT = [
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", [None, "lzw", "jpeg"])
 @pytest.mark.parametrize("tile", [None, (16, 16)])
-def test_orientation(tile, compression, orientation, tmp_path):
+def test_orientation(tile: tuple[int, int] | None, compression: str | None, orientation: int, tmp_path: Path) -> None:
     values = SMOOTH if compression == "jpeg" else random("u2", 3)
     turned = [(274, "H", 1, orientation)]
     path = written(tmp_path / "a.tif", values, photometric="rgb", compression=compression, tile=tile, extratags=turned)
@@ -112,7 +114,7 @@ def old_style_jpeg(orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_old_style_jpeg(orientation, tmp_path):
+def test_old_style_jpeg(orientation: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(old_style_jpeg(orientation))
     image = loaded(path, upright=False)
@@ -121,7 +123,7 @@ def test_old_style_jpeg(orientation, tmp_path):
     assert np.array_equal(loaded(path).pixels, UPRIGHT[orientation - 1](image.pixels))
 
 
-def test_the_first_page_is_read(tmp_path):
+def test_the_first_page_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.stack([RGB, 255 - RGB]), photometric="rgb", metadata=None)
     assert np.array_equal(loaded(path).pixels, RGB)
@@ -129,7 +131,7 @@ def test_the_first_page_is_read(tmp_path):
 
 @pytest.mark.parametrize("colour", ["minisblack", "miniswhite", "rgb"])
 @pytest.mark.parametrize("tag", [281, 341])
-def test_twelve_bits_in_sixteen(tag, colour, tmp_path):
+def test_twelve_bits_in_sixteen(tag: int, colour: str, tmp_path: Path) -> None:
     """They are scaled by what the tags declare; where they declare nothing, the picture is dark, and says so."""
     values = random("u2", 3 if colour == "rgb" else 1, 12)
     declared = [(tag, "H", values.shape[2], (4095,) * values.shape[2])]
@@ -142,7 +144,7 @@ def test_twelve_bits_in_sixteen(tag, colour, tmp_path):
         assert ["below 1/16" in note for note in image.notes] == [True] * notes
 
 
-def test_a_greatest_value_that_the_pixels_exceed_is_ignored(tmp_path):
+def test_a_greatest_value_that_the_pixels_exceed_is_ignored(tmp_path: Path) -> None:
     values = random("u2", 1)
     path = written(tmp_path / "a.tif", values, photometric="minisblack", extratags=[(281, "H", 1, 4095)])
     assert np.array_equal(loaded(path).pixels, grey(values >> 8))
@@ -150,7 +152,7 @@ def test_a_greatest_value_that_the_pixels_exceed_is_ignored(tmp_path):
     assert np.array_equal(loaded(path).pixels, grey(random("u1", 1)))
 
 
-def test_black_is_no_dark_picture(tmp_path):
+def test_black_is_no_dark_picture(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", np.zeros((HEIGHT, WIDTH, 1), np.uint16), photometric="minisblack")
     assert loaded(path).notes == ()
 
@@ -171,7 +173,9 @@ def test_black_is_no_dark_picture(tmp_path):
     ],
 )
 @pytest.mark.parametrize("compression", [None, "deflate"])
-def test_what_is_no_picture_is_told_by_what_it_is(values, colour, words, compression, tmp_path):
+def test_what_is_no_picture_is_told_by_what_it_is(
+    values: np.ndarray, colour: str, words: str, compression: str | None, tmp_path: Path
+) -> None:
     for planar in ("contig", "separate") if values.shape[2] > 1 else ("contig",):
         options = {"photometric": colour, "compression": compression, "planarconfig": planar}
         text = reason(written(tmp_path / "a.tif", values, **options))
@@ -183,12 +187,12 @@ def test_what_is_no_picture_is_told_by_what_it_is(values, colour, words, compres
     ("compression", "words"),
     [("webp", "WebP"), ("lerc", "LERC"), ("jpeg2000", "JPEG 2000"), ("png", "PNG"), ("jpegxl", "JPEG XL")],
 )
-def test_a_compression_that_is_not_read_is_named(compression, words, tmp_path):
+def test_a_compression_that_is_not_read_is_named(compression: str | None, words: str, tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression)
     assert f"compressed by {words}, which is not read" in reason(path)
 
 
-def test_zstandard_depends_on_the_release_of_pillow(tmp_path):
+def test_zstandard_depends_on_the_release_of_pillow(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression="zstd", predictor=2)
     try:
         PIL.Image.new("L", (1, 1)).save(io.BytesIO(), "TIFF", compression="zstd")
@@ -200,7 +204,7 @@ def test_zstandard_depends_on_the_release_of_pillow(tmp_path):
 
 @pytest.mark.parametrize("extra", ["unassalpha", "unspecified"])
 @pytest.mark.parametrize("bands", [1, 3])
-def test_jpeg_with_another_band(bands, extra, tmp_path):
+def test_jpeg_with_another_band(bands: int, extra: str, tmp_path: Path) -> None:
     values = np.dstack([SMOOTH[..., :bands], SMOOTH[..., 1]])
     options = {"photometric": "rgb" if bands == 3 else "minisblack", "extrasamples": [extra], "compression": "jpeg"}
     for tile in (None, (16, 16)):
@@ -213,7 +217,7 @@ def test_jpeg_with_another_band(bands, extra, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "LAB"])
-def test_jpeg_of_other_colours(mode, tmp_path):
+def test_jpeg_of_other_colours(mode: str, tmp_path: Path) -> None:
     picture = PIL.Image.fromarray(SMOOTH)
     picture.putalpha(PIL.Image.fromarray(SMOOTH[..., 1]))
     picture = picture.convert(mode) if mode != "LAB" else PIL.Image.fromarray(SMOOTH).convert(mode)
@@ -224,14 +228,14 @@ def test_jpeg_of_other_colours(mode, tmp_path):
     assert np.abs(loaded(tmp_path / "a.tif").pixels - np.asarray(expected.convert("RGB")).astype(int)).max() <= 8
 
 
-def test_jpeg_in_planes_of_ycbcr(tmp_path):
+def test_jpeg_in_planes_of_ycbcr(tmp_path: Path) -> None:
     values = np.asarray(PIL.Image.fromarray(SMOOTH).convert("YCbCr"))
     path = written(tmp_path / "a.tif", values, photometric="ycbcr", compression="jpeg", planarconfig="separate")
     judged = PIL.Image.fromarray(np.ascontiguousarray(stored(path)), "YCbCr").convert("RGB")
     assert np.abs(loaded(path).pixels.astype(int) - np.asarray(judged)).max() <= 1
 
 
-def test_jpeg_of_more_bands_or_bits_is_refused(tmp_path):
+def test_jpeg_of_more_bands_or_bits_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", SMOOTH, photometric="rgb", compression="jpeg")
     overwrite(path, SamplesPerPixel=5)
     assert "compressed by JPEG and has 5 bands, uint8" in reason(path)
@@ -242,7 +246,7 @@ def test_jpeg_of_more_bands_or_bits_is_refused(tmp_path):
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 @pytest.mark.parametrize("compression", [None, "lzw", "packbits", "jpeg"])
-def test_a_truncated_tiff_fails(compression, tile, tmp_path):
+def test_a_truncated_tiff_fails(compression: str | None, tile: tuple[int, int] | None, tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression, tile=tile, rowsperstrip=8)
     content = path.read_bytes()
     for share in (0.05, 0.3, 0.6, 0.9, 0.97):
@@ -250,7 +254,7 @@ def test_a_truncated_tiff_fails(compression, tile, tmp_path):
         assert "TIFF" in reason(path)
 
 
-def test_damaged_compression_fails(tmp_path):
+def test_damaged_compression_fails(tmp_path: Path) -> None:
     for compression in ("lzw", "deflate", "packbits"):
         path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression)
         with tifffile.TiffFile(path) as file:
@@ -261,7 +265,7 @@ def test_damaged_compression_fails(tmp_path):
         assert "TIFF file is damaged" in reason(path)
 
 
-def test_tags_that_make_no_pixels_may_hold_anything(tmp_path):
+def test_tags_that_make_no_pixels_may_hold_anything(tmp_path: Path) -> None:
     """Text that is not text, a date of the wrong type, offsets past the end, an EXIF directory that is none."""
     path = written(
         tmp_path / "a.tif", RGB, photometric="rgb", software="x", description="y", datetime="2020:01:01 00:00:00"
@@ -278,21 +282,21 @@ def test_tags_that_make_no_pixels_may_hold_anything(tmp_path):
     assert loaded(path).notes == ()
 
 
-def test_counts_of_bytes_that_are_wrong_or_missing(tmp_path):
+def test_counts_of_bytes_that_are_wrong_or_missing(tmp_path: Path) -> None:
     for compression in (None, "lzw"):
         path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression)
         overwrite(path, StripByteCounts=0)
         assert np.array_equal(loaded(path).pixels, RGB)
 
 
-def test_a_page_that_is_a_copy_of_another_is_told(tmp_path):
+def test_a_page_that_is_a_copy_of_another_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb", subfiletype=1)
     assert np.array_equal(loaded(path).pixels, RGB)
     assert "smaller copy" in loaded(path).notes[0]
 
 
 @pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
-def test_a_file_that_does_not_say_what_its_values_mean(photometric, tmp_path):
+def test_a_file_that_does_not_say_what_its_values_mean(photometric: str, tmp_path: Path) -> None:
     values = RGB if photometric == "rgb" else RGB[..., :1]
     path = written(tmp_path / "a.tif", values, photometric=photometric)
     content = bytearray(path.read_bytes())
@@ -305,7 +309,7 @@ def test_a_file_that_does_not_say_what_its_values_mean(photometric, tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["deflate", "jpeg"])
-def test_tiles_of_a_bomb_are_not_unpacked(compression, tmp_path):
+def test_tiles_of_a_bomb_are_not_unpacked(compression: str | None, tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb", compression=compression, tile=(16, 16))
     overwrite(path, TileWidth=2**20, TileLength=2**20)
     assert "larger than any picture" in reason(path)
@@ -313,7 +317,7 @@ def test_tiles_of_a_bomb_are_not_unpacked(compression, tmp_path):
     assert "no size" in reason(path)
 
 
-def test_bands_of_different_depth_are_refused(tmp_path):
+def test_bands_of_different_depth_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", RGB, photometric="rgb")
     overwrite(path, BitsPerSample=(5, 6, 5))
     assert "bands of different bits (5, 6, 5)" in reason(path)

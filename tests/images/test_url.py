@@ -61,12 +61,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.mark.parametrize("path", ["a.png", "a.png?size=large", "moved"])
-def test_a_url_is_loaded(path, server):
+def test_a_url_is_loaded(path: str, server: str) -> None:
     assert np.array_equal(load(ImageSource("a", f"{server}/{path}")).pixels, RGB)
 
 
@@ -82,27 +82,27 @@ def test_a_url_is_loaded(path, server):
         ("round", "cannot be downloaded"),
     ],
 )
-def test_what_a_server_does_wrong_is_named(path, words, server):
+def test_what_a_server_does_wrong_is_named(path: str, words: str, server: str) -> None:
     assert words in reason(f"{server}/{path}")
 
 
 @pytest.mark.parametrize("path", ["slow", "stall"])
-def test_a_server_that_falls_silent_is_left(path, server):
+def test_a_server_that_falls_silent_is_left(path: str, server: str) -> None:
     assert reason(f"{server}/{path}", timeout=0.3) == "the server did not answer within 0.3 s"
 
 
-def test_a_download_is_bounded(server, monkeypatch):
+def test_a_download_is_bounded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 1000)
     assert "larger than 1,000 bytes" in reason(f"{server}/a.png")
 
 
 @pytest.mark.parametrize("path", ["drip", "drip-header"])
-def test_a_download_ends_in_time(path, server, monkeypatch):
+def test_a_download_ends_in_time(path: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "MAX_DOWNLOAD_SECONDS", 0.3)
     assert reason(f"{server}/{path}") == "the download takes longer than 0.3 s"
 
 
-def test_nobody_answers():
+def test_nobody_answers() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,7 +110,7 @@ def test_nobody_answers():
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a.jpg", "http://[::1", "http://.bad/a.jpg", "https://a:b/c.jpg"])
-def test_urls_that_are_none(url):
+def test_urls_that_are_none(url: str) -> None:
     assert reason(url)
 
 
@@ -125,5 +125,5 @@ def test_urls_that_are_none(url):
         "http://host:hunter2/a.jpg",
     ],
 )
-def test_urls_that_are_none_do_not_show_what_may_be_secret(url):
+def test_urls_that_are_none_do_not_show_what_may_be_secret(url: str) -> None:
     assert "hun" not in reason(url) and "ter2" not in reason(url)

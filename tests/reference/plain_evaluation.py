@@ -7,6 +7,7 @@ Cheng et al. 2021 (boundary), Guo and Hall 1989 (thinning). Nothing here calls `
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -15,7 +16,7 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 
 
-def decode(segmentation: object, height: int, width: int) -> np.ndarray:
+def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, list):
         parts = coco_mask.frPyObjects(segmentation, height, width)
         return coco_mask.decode(parts).any(2)
@@ -123,7 +124,8 @@ def precisions(
             kept += sorted(mine, key=lambda one: -one["score"])[:limit]
         results = kept
     for k, category in enumerate(classes):
-        scores, right, ignored, wanted = [], [], [], 0
+        scores: list[float] = []
+        right, ignored, wanted = [], [], 0
         for image in images:
             objects = [
                 one

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ def crop_layers(height: int, width: int, config: GridConfig) -> list[list[tuple[
     return layers
 
 
-def one_crop(sam: SamPredictor, rgb: np.ndarray, crop: tuple[int, int, int, int], side: int, config: GridConfig):
+def one_crop(sam: SamPredictor, rgb: np.ndarray, crop: tuple[int, int, int, int], side: int, config: GridConfig) -> Any:
     height, width = rgb.shape[:2]
     x0, y0, x1, y1 = crop
     sam.set_image(np.ascontiguousarray(rgb[y0:y1, x0:x1]))

@@ -7,6 +7,8 @@ is picked at the end.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from pipelines.sam.frame import Frame, resized
 from pipelines.sam.model import Sam
 
 
-def attention(module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(module: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = module.q_proj(q), module.k_proj(k), module.v_proj(v)
     heads = [x.reshape(x.shape[0], x.shape[1], 8, -1).transpose(1, 2) for x in (q, k, v)]
     weights = torch.softmax(heads[0] @ heads[1].transpose(2, 3) / heads[0].shape[-1] ** 0.5, dim=-1)
@@ -25,11 +27,11 @@ def attention(module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return module.out_proj(out.reshape(out.shape[0], out.shape[1], -1))
 
 
-def norm(module, x: Tensor) -> Tensor:
+def norm(module: Any, x: Tensor) -> Tensor:
     return F.layer_norm(x, (256,), module.weight, module.bias, 1e-6)
 
 
-def channel_norm(module, x: Tensor) -> Tensor:
+def channel_norm(module: Any, x: Tensor) -> Tensor:
     mean = x.mean(1, keepdim=True)
     variance = (x - mean).pow(2).mean(1, keepdim=True)
     return (x - mean) / torch.sqrt(variance + 1e-6) * module.weight[:, None, None] + module.bias[:, None, None]
@@ -46,6 +48,7 @@ def decode(sam: Sam, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[
     keys = src.flatten(2).permute(0, 2, 1)
     pe = sam.prompt_encoder.dense_pe(grid).repeat(n, 1, 1)
     queries = prompts
+    layer: Any
     for i, layer in enumerate(decoder.transformer.layers):
         if i == 0:
             queries = attention(layer.self_attn, queries, queries, queries)
@@ -62,7 +65,7 @@ def decode(sam: Sam, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[
     queries = queries + attention(decoder.transformer.final_attn_token_to_image, queries + prompts, keys + pe, keys)
     queries = norm(decoder.transformer.norm_final_attn, queries)
     x = keys.transpose(1, 2).reshape(n, 256, grid, grid)
-    up = decoder.output_upscaling
+    up: Any = decoder.output_upscaling
     x = F.gelu(channel_norm(up[1], F.conv_transpose2d(x, up[0].weight, up[0].bias, stride=2)))
     x = F.gelu(F.conv_transpose2d(x, up[3].weight, up[3].bias, stride=2))
     hyper = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
@@ -78,7 +81,9 @@ def upscale(low_res: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def segment_boxes(sam: Sam, embedding: Tensor, boxes: np.ndarray, height: int, width: int, chunk: int = 64):
+def segment_boxes(
+    sam: Sam, embedding: Tensor, boxes: np.ndarray, height: int, width: int, chunk: int = 64
+) -> tuple[list[Tensor], list[float], list[Any]]:
     """Per box: logits of the best of three masks (height x width), its predicted IoU and its RLE."""
     frame = Frame(height, width)
     logits, ious, rles = [], [], []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 from reference import plain_evaluation as plain
 
-from pipelines.types import Image
+from pipelines.sam.encoded import Prediction
+from pipelines.types import Image, Rle
 
 HEIGHT, WIDTH = 120, 160
 CATEGORIES = [
@@ -22,9 +24,9 @@ CATEGORIES = [
 ]
 
 
-def compressed(mask: np.ndarray) -> dict:
+def compressed(mask: np.ndarray) -> Rle:
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode()}
+    return Rle(size=list(mask.shape), counts=rle["counts"].decode())
 
 
 def uncompressed(mask: np.ndarray) -> dict:
@@ -115,7 +117,8 @@ def annotated_photographs(folder: Path, photographs: Sequence[Path]) -> Path:
     (folder / "images").mkdir()
     sizes = {"street.jpg": (240, 320), "game.jpg": (320, 180), "grey.jpg": (64, 48)}
     pictures = [Pil.open(path).convert("RGB") for path in photographs] + [Pil.new("RGB", (64, 48), (90, 90, 90))]
-    listed, annotations = [], []
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, ((name, size), picture) in enumerate(zip(sizes.items(), pictures, strict=True), 1):
         picture.resize(size).save(folder / "images" / name, quality=95)
         listed.append({"id": number * 11, "file_name": name, "width": size[0], "height": size[1]})
@@ -265,7 +268,7 @@ def score(folder: Path) -> dict:
     return json.loads((folder / "scores.json").read_text())
 
 
-def best(answer: object) -> np.ndarray:
+def best(answer: Prediction) -> np.ndarray:
     return answer.masks[0, answer.predicted_iou[0].argmax()]
 
 

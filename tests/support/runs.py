@@ -141,6 +141,6 @@ def photo_folder(folder: Path, photographs: list[Path], count: int, *, every: in
         elif i % every:
             Pil.new("RGB", (96, 96), (120, 120, 120)).save(path)
         else:
-            x, y = rng.integers(0, 300), rng.integers(0, 200)
+            x, y = int(rng.integers(0, 300)), int(rng.integers(0, 200))
             scenes[i % len(scenes)].crop((x, y, x + 170, y + 150)).save(path)
     return folder

@@ -17,7 +17,6 @@ from support.evaluation_cases import (
 )
 
 from pipelines.records import InstanceRecord, Record
-from pipelines.types import Rle
 
 
 def pycocotools_stats(truth: dict, results: list[dict], kind: str) -> list[float]:
@@ -33,7 +32,7 @@ def pycocotools_stats(truth: dict, results: list[dict], kind: str) -> list[float
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return evaluation.stats.tolist()
+    return list(map(float, evaluation.stats))
 
 
 def records_for(truth: dict, masks: list[np.ndarray]) -> list[Record]:
@@ -44,12 +43,11 @@ def records_for(truth: dict, masks: list[np.ndarray]) -> list[Record]:
         rows = tuple(
             InstanceRecord(
                 category_id=2, bbox=[0, 0, 1, 1], score=1.0, predicted_iou=0.5, stability_score=1.0,
-                area=int(mask.sum()), segmentation=Rle(**compressed(mask)),
+                area=int(mask.sum()), segmentation=compressed(mask),
             )
             for mask in mine
         )  # fmt: skip
-        status = "done" if rows else "empty"
-        records.append(Record(image["file_name"], image["id"], WIDTH, HEIGHT, status, None, rows))
+        records.append(Record(image["file_name"], image["id"], WIDTH, HEIGHT, "done" if rows else "empty", None, rows))
     return records
 
 

@@ -32,7 +32,7 @@ def weights_for(model: nn.Module) -> dict[str, Tensor]:
 def _draw(key: str, like: Tensor) -> Tensor:
     if not like.is_floating_point():
         return torch.zeros(like.shape, dtype=like.dtype)
-    x = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(tuple(like.shape), dtype=np.float32)
+    x: np.ndarray = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(tuple(like.shape), dtype=np.float32)
     if key.endswith("running_var"):
         x = 1 + 0.1 * np.abs(x)
     elif like.ndim >= 2 and not key.endswith("running_mean"):

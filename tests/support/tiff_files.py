@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -28,7 +29,7 @@ COMPRESSIONS = [
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def written(path: Path, values: np.ndarray, **options: object) -> Path:
+def written(path: Path, values: np.ndarray, **options: Any) -> Path:
     """values: H x W x bands; with planarconfig="separate" they are written band by band."""
     values = values[..., 0] if values.shape[2] == 1 else values
     if options.get("planarconfig") == "separate":
@@ -40,7 +41,7 @@ def written(path: Path, values: np.ndarray, **options: object) -> Path:
 def stored(path: Path) -> np.ndarray:
     """H x W x bands, as tifffile reads it."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages.first
         values = page.asarray()
         separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
         return np.moveaxis(values, 0, 2) if separate else values.reshape(page.imagelength, page.imagewidth, -1)
@@ -69,7 +70,7 @@ def ways(*options: list[dict]) -> list[dict]:
     return every[::7]
 
 
-def packed(path: Path, values: np.ndarray, bits: int, **options: object) -> Path:
+def packed(path: Path, values: np.ndarray, bits: int, **options: Any) -> Path:
     """One band of any number of bits: written as the bytes that they are packed in, under the tags of the samples."""
     each = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(len(values), -1, 2), axis=2)[..., 16 - bits :]
     content = np.packbits(each.reshape(len(values), -1), axis=1)
@@ -81,13 +82,13 @@ def packed(path: Path, values: np.ndarray, bits: int, **options: object) -> Path
 def overwrite(path: Path, **tags: object) -> None:
     with tifffile.TiffFile(path, mode="r+") as file:
         for name, value in tags.items():
-            file.pages[0].tags[name].overwrite(value)
+            file.pages.first.tags[name].overwrite(value)
 
 
 def without(path: Path, name: str) -> None:
     """Make a tag one that nobody knows."""
     with tifffile.TiffFile(path) as file:
-        tag = file.pages[0].tags.get(name)
+        tag = file.pages.first.tags.get(name)
         order = file.byteorder
     if tag is not None:
         content = bytearray(path.read_bytes())
@@ -98,9 +99,9 @@ def without(path: Path, name: str) -> None:
 def rewritten(path: Path, reverse: bool, tags: dict[int, int]) -> Path:
     """With other tags, and each byte of the pixels turned round when `reverse` (FillOrder 2)."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages.first
         pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        entries = {tag.code: (tag.dtype.value, tag.count, tag.value) for tag in page.tags}
+        entries = {tag.code: (int(tag.dtype), tag.count, tag.value) for tag in page.tags}
     content = bytearray(path.read_bytes())
     if reverse:
         tags = {**tags, 266: 2}

@@ -95,7 +95,7 @@ def write_hugging_face(folder: Path, state: dict[str, Tensor], bert: BertConfig,
     (folder / "config.json").write_text(json.dumps(config))
 
 
-TINY_CONFIG = {
+TINY_CONFIG: dict[str, Any] = {
     "encoder_layers": SIZES["enc_layers"],
     "decoder_layers": SIZES["dec_layers"],
     "encoder_ffn_dim": SIZES["dim_feedforward"],

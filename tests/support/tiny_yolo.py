@@ -1,11 +1,17 @@
 """Small YOLO networks of real architectures, and photographs for them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import torch
 
 from pipelines.categories import COCO
-from pipelines.detectors import DetectorConfig, build_detector
+from pipelines.detectors import Detector, DetectorConfig, build_detector
 from pipelines.detectors.quiet_ultralytics import tasks
 from pipelines.types import Image
 
@@ -13,7 +19,7 @@ COCO_NAMES = [category.name for category in COCO]
 SIZE = 160
 
 
-def photographs():
+def photographs() -> list[Image]:
     from ultralytics import ASSETS
 
     return [Image(path.name, np.array(PIL.Image.open(path))) for path in sorted(ASSETS.glob("*.jpg"))]
@@ -22,13 +28,13 @@ def photographs():
 PHOTOS = photographs()
 
 
-def make_yolo(path, *, architecture="v8/yolov8", names=COCO_NAMES, seed=0):
+def make_yolo(path: Path, *, architecture: str = "v8/yolov8", names: Sequence[str] = COCO_NAMES, seed: int = 0) -> Path:
     """A small network of a real architecture whose random head answers with many classes and scores."""
     from ultralytics.utils import ROOT, YAML
 
     torch.manual_seed(seed)
     layout = YAML.load(ROOT / f"cfg/models/{architecture}.yaml")
-    model = tasks.DetectionModel(
+    model: Any = tasks.DetectionModel(
         layout | {"scales": {"t": [0.33, 0.125, 256]}, "scale": "t", "nc": len(names)}, verbose=False
     )
     pixels = [torch.from_numpy(np.array(PIL.Image.fromarray(photo.pixels).resize((SIZE, SIZE)))) for photo in PHOTOS]
@@ -49,5 +55,5 @@ def make_yolo(path, *, architecture="v8/yolov8", names=COCO_NAMES, seed=0):
     return path
 
 
-def detector(path, **options):
+def detector(path: Path, **options: Any) -> Detector:
     return build_detector(DetectorConfig(str(path), imgsz=SIZE, **options))

@@ -55,7 +55,8 @@ def tiny_sam(input_size: int = 512) -> Sam:
 def write_photos(folder: Path, photographs: list[Path]) -> Path:
     """Write images/ and annotations.json (RLE, polygon-free) to `folder`; returns it."""
     (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(8):
         pixels, masks = _composite(number, photographs)
         name = f"{number:02}.png"

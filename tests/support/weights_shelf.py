@@ -39,7 +39,7 @@ class Shelf:
 
     def add(self, name: str = "net", **fields: object) -> Path:
         """Add a row; return where the cache will have its file."""
-        row = {"name": name, "model": "Net", "licence": "MIT", "source": "https://net.example"}
+        row: dict[str, object] = {"name": name, "model": "Net", "licence": "MIT", "source": "https://net.example"}
         row |= {"url": f"{self.hub.url}/a/{name}.pt"} if "bundled" not in fields else {}
         row |= fields
         lines = [f"{key} = {json.dumps(value)}" for key, value in row.items()]
