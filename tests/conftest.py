@@ -39,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if not torch.cuda.is_available() else ():
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     rooms = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
     if not BESIDE.issuperset(rooms.values()):  # where there is nothing else, one process is quicker
         for item in items:

@@ -74,14 +74,14 @@ def write_graphs(model: Sam, folder: Path) -> None:
     batch, points = torch.export.Dim("batch_size"), torch.export.Dim("num_points")
     side = model.input_size
     features = {"image_embeddings": (256, 64, 64), **model.beside}
-    _write(
+    write_graph(
         EncoderGraph(model),
         {"input_image": torch.randn(2, 3, side, side)},
         {"input_image": {0: batch}},
         list(features),
         folder / f"{ENCODER}.onnx",
     )
-    _write(
+    write_graph(
         DecoderGraph(model),
         {
             "features": [torch.randn(1, *shape) for shape in features.values()],
@@ -99,7 +99,7 @@ def write_graphs(model: Sam, folder: Path) -> None:
     )
 
 
-def _write(
+def write_graph(
     graph: nn.Module,
     inputs: Mapping[str, Any],
     shapes: Mapping[str, Any],
@@ -107,7 +107,9 @@ def _write(
     path: Path,
     names: list[str] | None = None,
 ) -> None:
-    """names: of the inputs in the file, where they are not those that the graph has for them."""
+    """Write one ONNX file. inputs: examples; shapes: the axes of each that may have other sizes; names: of the inputs
+    in the file, where they are not those that the graph has for them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
         torch.onnx.export(

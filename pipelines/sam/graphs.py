@@ -46,8 +46,8 @@ class GraphsNetwork(CompiledNetwork):
 
 
 @dataclass(frozen=True)
-class _Recording:
-    """inputs: where the graph reads; outputs: where it writes."""
+class Recording:
+    """A function of certain shapes. inputs: where the graph reads; outputs: where it writes."""
 
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Any, ...]
@@ -60,23 +60,24 @@ class Recorded:
     def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
         self._function = function
         self._device = device
-        self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
+        self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
 
     @torch.inference_mode()
     def __call__(self, *inputs: Any) -> Any:
         """What the function gives: overwritten by the next call with such shapes."""
-        given = list(_tensors(inputs))
+        given = list(tensors_in(inputs))
         shapes = tuple(x.shape for x in given)
         if shapes not in self._recordings:
-            self._recordings[shapes] = self._record(inputs)
+            self._recordings[shapes] = self.record(inputs)
         recording = self._recordings[shapes]
-        for place, x in zip(_tensors(recording.inputs), given, strict=True):
+        for place, x in zip(tensors_in(recording.inputs), given, strict=True):
             place.copy_(x)
         recording.graph.replay()
         return recording.outputs
 
-    def _record(self, inputs: tuple[Any, ...]) -> _Recording:
-        places = tuple(map(_copy, inputs))
+    def record(self, inputs: tuple[Any, ...]) -> Recording:
+        """Of what is called with inputs of these shapes."""
+        places = tuple(map(copied, inputs))
         here, beside = torch.cuda.current_stream(self._device), torch.cuda.Stream(self._device)
         beside.wait_stream(here)
         with torch.cuda.stream(beside):
@@ -86,18 +87,20 @@ class Recorded:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = self._function(*places)
-        return _Recording(graph, places, outputs)
+        return Recording(graph, places, outputs)
 
 
-def _tensors(inputs: Any) -> Iterator[Tensor]:
+def tensors_in(inputs: Any) -> Iterator[Tensor]:
+    """Those in tensors, None, and tuples of them, in order."""
     if isinstance(inputs, Tensor):
         yield inputs
     elif inputs is not None:
         for each in inputs:
-            yield from _tensors(each)
+            yield from tensors_in(each)
 
 
-def _copy(inputs: Any) -> Any:
+def copied(inputs: Any) -> Any:
+    """The same, of tensors of their own."""
     if isinstance(inputs, Tensor | None):
         return None if inputs is None else inputs.clone()
-    return type(inputs)(*map(_copy, inputs))
+    return type(inputs)(*map(copied, inputs))

@@ -16,8 +16,7 @@ from PIL import Image as Pil
 from support.runs import evsam
 
 from pipelines.errors import EvsamError, SetupError, UsageError, WeightsError
-from pipelines.export.graphs import OPSETS, EncoderGraph, graph_form, write_graphs
-from pipelines.export.graphs import _write as write
+from pipelines.export.graphs import OPSETS, EncoderGraph, graph_form, write_graph, write_graphs
 from pipelines.export.onnx import Onnx
 from pipelines.export.openvino import OpenVino
 from pipelines.sam import SAMS, build_sam
@@ -128,7 +127,9 @@ def test_a_query_that_sees_nothing_gives_no_nan(tmp_path: Path) -> None:
     attention = LinearAttention(32, 16, (5,)).eval().requires_grad_(False)
     model = SimpleNamespace(image_encoder=attention, mask_decoder=None, encode=lambda x: (attention(x),))
     graph, path = EncoderGraph(model), tmp_path / "encoder.onnx"
-    write(graph, {"input_image": torch.randn(2, 32, 8, 8)}, {"input_image": {0: torch.export.Dim("n")}}, ["out"], path)
+    write_graph(
+        graph, {"input_image": torch.randn(2, 32, 8, 8)}, {"input_image": {0: torch.export.Dim("n")}}, ["out"], path
+    )
     nothing = torch.zeros(1, 32, 8, 8)
     for backend in (Onnx(), OpenVino()):
         (got,) = backend.open(path, precision="fp32", device=CPU)(nothing)

@@ -74,7 +74,7 @@ def graph_file(encoder: Branches, tmp_path_factory: pytest.TempPathFactory) -> P
     model = SimpleNamespace(image_encoder=encoder, mask_decoder=None, encode=lambda pixels: (encoder(pixels),))
     path = tmp_path_factory.mktemp("graph") / "encoder.onnx"
     sizes = {"input_image": {0: torch.export.Dim("batch_size")}}
-    graphs._write(graphs.EncoderGraph(model), {"input_image": torch.randn(2, 3, 16, 16)}, sizes, ["out"], path)
+    graphs.write_graph(graphs.EncoderGraph(model), {"input_image": torch.randn(2, 3, 16, 16)}, sizes, ["out"], path)
     return path
 
 

@@ -114,19 +114,19 @@ def test_graphs_read_each_calls_inputs(photograph: np.ndarray, monkeypatch: pyte
     monkeypatch.setitem(PROMPTS.most, "cpu", 16)
     recorded: list[int] = []
 
-    def record(self: graphs.Recorded, inputs: tuple[object, ...]) -> graphs._Recording:
-        places = tuple(map(graphs._copy, inputs))
+    def record(self: graphs.Recorded, inputs: tuple[object, ...]) -> graphs.Recording:
+        places = tuple(map(graphs.copied, inputs))
         outputs, tape = self._function(*places), Tape()
 
         def run() -> None:
-            for place, x in zip(graphs._tensors(outputs), graphs._tensors(self._function(*places)), strict=True):
+            for place, x in zip(graphs.tensors_in(outputs), graphs.tensors_in(self._function(*places)), strict=True):
                 place.copy_(x)
 
         tape.run = run
-        recorded.append(len(next(graphs._tensors(inputs))))
-        return graphs._Recording(tape, places, outputs)
+        recorded.append(len(next(graphs.tensors_in(inputs))))
+        return graphs.Recording(tape, places, outputs)
 
-    monkeypatch.setattr(graphs.Recorded, "_record", record)
+    monkeypatch.setattr(graphs.Recorded, "record", record)
     eager = build_sam(STARTER)
     ours = SamPredictor(STARTER, graphs.GraphsNetwork(eager.model, torch.device("cpu")))
     assert_same(eager, ours, photograph, [2])
@@ -138,6 +138,15 @@ def test_graphs_read_each_calls_inputs(photograph: np.ndarray, monkeypatch: pyte
 def test_graphs_need_cuda() -> None:
     with pytest.raises(UsageError, match="cpu has no CUDA graphs: use --backend torch"):
         build_sam(STARTER, backend="torch-graphs")
+
+
+@pytest.mark.gpu
+def test_recorded_masks_equal_eager_ones(photograph: np.ndarray) -> None:
+    """Of the first images, which are recorded, and of others, for which the recordings are replayed."""
+    eager, ours = (build_sam(STARTER, device="cuda", backend=name) for name in ("torch", "torch-graphs"))
+    for picture in (photograph, photograph[::-1].copy()):
+        for counts in ([2], [3, 0, 9], [70]):
+            assert_same(eager, ours, picture, counts)
 
 
 @pytest.mark.slow
