@@ -13,7 +13,7 @@ from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import CONFIGS, LAYERS, OFFSET, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.everything.config import LAYERS, OFFSET, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
 from pipelines.limits import FEW, LOGIT, MANY, SHARE, SIDE, TIMES
 from pipelines.outputs import PANOPTIC_MIN_AREA
 from pipelines.run import RunConfig
@@ -188,7 +188,7 @@ def everything(
     if flatten not in (None, *FLATTENS):
         raise UnknownNameError("way to flatten", flatten, list(FLATTENS))
     strategy = configure(prompts, preset, asdict(search), SAMS[sam])
-    written = {"panoptic": flatten is not None, "edges": strategy.strategy == "edges"}
+    written = {"panoptic": flatten is not None, "edges": STRATEGIES[strategy.strategy].gives == "edges"}
     images = run.config(
         sources,
         output,
@@ -214,16 +214,16 @@ def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any]
     asked = (PRESETS[preset] if preset else {}) | chosen
     if strategy is None:
         strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else GridConfig.strategy
-    STRATEGIES.check(strategy)
+    row = STRATEGIES[strategy]
     if useless := _useless(strategy, asked):
         raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
     own = {} if preset else {name: value for name, value in sam.own_values().items() if not _useless(strategy, [name])}
     if "box_margin" in asked:
         asked["box_margin"] = margin(asked["box_margin"])
-    return CONFIGS[strategy](**(own | asked))
+    return row.config(**(own | asked))
 
 
 def _useless(strategy: str, names: Iterable[str]) -> list[str]:
     """Those fields that the strategy's configuration does not have."""
-    known = {field.name for field in fields(CONFIGS[strategy])}
+    known = {field.name for field in fields(STRATEGIES[strategy].config)}
     return [name for name in names if name not in known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pipelines.detectors import DetectorConfig
 from pipelines.limits import FEW, LOGIT, MANY, MARGIN, SHARE, TIMES, Limits, keep_within
@@ -31,6 +31,17 @@ _LIMITS = {
 def _check(config: Any) -> None:
     """Raise UsageError for a number out of its limits."""
     keep_within(config, **{field.name: _LIMITS[field.name] for field in fields(config)})
+
+
+class StrategyConfig(Protocol):
+    """What a strategy can be told: a frozen dataclass. `evsam everything` has an option for each field of those below;
+    a field of the same name in another one gets the option's value.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    strategy: ClassVar[str]
+    """The name of its row."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +125,6 @@ class ObjectsConfig(DetectorConfig):
         return MaskRules(self.box_margin, self.min_mask_region_area)
 
 
-StrategyConfig = GridConfig | ObjectsConfig | EdgesConfig
-CONFIGS: dict[str, type[StrategyConfig]] = {
-    config.strategy: config for config in (GridConfig, HierarchicalConfig, ObjectsConfig, EdgesConfig)
-}
-"""By strategy, what it can be told."""
 PRESETS: dict[str, dict[str, Any]] = {
     "sam": {},
     "efficientvit": {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.85, "min_mask_region_area": 100},

@@ -28,7 +28,6 @@ from support.seeded import seeded_predictor
 
 from pipelines import rle
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import CONFIGS
 from pipelines.everything.crops import Crop, clicks
 from pipelines.everything.grid import ask_grid
 from pipelines.everything.search import search_job
@@ -72,7 +71,7 @@ def photo(path: Path) -> Image:
 
 def configure(strategy: str, values: list[str]) -> Any:
     """The strategy's configuration with those FIELD=VALUE that it has."""
-    config = CONFIGS[strategy]()
+    config = STRATEGIES[strategy].config()
     given = dict(value.split("=") for value in values)
     known = asdict(config)
     return replace(config, **{key: type(known[key])(value) for key, value in given.items() if key in known})
@@ -159,7 +158,9 @@ def recall(options: argparse.Namespace) -> None:
                 for mask, score in zip(found.rles, found.masks.predicted_iou, strict=True)
             ]
         average = [f"{value:.3f}" for value in average_recall(truth, [row["id"] for row in images], results)]
-        changed = {key: value for key, value in asdict(config).items() if value != asdict(CONFIGS[strategy]())[key]}
+        changed = {
+            key: value for key, value in asdict(config).items() if value != asdict(STRATEGIES[strategy].config())[key]
+        }
         cells = [strategy, f"{seconds / len(images):.1f}", f"{len(results) / len(images):.0f}", *average]
         print(f"| {' | '.join(cells)} | {json.dumps(changed)} |", flush=True)
 

@@ -14,7 +14,7 @@ from pipelines import rle
 from pipelines.detectors import DetectorConfig, build_detector
 from pipelines.errors import ImageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import CONFIGS, EdgesConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.everything.config import EdgesConfig, HierarchicalConfig, ObjectsConfig
 from pipelines.everything.edges import thin
 from pipelines.everything.hierarchical import ask_hierarchical
 from pipelines.everything.objects import AnyClass
@@ -27,10 +27,10 @@ from pipelines.types import Image, Instances
 
 
 def test_every_strategy_has_a_configuration_and_gives_a_job(scene: Image) -> None:
-    assert set(CONFIGS) == set(STRATEGIES)
     small = {"objects": {"imgsz": 96, "conf": 0.01, "max_det": 3}}
     for name, row in STRATEGIES.items():
-        config = CONFIGS[name](**small.get(name, {"points_per_side": 4}))
+        assert row.config.strategy == name
+        config = row.config(**small.get(name, {"points_per_side": 4}))
         job: Job[Any] = row.load()(SamConfig(), config, offline=True)
         (found,) = results_of(job, [scene], StageClock())
         assert isinstance(found, Instances) and job.categories and job.batch == 1 and job.report() == {}

@@ -68,6 +68,19 @@ def test_a_script_brings_a_sam_a_detector_and_an_output(
     assert info["categories"] == {"1": "bright"}
 
 
+def test_a_script_brings_a_strategy(photographs: list[Path], tmp_path: Path) -> None:
+    command = ("everything", photographs[1], "-o", tmp_path / "out", "--prompts", "tiles", "--points-per-side", 3)
+    done = run_apart(*command, "--save", "coco,areas", "--device", "cpu", python=SCRIPT)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out/coco_results.json").read_text())
+    assert sorted(found["bbox"][:2] for found in results) == [
+        [x, y] for x in (0, 426.667, 853.333) for y in (0, 240, 480)
+    ]
+    assert len((tmp_path / "out/areas/zidane.txt").read_text().splitlines()) == 9
+    prompts = json.loads((tmp_path / "out/run.json").read_text())["settings"]["prompts"]
+    assert prompts == {"kind": "tiles", "points_per_side": 3}
+
+
 def test_help_offers_them() -> None:
     text = " ".join(run_apart("segment", "--help", python=SCRIPT).stdout.split())
     assert all(re.search(rf"[ ,]{name}[.,:;]", text) for name in ("one-layer", "bright", "areas"))
