@@ -101,6 +101,12 @@ class _Masks:
         return notes
 
 
+def open_coco(path: Path, photos: Path | None) -> CocoSource | None:
+    """See `pipelines.training.sources.DataSetRow`."""
+    file = path if path.suffix == ".json" and path.is_file() else path / "annotations.json"
+    return CocoSource(file, photos) if file.is_file() else None
+
+
 def inside(root: Path, name: str) -> Path:
     """root / name, which must stay below root."""
     path = root / name

@@ -22,6 +22,8 @@ from pipelines.images.sources import ImageSource
 from pipelines.segmentations import to_rle
 from pipelines.types import Bool, Frame, Image, UInt8
 
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
 
 @dataclass(frozen=True)
 class Region:

@@ -28,10 +28,11 @@ from pipelines.everything import STRATEGIES
 from pipelines.outputs import OUTPUTS
 from pipelines.registry import Registry, Row
 from pipelines.sam import SAMS
+from pipelines.training.sources import DATA_SETS
 from weights import manifest, store
 
 ROOT = Path(__file__).parents[2]
-TABLES = [SAMS, DETECTORS, TEXT_DETECTORS, STRATEGIES, OUTPUTS]
+TABLES = [SAMS, DETECTORS, TEXT_DETECTORS, STRATEGIES, OUTPUTS, DATA_SETS]
 HEAVY = ("torch", "numpy", "cv2", "ultralytics", "PIL", "requests", "pycocotools")
 
 
