@@ -20,7 +20,7 @@ import torchvision  # noqa: F401  ultralytics uses its suppression kernel, but o
 
 from pipelines.boxes import has_area
 from pipelines.categories import from_names, select
-from pipelines.detectors import DetectorConfig, quiet_ultralytics, with_defaults
+from pipelines.detectors import DetectorConfig, quiet_ultralytics
 from pipelines.detectors.checkpoint import read_checkpoint
 from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
@@ -36,7 +36,7 @@ class Yolo:
 
     def __init__(self, weights: Path, config: DetectorConfig, *, device: str = "cpu") -> None:
         """weights: a .pt or .onnx file. Raises as `pipelines.detectors.build_detector` does."""
-        self._config = with_defaults(config)
+        self._config = config
         self._device = check_device(device)
         self._model, names = _load(weights.absolute(), self._device)
         self.categories = from_names(names)

@@ -19,6 +19,8 @@ from pipelines.registry import Registry
 from pipelines.rle import decode
 from pipelines.sam import SamConfig, SamRow
 
+ROOMS = ("evsam_cli", "pipelines", "weights")
+ROOT = Path(__file__).parents[2]
 SCRIPT = (extensions.__file__,)
 OWN = ("--sam", "one-layer", "--detector", "bright", "--device", "cpu")
 
@@ -91,3 +93,22 @@ def test_a_sam_without_weights_of_its_own_asks_for_a_file(monkeypatch: pytest.Mo
     monkeypatch.setattr("pipelines.sam.SAMS", Registry("SAM", [row]))
     with pytest.raises(WeightsError, match=r"^one-layer has no weights of its own: name a checkpoint with --weights$"):
         SamConfig("one-layer").check()
+
+
+def test_the_recipes_name_what_is_there() -> None:
+    """Files, classes and tables."""
+    quoted = set(re.findall(r"`([^`\n]+)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))) - {"None"}
+    code = "\n".join(path.read_text("utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+    files = {name for name in quoted if re.fullmatch(r"[\w./]+\.(py|md|toml|webp|gz)", name)}
+    own = {name for name in files if "NAME" in name or "FAMILY" in name}
+    there = [f"/{path.as_posix()}" for room in (*ROOMS, "tests", "docs") for path in (ROOT / room).rglob("*.*")]
+    assert len(files) > 20 and not [
+        name for name in files - own if not any(path.endswith(f"/{name}") for path in there)
+    ]
+
+    classes = {name for name in quoted if re.fullmatch("[A-Z][a-z]+[A-Za-z]*", name)}
+    assert len(classes) > 10 and classes == {name for name in classes if f"\nclass {name}" in code}
+
+    tables = {name for name in quoted if re.fullmatch("[A-Z_]{4,}", name)}
+    assert tables == set(re.findall(r"^(\w+) = Registry\(", code, re.MULTILINE)) - {"BACKENDS"}

@@ -17,7 +17,7 @@ from support.training_photos import RECIPE
 from typer.testing import CliRunner
 
 from evsam_cli.train import app
-from pipelines.detectors import DetectorConfig
+from pipelines.detectors import DetectorConfig, with_defaults
 from pipelines.detectors.yolo import Yolo
 from pipelines.errors import DataError, EvsamError, UsageError
 from pipelines.training import detector
@@ -161,14 +161,17 @@ def test_detector_trains_resumes_and_detects(
     assert [line.split("  ")[0] for line in capfd.readouterr().out.splitlines()] == ["epoch 2/2"]
     finished = best.read_bytes()
     assert detector.run(config, tmp_path / "run", resume=True) == best and best.read_bytes() == finished
-    found = Yolo(best, DetectorConfig(conf=0.0))([Image("a", open_source(photos)[0].pixels())])[0]
+    found = Yolo(best, with_defaults(DetectorConfig(conf=0.0)))([Image("a", open_source(photos)[0].pixels())])[0]
     assert len(found) and len(set(found.category_ids.tolist())) == 1
 
     adapted = detector.run(
         dataclasses.replace(config, weights=str(best), epochs=1, class_aware=True, precision="bf16-mixed"),
         tmp_path / "more",
     )
-    assert [category.name for category in Yolo(adapted, DetectorConfig()).categories] == ["round", "pointed"]
+    assert [category.name for category in Yolo(adapted, with_defaults(DetectorConfig())).categories] == [
+        "round",
+        "pointed",
+    ]
 
 
 def test_detector_in_bfloat16() -> None:
