@@ -83,6 +83,10 @@ def test_parameters_are_as_published(name: str) -> None:
     assert SAMS[name].summary.startswith(f"{parameters} parameters") or " M parameters" not in SAMS[name].summary
 
 
+def test_every_family_has_a_reference() -> None:
+    assert {SAMS[name].target for name in REFERENCES if name in SAMS} == {row.target for row in SAMS.values()}
+
+
 @pytest.mark.parametrize("name", [*(name for name in REFERENCES if name in SAMS), "nanosam4"])
 def test_outputs_equal_the_reference(name: str) -> None:
     sam = build_sam(name, official_weights(name))
