@@ -9,9 +9,9 @@ import pytest
 from PIL import Image as Pil
 from support.runs import evsam, final_files, journal_of, noise_folder
 
-from pipelines.outputs import OUTPUTS
+from pipelines.outputs import outputs_of
 
-SAVE = ("--device", "cpu", "--save", ",".join(name for name in OUTPUTS if name != "edges"))
+SAVE = ("--device", "cpu", "--save", ",".join(outputs_of("masks")))
 FIVE = [[5, 5, 60, 60], [70, 10, 60, 60], [10, 70, 50, 60], [80, 80, 60, 60], [30, 30, 90, 90]]
 
 

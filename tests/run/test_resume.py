@@ -13,11 +13,11 @@ import pytest
 from support.runs import QUICK, evsam, final_files, journal_of, photo_folder, run_apart, run_stopped, started
 
 from pipelines.images.sources import ImageSource
-from pipelines.outputs import OUTPUTS
+from pipelines.outputs import outputs_of
 from pipelines.records import Record
 from pipelines.run.folder import RunFolder
 
-SAVE = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
+SAVE = ("--save", ",".join(outputs_of("masks")))
 
 
 def journal_lines(out: Path) -> int:

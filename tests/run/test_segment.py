@@ -17,10 +17,10 @@ from support.runs import QUICK, evsam, final_files, photo_folder
 
 from pipelines import rle
 from pipelines.errors import SetupError
-from pipelines.outputs import OUTPUTS
+from pipelines.outputs import outputs_of
 from pipelines.run.stages import writing_resumably
 
-ALL = ("--save", ",".join(name for name in OUTPUTS if name != "edges"))
+ALL = ("--save", ",".join(outputs_of("masks")))
 
 
 @pytest.fixture(scope="module")
