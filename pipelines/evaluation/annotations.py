@@ -12,6 +12,7 @@ from typing import Any
 from pipelines import coco, rle
 from pipelines.errors import DataError
 from pipelines.files import read_json
+from pipelines.names import folded
 from pipelines.segmentations import flat_polygons, mask_and_box, note_of_flat
 from pipelines.types import Category, Frame, Rle
 
@@ -83,6 +84,10 @@ class GroundTruth:
     def image_ids(self) -> dict[str, int]:
         """Name -> id of every image of the file, those that are left out, too."""
         return {image.name: id for id, image in self.images.items()} | {name: id for id, name in self.left_out.items()}
+
+    def ids_by_name(self) -> dict[str, int]:
+        """A category's name, `folded` -> its id."""
+        return {folded(category.name): category.id for category in self.categories}
 
     def category_names(self) -> dict[int, str]:
         """Category id -> its name, and its id where several have that name: `rod (3)`."""

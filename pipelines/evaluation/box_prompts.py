@@ -54,7 +54,7 @@ def _category_ids(path: Path, table: BoxTable, truth: GroundTruth, agnostic: boo
         return np.full_like(table.category_ids, truth.categories[0].id)
     own = {category.id: category.id for category in truth.categories}
     if not _without_names(path, table):
-        by_name = {folded(category.name): category.id for category in truth.categories}
+        by_name = truth.ids_by_name()
         own = {c.id: by_name[folded(c.name)] for c in table.categories if folded(c.name) in by_name}
     names = {category.id: category.name for category in table.categories}
     for id in np.unique(table.category_ids).tolist():

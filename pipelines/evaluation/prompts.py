@@ -154,7 +154,7 @@ def _ids_of_truth(
 
     Raises UsageError when all are None.
     """
-    ids = {folded(category.name): category.id for category in truth.categories}
+    ids = truth.ids_by_name()
     found = {c.id: truth.categories[0].id if agnostic else ids.get(folded(c.name)) for c in categories}
     if all(id is None for id in found.values()):
         theirs, ours = _few(categories), _few(truth.categories)
