@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options, progress, say
+from evsam_cli import progress, say
 from evsam_cli.commands import completing
+from evsam_cli.options import choices, listed, numbers, option, path, split
 from evsam_cli.options.models import PRECISIONS, Device, Offline
 from evsam_cli.options.runs import Output, Quiet
 from evsam_cli.results import print_table
@@ -44,88 +45,74 @@ def benchmark(
     sams: Annotated[
         list[str],
         typer.Argument(
-            metavar="SAM...",
-            help=f"{', '.join(SAMS)}; or a folder of evsam export.",
-            autocompletion=completing(SAMS),
+            metavar="SAM...", help=f"{', '.join(SAMS)}; or a folder of evsam export.", autocompletion=completing(SAMS)
         ),
-    ] = options.listed(BenchmarkConfig.sams),
+    ] = listed(BenchmarkConfig.sams),
     backend: Annotated[
         list[str],
-        options.option(
+        option(
             WHAT,
             "--backend",
             metavar="NAME,...",
-            help=options.choices("What runs the SAMs, with commas between names.", BACKENDS),
+            help=choices("What runs the SAMs, with commas between names.", BACKENDS),
             offered=BACKENDS,
         ),
-    ] = options.listed(BenchmarkConfig.backends),
+    ] = listed(BenchmarkConfig.backends),
     precision: Annotated[
         list[str],
-        options.option(
+        option(
             WHAT,
             "--precision",
             metavar="NAME,...",
             help="fp32, bf16, fp16, with commas between them, where there is such.",
             offered=PRECISIONS,
         ),
-    ] = options.listed(BenchmarkConfig.precisions),
+    ] = listed(BenchmarkConfig.precisions),
     device: Device = "auto",
     random_weights: Annotated[
         bool,
-        options.option(
-            WHAT, "--random-weights", help="Fetch no weights, draw them: networks are as fast, masks mean nothing."
-        ),
+        option(WHAT, "--random-weights", help="Fetch no weights, draw them: networks are as fast, masks mean nothing."),
     ] = False,
     offline: Offline = False,
     accuracy: Annotated[
         list[str] | None,
-        options.option(WHAT, "--accuracy", metavar="SAM=VALUE", help="Plot speed against this; repeat for each SAM."),
+        option(WHAT, "--accuracy", metavar="SAM=VALUE", help="Plot speed against this; repeat for each SAM."),
     ] = None,
     batch: Annotated[
         list[str],
-        options.option(
+        option(
             HOW, "--batch", metavar="N,...", help="Images the encoder gets at once, numbers with commas between them."
         ),
-    ] = options.listed(BenchmarkConfig.batches),
+    ] = listed(BenchmarkConfig.batches),
     boxes: Annotated[
         list[str],
-        options.option(
+        option(
             HOW,
             "--boxes",
             metavar="N,...",
             help="Boxes asked of one image, which is encoded before; numbers with commas.",
         ),
-    ] = options.listed(BenchmarkConfig.boxes),
+    ] = listed(BenchmarkConfig.boxes),
     grid: Annotated[
         list[str] | None,
-        options.option(
-            HOW, "--grid", metavar="N,...", help="Segment everything with N x N clicks: 16,32,64. Slow on a CPU."
-        ),
+        option(HOW, "--grid", metavar="N,...", help="Segment everything with N x N clicks: 16,32,64. Slow on a CPU."),
     ] = None,
     images: Annotated[
         int,
-        options.option(
+        option(
             HOW, "--images", help="Photos in a folder to segment, files to files; 0: no folder.", within=NONE_OR_MANY
         ),
     ] = BenchmarkConfig.images,
     photo: Annotated[
-        Path | None,
-        options.option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.", parser=options.path),
+        Path | None, option(HOW, "--photo", metavar="FILE", help="Another photo than the one at hand.", parser=path)
     ] = None,
     rounds: Annotated[
-        int | None,
-        options.option(
-            HOW,
-            "--rounds",
-            help="How often each is run.",
-            within=COUNT,
-            show_default="5, on a GPU 30",
-        ),
+        int | None, option(HOW, "--rounds", help="How often each is run.", within=COUNT, show_default="5, on a GPU 30")
     ] = None,
     memory: Annotated[
-        bool, options.option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
+        bool, option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
     ] = BenchmarkConfig.memory,
-    as_json: Annotated[bool, options.option("Output", "--json", help="Print the result as JSON.")] = False,
+    as_json: Annotated[bool, option("Output", "--json", help="Print the result as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure SAMs on this machine: parameters, MACs, time, memory, agreement of masks.
@@ -140,17 +127,17 @@ def benchmark(
     from pipelines.files import make_folder
 
     config = BenchmarkConfig(
-        sams=options.split(sams),
-        backends=options.split(backend),
-        precisions=options.split(precision),
+        sams=split(sams),
+        backends=split(backend),
+        precisions=split(precision),
         device=pick_device(device),
         random_weights=random_weights,
         offline=offline or None,
         accuracy=dict(map(_accuracy, accuracy or ())),
         photo=photo,
-        batches=tuple(sorted(options.numbers("--batch", batch))),
-        boxes=tuple(sorted(options.numbers("--boxes", boxes))),
-        grids=tuple(sorted(options.numbers("--grid", grid))),
+        batches=tuple(sorted(numbers("--batch", batch))),
+        boxes=tuple(sorted(numbers("--boxes", boxes))),
+        grids=tuple(sorted(numbers("--grid", grid))),
         images=images,
         rounds=rounds,
         memory=memory,

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options, say
+from evsam_cli import say
+from evsam_cli.options import option, path
 from evsam_cli.results import show_notes
 from pipelines.evaluation import protocols
 from pipelines.limits import DRAWS, SEED, SHARE
@@ -24,16 +25,16 @@ evsam compare before/gt-box+evsam-starter after/gt-box+evsam-starter --json
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False, parser=options.path)
+        Path, typer.Argument(metavar="A", help="A folder with a scores.json.", show_default=False, parser=path)
     ],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False, parser=options.path)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False, parser=path)],
     draws: Annotated[
-        int, options.option(None, "--draws", help="How often the images are drawn anew.", within=DRAWS)
+        int, option(None, "--draws", help="How often the images are drawn anew.", within=DRAWS)
     ] = protocols.DRAWS,
     confidence: Annotated[
-        float, options.option(None, "--confidence", help="Of the interval, the ends excluded.", within=SHARE)
+        float, option(None, "--confidence", help="Of the interval, the ends excluded.", within=SHARE)
     ] = protocols.CONFIDENCE,
-    seed: Annotated[int, options.option(None, "--seed", help="Of the draws.", within=SEED)] = 0,
+    seed: Annotated[int, option(None, "--seed", help="Of the draws.", within=SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two scores of the same images: the difference B - A and its confidence interval.

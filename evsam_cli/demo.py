@@ -14,15 +14,7 @@ OUTPUT = Path("demo")
 
 def demo() -> None:
     """Run `evsam segment` on the photographs and say where the pictures are."""
-    sys.argv = [
-        "evsam",
-        "segment",
-        *map(str, sample_photos()),
-        "-o",
-        str(OUTPUT),
-        "--offline",
-        "--overwrite",
-    ]
+    sys.argv = ["evsam", "segment", *map(str, sample_photos()), "-o", str(OUTPUT), "--offline", "--overwrite"]
     sys.argv += ["--save", "coco,dataset,ids,objects,overlay,cutouts,jsonl"]
     say.result(" ".join(sys.argv))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from evsam_cli import options
+from evsam_cli.options import listed, option
 from evsam_cli.options.detectors import DetectorOptions, TextOptions
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import Device, Offline, Precision
@@ -17,7 +17,7 @@ from pipelines.outputs import outputs_of
 KINDS = outputs_of("boxes")
 Save = Annotated[
     list[str],
-    options.option(
+    option(
         "Output",
         "--save",
         metavar="KIND,...",
@@ -49,7 +49,7 @@ def detect(
     device: Device = "auto",
     precision: Precision = TextConfig.precision,
     offline: Offline = False,
-    save: Save = options.listed(["boxes", "overlay"]),
+    save: Save = listed(["boxes", "overlay"]),
     run: RunOptions,
 ) -> None:
     """Find boxes and write them as COCO results, which `evsam segment --boxes` and `evsam evaluate` read."""

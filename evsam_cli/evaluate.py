@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options, progress, say
+from evsam_cli import progress, say
 from evsam_cli.commands import group, verb
+from evsam_cli.options import listed, option, path
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.runs import Output, Quiet, ResumeOptions
 from evsam_cli.options.scores import (
@@ -119,11 +120,11 @@ evsam evaluate sginw seginw/ -o eval --sam efficientvit-sam-xl1
 @grouped
 def sginw(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False, parser=options.path)
+        Path, typer.Argument(metavar="FOLDER", help="Holds the data sets.", show_default=False, parser=path)
     ],
     output: Output,
     *,
-    detector: Detectors = options.listed(["grounding-dino-swinb"]),
+    detector: Detectors = listed(["grounding-dino-swinb"]),
     taken: BoxOptions,
     sams: SamOptions,
     class_agnostic: Agnostic = False,
@@ -176,27 +177,20 @@ def bsds(
     truth: Annotated[
         Path,
         typer.Argument(
-            metavar="TRUTH", help="Folder of .mat files: groundTruth/test.", show_default=False, parser=options.path
+            metavar="TRUTH", help="Folder of .mat files: groundTruth/test.", show_default=False, parser=path
         ),
     ],
     edges: Annotated[
         Path | None,
-        typer.Option(
-            "--edges", metavar="FOLDER", help="Edge maps, by the names of the .mat files.", parser=options.path
-        ),
+        typer.Option("--edges", metavar="FOLDER", help="Edge maps, by the names of the .mat files.", parser=path),
     ] = None,
     human: Annotated[bool, typer.Option("--human", help="Score the annotators against one another instead.")] = False,
     tolerance: Annotated[
-        float,
-        options.option(
-            None, "--tolerance", help="How far matched pixels may be apart, over the diagonal.", within=SHARE
-        ),
+        float, option(None, "--tolerance", help="How far matched pixels may be apart, over the diagonal.", within=SHARE)
     ] = EDGE_TOLERANCE,
-    workers: Annotated[
-        int, options.option(None, "--workers", help="Processes that match in parallel.", within=FEW)
-    ] = 1,
+    workers: Annotated[int, option(None, "--workers", help="Processes that match in parallel.", within=FEW)] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.", parser=options.path)
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write OUT/bsds.json.", parser=path)
     ] = None,
 ) -> None:
     """Score edge maps on BSDS500: ODS, OIS and AP, 99 thresholds, all annotators."""
@@ -223,23 +217,18 @@ evsam evaluate saliency DUTS-TE-Mask --images DUTS-TE-Image -o eval
 @grouped
 def saliency(
     masks: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MASKS", help="Folder of masks, white on black.", show_default=False, parser=options.path
-        ),
+        Path, typer.Argument(metavar="MASKS", help="Folder of masks, white on black.", show_default=False, parser=path)
     ],
     *,
     maps: Annotated[
-        Path | None, typer.Option("--maps", metavar="FOLDER", help="Maps to be scored.", parser=options.path)
+        Path | None, typer.Option("--maps", metavar="FOLDER", help="Maps to be scored.", parser=path)
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            "--images", metavar="FOLDER", help="Or: images, prompted with the masks' boxes.", parser=options.path
-        ),
+        typer.Option("--images", metavar="FOLDER", help="Or: images, prompted with the masks' boxes.", parser=path),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", parser=options.path)
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", parser=path)
     ] = None,
     sams: SamOptions,
     again: ResumeOptions,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evsam_cli import options
+from evsam_cli.options import by_model, choices, listed, option
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import BOX_MARGIN, SMALL_REGIONS, ModelOptions, Sam, margin
 from evsam_cli.options.runs import Output, RunOptions, Save, Sources
@@ -33,8 +33,8 @@ def _option(panel: str, field: str, help: str, config: type = GridConfig, **sett
     default = next(f.default for f in fields(config) if f.name == field)
     text = f"{default:.3g}" if isinstance(default, float) else _NOTHING.get(field, str(default))
     values = {row.name: row.own_values() for row in SAMS.values()}
-    whose = options.by_model({name: f"{own[field]:g}" for name, own in values.items() if field in own}, text)
-    return options.option(panel, _flag(field), help=help, show_default=whose, **settings)
+    whose = by_model({name: f"{own[field]:g}" for name, own in values.items() if field in own}, text)
+    return option(panel, _flag(field), help=help, show_default=whose, **settings)
 
 
 def _flag(field: str) -> str:
@@ -140,18 +140,18 @@ def everything(
     *,
     prompts: Annotated[
         str | None,
-        options.option(
+        option(
             ASK,
             "--prompts",
             metavar="NAME",
-            help=options.choices("How to search the image.", STRATEGIES),
-            show_default=options.by_model({name: row.strategy for name, row in SAMS.items()}),
+            help=choices("How to search the image.", STRATEGIES),
+            show_default=by_model({name: row.strategy for name, row in SAMS.items()}),
             offered=STRATEGIES,
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        options.option(
+        option(
             ASK,
             "--preset",
             metavar="NAME",
@@ -163,10 +163,10 @@ def everything(
     search: SearchOptions,
     sam: Sam = SamConfig.name,
     models: ModelOptions,
-    save: Save = options.listed(RunConfig.save),
+    save: Save = listed(RunConfig.save),
     flatten: Annotated[
         str | None,
-        options.option(
+        option(
             "Output",
             "--flatten",
             metavar="|".join(FLATTENS),
@@ -175,10 +175,7 @@ def everything(
         ),
     ] = None,
     flatten_min_area: Annotated[
-        int,
-        options.option(
-            "Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", within=TIMES
-        ),
+        int, option("Output", "--flatten-min-area", help="There, holes and islands of fewer pixels go.", within=TIMES)
     ] = PANOPTIC_MIN_AREA,
     run: RunOptions,
 ) -> None:

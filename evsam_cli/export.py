@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options, say
+from evsam_cli import say
 from evsam_cli.commands import completing
+from evsam_cli.options import option, path
 from evsam_cli.options.models import DEVICES, PRECISIONS, Offline
 from evsam_cli.options.runs import Output
 from pipelines.errors import UsageError
@@ -37,20 +38,16 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help=f"One of {', '.join(SAMS)}.",
-            show_default=False,
-            autocompletion=completing(SAMS),
+            metavar="MODEL", help=f"One of {', '.join(SAMS)}.", show_default=False, autocompletion=completing(SAMS)
         ),
     ],
     output: Output,
     format: Annotated[
-        str,
-        options.option(None, "--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".", offered=FORMATS),
+        str, option(None, "--format", "-f", metavar="NAME", help=", ".join(FORMATS) + ".", offered=FORMATS)
     ] = "onnx",
     precision: Annotated[
         str,
-        options.option(
+        option(
             None,
             "--precision",
             metavar="NAME",
@@ -60,18 +57,12 @@ def export(
     ] = "fp32",
     weights: Annotated[
         Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.", parser=options.path
-        ),
+        typer.Option("--weights", metavar="FILE", help="A .pt or .safetensors checkpoint of MODEL.", parser=path),
     ] = None,
     device: Annotated[
         str,
-        options.option(
-            None,
-            "--device",
-            metavar="NAME",
-            help="Where the files will run: auto, cpu, cuda, cuda:1.",
-            offered=DEVICES,
+        option(
+            None, "--device", metavar="NAME", help="Where the files will run: auto, cpu, cuda, cuda:1.", offered=DEVICES
         ),
     ] = "auto",
     photos: Annotated[
@@ -82,12 +73,12 @@ def export(
             help="Photos for the check, at most 64 of them. int8 needs them: it is fitted to every other one and "
             "checked on the rest.",
             show_default="two of ultralytics",
-            parser=options.path,
+            parser=path,
         ),
     ] = None,
     stability_score_thresh: Annotated[
         float,
-        options.option(
+        option(
             None,
             "--stability-score-thresh",
             help="Lowest stability score, in torch, of a mask that counts as the worst; 0 for all masks. 0.7 leaves "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options
+from evsam_cli.options import path
 from evsam_cli.options.runs import Output, Overwrite, Quiet
 from evsam_cli.results import report
 
@@ -24,9 +24,7 @@ evsam merge part-1 part-2 -o all
 def merge(
     parts: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="PART...", help="Output folders of the shards.", show_default=False, parser=options.path
-        ),
+        typer.Argument(metavar="PART...", help="Output folders of the shards.", show_default=False, parser=path),
     ],
     output: Output,
     overwrite: Overwrite = False,

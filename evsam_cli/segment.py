@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from evsam_cli import options
+from evsam_cli.options import listed, option, path
 from evsam_cli.options.detectors import DetectorOptions, TextOptions, precision_of_reader
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
@@ -30,17 +30,17 @@ class GivenOptions:
 
     boxes: Annotated[
         Path | None,
-        options.option(
+        option(
             "Boxes",
             "--boxes",
             metavar="FILE",
             help="Boxes from a file, not a detector: COCO results, COCO ground truth or CSV.",
-            parser=options.path,
+            parser=path,
         ),
     ] = None
     box_format: Annotated[
         str | None,
-        options.option(
+        option(
             "Boxes",
             "--box-format",
             metavar="FORMAT",
@@ -49,16 +49,14 @@ class GivenOptions:
         ),
     ] = None
     min_score: Annotated[
-        float | None,
-        options.option("Boxes", "--min-score", help="Lowest score to take from --boxes.", within=LOGIT),
+        float | None, option("Boxes", "--min-score", help="Lowest score to take from --boxes.", within=LOGIT)
     ] = None
     box: Annotated[
-        list[str] | None,
-        options.option("Boxes", "--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more."),
+        list[str] | None, option("Boxes", "--box", metavar="X1,Y1,X2,Y2", help="A box in pixels; repeat for more.")
     ] = None
     point: Annotated[
         list[str] | None,
-        options.option(
+        option(
             "Boxes",
             "--point",
             metavar="X,Y[,0]",
@@ -116,7 +114,7 @@ def segment(
     sam: Sam = SamConfig.name,
     models: ModelOptions,
     masks: MaskOptions,
-    save: Save = options.listed(RunConfig.save),
+    save: Save = listed(RunConfig.save),
     run: RunOptions,
 ) -> None:
     """Segment the objects in images: a detector finds boxes, a SAM turns each into a mask.

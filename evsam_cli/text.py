@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options
+from evsam_cli.options import choices, listed, option
 from evsam_cli.options.detectors import Iou, MaxDet, TextOptions, precision_of_reader
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
@@ -50,12 +50,12 @@ def text(
     words: TextOptions,
     detector: Annotated[
         str,
-        options.option(
+        option(
             "Boxes",
             "--detector",
             "-d",
             metavar="NAME",
-            help=options.choices("What reads the text.", TEXT_DETECTORS),
+            help=choices("What reads the text.", TEXT_DETECTORS),
             offered=TEXT_DETECTORS,
         ),
     ] = TextConfig.model,
@@ -64,7 +64,7 @@ def text(
     sam: Sam = SamConfig.name,
     models: ModelOptions,
     masks: MaskOptions,
-    save: Save = options.listed(RunConfig.save),
+    save: Save = listed(RunConfig.save),
     run: RunOptions,
 ) -> None:
     """Type what you want, get its masks: Grounding DINO finds boxes, a SAM turns each into a mask.

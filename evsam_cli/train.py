@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evsam_cli import options, say
+from evsam_cli import say
 from evsam_cli.commands import completing, group, verb
+from evsam_cli.options import option, path, split
 from evsam_cli.options.grouping import grouped
 from evsam_cli.options.training import (
     RECIPES,
@@ -72,7 +73,7 @@ def finetune(
     weights: StartWeights = None,
     freeze: Annotated[
         str | None,
-        options.option(
+        option(
             "Model",
             "--freeze",
             metavar="PART,...",
@@ -85,7 +86,7 @@ def finetune(
     """Train a SAM end to end on masks (stage 2 of the paper), or only a part of it."""
     changes = changes_of(data, weights, val)
     if freeze is not None:
-        changes["freeze"] = options.split([freeze])
+        changes["freeze"] = split([freeze])
     config = machine.applied(read_recipe(FinetuneConfig, recipe, changes))
     best = _run("finetune", config, output, resume=resume)
     figures = "".join(f"  {name} {value:.4g}" for name, value in best.items())
@@ -111,13 +112,11 @@ def distill(
     data: Data = None,
     model: Annotated[
         str | None,
-        options.option(
-            "Model", "--model", metavar="NAME", help="The student.", show_default="the recipe's", offered=SAMS
-        ),
+        option("Model", "--model", metavar="NAME", help="The student.", show_default="the recipe's", offered=SAMS),
     ] = None,
     teacher: Annotated[
         str | None,
-        options.option(
+        option(
             "Model",
             "--teacher",
             metavar="NAME",
@@ -129,9 +128,7 @@ def distill(
     weights: StartWeights = None,
     cache: Annotated[
         Path | None,
-        options.option(
-            "Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo.", parser=options.path
-        ),
+        option("Data", "--cache", metavar="DIR", help="For the teacher's embeddings, 2 MB a photo.", parser=path),
     ] = None,
     machine: MachineOptions,
     resume: Resume = False,
@@ -161,11 +158,9 @@ def detector(
     val: Validation = None,
     weights: StartWeights = None,
     class_aware: Annotated[
-        bool, options.option("Model", "--class-aware", help="Keep the data's classes; else all is `object`.")
+        bool, option("Model", "--class-aware", help="Keep the data's classes; else all is `object`.")
     ] = False,
-    epochs: Annotated[
-        int | None, options.option("Model", "--epochs", help="Passes over the data.", within=COUNT)
-    ] = None,
+    epochs: Annotated[int | None, option("Model", "--epochs", help="Passes over the data.", within=COUNT)] = None,
     device: Device = None,
     precision: Precision = None,
     workers: Workers = None,

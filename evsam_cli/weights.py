@@ -11,6 +11,7 @@ import typer
 
 from evsam_cli import options, progress, say
 from evsam_cli.commands import completing, group, verb
+from evsam_cli.options import option
 from pipelines.errors import UsageError, WeightsError
 from weights import manifest, store
 
@@ -126,9 +127,7 @@ def pull(
 evsam weights path evsam-starter
 """,
 )
-def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME, autocompletion=_names)],
-) -> None:
+def path(name: Annotated[str, typer.Argument(metavar="NAME", help=NAME, autocompletion=_names)]) -> None:
     """Print where the file of a name is, for use in scripts. Downloads nothing."""
     found = store.locate(name)
     if found is None:
@@ -150,12 +149,7 @@ evsam weights verify evsam-starter
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAME...",
-            help=NAME,
-            show_default="all that are here",
-            autocompletion=_names,
-        ),
+        typer.Argument(metavar="NAME...", help=NAME, show_default="all that are here", autocompletion=_names),
     ] = None,
 ) -> None:
     """Read weights whole and compare their sha256 with the one that was published.
@@ -190,8 +184,7 @@ def import_weights(
         Path, typer.Argument(metavar="FILE", help="A weights file, named as at its source.", parser=options.path)
     ],
     name: Annotated[
-        str | None,
-        options.option(None, "--as", metavar="NAME", help="What it is, if named otherwise.", autocompletion=_names),
+        str | None, option(None, "--as", metavar="NAME", help="What it is, if named otherwise.", autocompletion=_names)
     ] = None,
 ) -> None:
     """Copy a file you have into the cache, in place of a download.

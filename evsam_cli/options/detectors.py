@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from evsam_cli import options
+from evsam_cli.options import by_model, option, split
 from pipelines.detectors import DETECTORS, DetectorConfig, DetectorRow
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.detectors.text.contract import NMS, PRECISIONS, TextConfig
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, SHARE, SIDE
 
-Iou = Annotated[
-    float, options.option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)
-]
-MaxDet = Annotated[int, options.option("Boxes", "--max-det", help="Most boxes per image.", within=MANY)]
+Iou = Annotated[float, option("Boxes", "--iou", help="Boxes of a class that overlap more are one.", within=SHARE)]
+MaxDet = Annotated[int, option("Boxes", "--max-det", help="Most boxes per image.", within=MANY)]
 ImgSize = Annotated[
     int | None,
-    options.option(
+    option(
         "Boxes",
         "--imgsz",
         help="Longest side, in pixels, that the detector sees.",
@@ -34,7 +32,7 @@ class TextOptions:
 
     texts: Annotated[
         list[str] | None,
-        options.option(
+        option(
             "Text",
             "--text",
             "-t",
@@ -44,7 +42,7 @@ class TextOptions:
     ] = None
     ontology: Annotated[
         str | None,
-        options.option(
+        option(
             "Text",
             "--ontology",
             metavar="PHRASE=NAME,...|FILE",
@@ -54,33 +52,33 @@ class TextOptions:
     ] = None
     box_threshold: Annotated[
         float | None,
-        options.option(
+        option(
             "Text",
             "--box-threshold",
             help="Score a box must exceed for one of the phrases.",
             within=SHARE,
-            show_default=options.by_model({name: row.box_threshold for name, row in TEXT_DETECTORS.items()}),
+            show_default=by_model({name: row.box_threshold for name, row in TEXT_DETECTORS.items()}),
         ),
     ] = None
     text_threshold: Annotated[
         float | None,
-        options.option(
+        option(
             "Text",
             "--text-threshold",
             help="Score a phrase must exceed to name a box.",
             within=SHARE,
-            show_default=options.by_model({name: row.text_threshold for name, row in TEXT_DETECTORS.items()}),
+            show_default=by_model({name: row.text_threshold for name, row in TEXT_DETECTORS.items()}),
         ),
     ] = None
     per_phrase: Annotated[
         bool,
-        options.option(
+        option(
             "Text", "--per-phrase", help="Look for each phrase alone: slower, but phrases cannot disturb each other."
         ),
     ] = TextConfig.per_phrase
     nms: Annotated[
         str,
-        options.option(
+        option(
             "Text",
             "--nms",
             metavar="|".join(NMS),
@@ -90,7 +88,7 @@ class TextOptions:
     ] = TextConfig.nms
     max_box_area: Annotated[
         float,
-        options.option(
+        option(
             "Text",
             "--max-box-area",
             help="Drop a box over a larger share of the image if it contains another; 1 drops none.",
@@ -122,7 +120,7 @@ class DetectorOptions:
 
     detector: Annotated[
         str,
-        options.option(
+        option(
             "Boxes",
             "--detector",
             "-d",
@@ -134,7 +132,7 @@ class DetectorOptions:
     ] = DetectorConfig.model
     classes: Annotated[
         list[str] | None,
-        options.option(
+        option(
             "Boxes",
             "--classes",
             metavar="NAME|ID,...",
@@ -143,22 +141,22 @@ class DetectorOptions:
     ] = None
     conf: Annotated[
         float | None,
-        options.option(
+        option(
             "Boxes",
             "--conf",
             help="Lowest detector score to keep.",
             within=SHARE,
-            show_default=options.by_model({name: row.conf for name, row in DETECTORS.items()}),
+            show_default=by_model({name: row.conf for name, row in DETECTORS.items()}),
         ),
     ] = None
     iou: Annotated[
         float | None,
-        options.option(
+        option(
             "Boxes",
             "--iou",
             help="Boxes of a class that overlap more are one.",
             within=SHARE,
-            show_default=options.by_model({name: row.iou for name, row in DETECTORS.items()}),
+            show_default=by_model({name: row.iou for name, row in DETECTORS.items()}),
         ),
     ] = None
     max_det: MaxDet = DetectorConfig.max_det
@@ -183,7 +181,7 @@ class DetectorOptions:
             iou=self.iou,
             max_det=self.max_det,
             imgsz=self.imgsz,
-            classes=options.split(self.classes),
+            classes=split(self.classes),
         )
 
 

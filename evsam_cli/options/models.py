@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from evsam_cli import options
+from evsam_cli.options import by_model, choices, option, path, split
 from pipelines.errors import UsageError
 from pipelines.limits import EXACT, TIMES
 from pipelines.printable import brief
@@ -24,12 +24,11 @@ BOX_MARGIN = (
 SMALL_REGIONS = "Fill holes and remove islands of fewer pixels; 0: none."
 
 Sam = Annotated[
-    str,
-    options.option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.", offered=SAMS),
+    str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.", offered=SAMS)
 ]
 Device = Annotated[
     str,
-    options.option(
+    option(
         "Models",
         "--device",
         metavar="NAME",
@@ -39,7 +38,7 @@ Device = Annotated[
 ]
 Precision = Annotated[
     str,
-    options.option(
+    option(
         "Models",
         "--precision",
         metavar="NAME",
@@ -48,7 +47,7 @@ Precision = Annotated[
     ),
 ]
 Offline = Annotated[
-    bool, options.option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
+    bool, option("Models", "--offline", help="Never touch the network for weights; also EVSAM_OFFLINE=1.")
 ]
 
 
@@ -77,7 +76,7 @@ def own_rule(field: str) -> str:
     """What --box-margin or --min-mask-region-area is where it is not given."""
     neutral = {"box_margin": "none", "min_mask_region_area": "0"}[field]
     given = {name: row.rules.given() for name, row in SAMS.items()}
-    return options.by_model({name: rules[field] for name, rules in given.items() if field in rules}, neutral)
+    return by_model({name: rules[field] for name, rules in given.items() if field in rules}, neutral)
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,11 @@ class MaskOptions:
 
     box_margin: Annotated[
         str | None,
-        options.option(
-            "Masks", "--box-margin", metavar="SHARE|none", help=BOX_MARGIN, show_default=own_rule("box_margin")
-        ),
+        option("Masks", "--box-margin", metavar="SHARE|none", help=BOX_MARGIN, show_default=own_rule("box_margin")),
     ] = None
     min_mask_region_area: Annotated[
         int | None,
-        options.option(
+        option(
             "Masks",
             "--min-mask-region-area",
             help=SMALL_REGIONS,
@@ -117,31 +114,29 @@ class ModelOptions:
 
     weights: Annotated[
         Path | None,
-        options.option(
+        option(
             "Models",
             "--weights",
             metavar="PATH",
             help="A .pt or .safetensors checkpoint for --sam, or an exported folder.",
-            parser=options.path,
+            parser=path,
         ),
     ] = None
     device: Device = "auto"
     precision: Precision = SamConfig.precision
     backend: Annotated[
         str,
-        options.option(
+        option(
             "Models",
             "--backend",
             metavar="NAME",
-            help=options.choices(
-                "What runs the SAM; what is not exported yet is exported and checked first.", BACKENDS
-            ),
+            help=choices("What runs the SAM; what is not exported yet is exported and checked first.", BACKENDS),
             offered=BACKENDS,
         ),
     ] = SamConfig.backend
     max_memory: Annotated[
         str | None,
-        options.option(
+        option(
             "Models",
             "--max-memory",
             metavar="SIZE",
@@ -171,7 +166,7 @@ class ModelOptions:
 
     def configs(self, sams: list[str], rules: MaskRules) -> tuple[SamConfig, ...]:
         """The same of several. Raises UsageError also when they are to share --weights."""
-        names = options.split(sams)
+        names = split(sams)
         if self.weights and len(names) > 1:
             raise UsageError("--weights is for one SAM, but several were named")
         return tuple(self.config(name, rules) for name in names)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evsam_cli import options, progress
+from evsam_cli import progress
 from evsam_cli.better import better
+from evsam_cli.options import choices, option, path, split
 from evsam_cli.results import report
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
@@ -32,25 +33,23 @@ Sources = Annotated[
     ),
 ]
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=options.path),
+    Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write to.", show_default=False, parser=path)
 ]
 
 Save = Annotated[
     list[str],
-    options.option(
+    option(
         "Output",
         "--save",
         metavar="KIND,...",
-        help=options.choices("What to write, with commas between kinds.", OUTPUTS),
+        help=choices("What to write, with commas between kinds.", OUTPUTS),
         offered=OUTPUTS,
     ),
 ]
-Quiet = Annotated[bool, options.option("Output", "--quiet", "-q", help="Print errors only.")]
+Quiet = Annotated[bool, option("Output", "--quiet", "-q", help="Print errors only.")]
 
 Overwrite = Annotated[
-    bool,
-    options.option("Long runs", "--overwrite", help="Start anew although OUT holds a run; its files are replaced."),
+    bool, option("Long runs", "--overwrite", help="Start anew although OUT holds a run; its files are replaced.")
 ]
 
 
@@ -58,9 +57,7 @@ Overwrite = Annotated[
 class ResumeOptions:
     """What is done about an earlier run in the same folder."""
 
-    resume: Annotated[
-        bool, options.option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")
-    ] = False
+    resume: Annotated[bool, option("Long runs", "--resume", help="Go on with the run in OUT where it stopped.")] = False
     overwrite: Overwrite = False
 
 
@@ -69,29 +66,21 @@ class RunOptions(ResumeOptions):
     """How a run goes and is shown."""
 
     shard: Annotated[
-        str,
-        options.option(
-            "Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`."
-        ),
+        str, option("Long runs", "--shard", metavar="I/N", help="Do the I-th of N parts; join them with `evsam merge`.")
     ] = "{}/{}".format(*RunConfig.shard)
     batch: Annotated[
         int | None,
-        options.option(
-            "Long runs",
-            "--batch",
-            help="Images handled together.",
-            within=MANY,
-            show_default="what suits the device",
+        option(
+            "Long runs", "--batch", help="Images handled together.", within=MANY, show_default="what suits the device"
         ),
     ] = None
     max_pixels: Annotated[
-        int,
-        options.option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS),
+        int, option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS)
     ] = RunConfig.max_pixels
     quiet: Quiet = False
-    as_json: Annotated[
-        bool, options.option("Output", "--json", help="Print one JSON line per image on standard output.")
-    ] = False
+    as_json: Annotated[bool, option("Output", "--json", help="Print one JSON line per image on standard output.")] = (
+        False
+    )
 
     def config(
         self,
@@ -105,12 +94,12 @@ class RunOptions(ResumeOptions):
         """What the pipeline is told of it. Raises UsageError."""
         from pipelines.images.sources import parse_shard
 
-        if not options.split(save):
+        if not split(save):
             raise UsageError("--save names nothing to write")
         return RunConfig(
             sources=tuple(sources),
             output=output,
-            save=options.split(save),
+            save=split(save),
             output_options=output_options or {},
             batch=self.batch,
             shard=parse_shard(self.shard),

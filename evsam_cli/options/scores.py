@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evsam_cli import options
+from evsam_cli.options import choices, numbers, option, path, split
 from evsam_cli.options.detectors import ImgSize, precision_of_reader
 from evsam_cli.options.models import BOX_MARGIN, SMALL_REGIONS, ModelOptions, margin
 from evsam_cli.options.runs import Quiet, ResumeOptions
@@ -31,11 +31,11 @@ _PROMPTS, _SCORING = "Boxes", "Scoring"
 _AS_PUBLISHED = "Unless given, masks are scored as the SAM gives them, whatever its own values are."
 
 Annotations = Annotated[
-    Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False, parser=options.path)
+    Path, typer.Argument(metavar="ANNOTATIONS", help="The annotation file.", show_default=False, parser=path)
 ]
 Detectors = Annotated[
     list[str] | None,
-    options.option(
+    option(
         _PROMPTS,
         "--detector",
         "-d",
@@ -46,7 +46,7 @@ Detectors = Annotated[
     ),
 ]
 Agnostic = Annotated[
-    bool, options.option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
+    bool, option(_SCORING, "--class-agnostic", help="Take all classes as one; always so for `objects`.")
 ]
 
 
@@ -54,13 +54,11 @@ Agnostic = Annotated[
 class BoxOptions:
     """Which boxes of detectors are taken."""
 
-    conf: Annotated[float, options.option(_PROMPTS, "--conf", help="Lowest score of --detector.", within=SHARE)] = 0.001
-    iou: Annotated[
-        float, options.option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", within=SHARE)
-    ] = 0.7
+    conf: Annotated[float, option(_PROMPTS, "--conf", help="Lowest score of --detector.", within=SHARE)] = 0.001
+    iou: Annotated[float, option(_PROMPTS, "--iou", help="Its boxes that overlap more are one.", within=SHARE)] = 0.7
     max_det: Annotated[
         int | None,
-        options.option(
+        option(
             _PROMPTS,
             "--max-det",
             help="Its boxes per image.",
@@ -84,7 +82,7 @@ class BoxOptions:
                 max_det=self.max_det or DetectorConfig.max_det,
                 imgsz=self.imgsz,
             )
-            for name in options.split(detectors)
+            for name in split(detectors)
         ]
 
 
@@ -94,40 +92,34 @@ class PromptOptions:
 
     images: Annotated[
         Path | None,
-        options.option(
+        option(
             "Images",
             "--images",
             metavar="FOLDER",
             help="Folder that the file names of the annotations are below; not needed for --results.",
-            parser=options.path,
+            parser=path,
         ),
     ] = None
-    gt_boxes: Annotated[bool, options.option(_PROMPTS, "--gt-boxes", help="The boxes of the annotated objects.")] = (
-        False
-    )
+    gt_boxes: Annotated[bool, option(_PROMPTS, "--gt-boxes", help="The boxes of the annotated objects.")] = False
     clicks: Annotated[
         list[str] | None,
-        options.option(_PROMPTS, "--clicks", metavar="N,...", help="So many simulated clicks per object: 1,3,5."),
+        option(_PROMPTS, "--clicks", metavar="N,...", help="So many simulated clicks per object: 1,3,5."),
     ] = None
     detector: Detectors = None
     boxes: Annotated[
         list[Path] | None,
-        options.option(
+        option(
             _PROMPTS,
             "--boxes",
             metavar="FILE",
             help="All boxes of a file, as the published sources; repeat.",
-            parser=options.path,
+            parser=path,
         ),
     ] = None
     results: Annotated[
         list[Path] | None,
-        options.option(
-            _PROMPTS,
-            "--results",
-            metavar="FILE",
-            help="No model: score this COCO results file; repeat.",
-            parser=options.path,
+        option(
+            _PROMPTS, "--results", metavar="FILE", help="No model: score this COCO results file; repeat.", parser=path
         ),
     ] = None
     taken: BoxOptions
@@ -136,7 +128,7 @@ class PromptOptions:
         """precision: of detectors that read. Raises UsageError."""
         return (
             *([TruthBoxes()] if self.gt_boxes else []),
-            *([SimulatedClicks(options.numbers("--clicks", self.clicks))] if self.clicks else []),
+            *([SimulatedClicks(numbers("--clicks", self.clicks))] if self.clicks else []),
             *self.taken.prompts(self.detector, precision),
             *map(RawBoxFilePrompts, self.boxes or ()),
         )
@@ -148,7 +140,7 @@ class SamOptions:
 
     sam: Annotated[
         list[str],
-        options.option(
+        option(
             "Models",
             "--sam",
             metavar="NAME,...",
@@ -158,12 +150,10 @@ class SamOptions:
     ] = field(default_factory=lambda: [SamConfig.name])
     models: ModelOptions
     box_margin: Annotated[
-        str | None,
-        options.option("Masks", "--box-margin", metavar="SHARE|none", help=f"{BOX_MARGIN} {_AS_PUBLISHED}"),
+        str | None, option("Masks", "--box-margin", metavar="SHARE|none", help=f"{BOX_MARGIN} {_AS_PUBLISHED}")
     ] = None
     min_mask_region_area: Annotated[
-        int,
-        options.option("Masks", "--min-mask-region-area", help=f"{SMALL_REGIONS} {_AS_PUBLISHED}", within=TIMES),
+        int, option("Masks", "--min-mask-region-area", help=f"{SMALL_REGIONS} {_AS_PUBLISHED}", within=TIMES)
     ] = MaskRules.min_mask_region_area
 
     def configs(self) -> tuple[SamConfig, ...]:
@@ -180,21 +170,12 @@ class RuleOptions:
     """By which rules is scored."""
 
     protocol: Annotated[
-        str,
-        options.option(
-            _SCORING,
-            "--protocol",
-            metavar="NAME",
-            help=options.choices("Whose rules.", PROTOCOLS),
-            offered=PROTOCOLS,
-        ),
+        str, option(_SCORING, "--protocol", metavar="NAME", help=choices("Whose rules.", PROTOCOLS), offered=PROTOCOLS)
     ] = EvaluationConfig.protocol
     class_agnostic: Agnostic = False
-    boundary: Annotated[bool, options.option(_SCORING, "--boundary", help="Boundary AP of detections too: slower.")] = (
-        False
-    )
+    boundary: Annotated[bool, option(_SCORING, "--boundary", help="Boundary AP of detections too: slower.")] = False
     limit: Annotated[
-        int | None, options.option(_SCORING, "--limit", help="Only the first images of the file.", within=COUNT)
+        int | None, option(_SCORING, "--limit", help="Only the first images of the file.", within=COUNT)
     ] = None
 
 
@@ -202,8 +183,8 @@ class RuleOptions:
 class ReportOptions:
     """How scores are shown."""
 
-    report: Annotated[bool, options.option("Output", "--report/--no-report", help="Write report.html.")] = True
-    as_json: Annotated[bool, options.option("Output", "--json", help="Print the table as JSON.")] = False
+    report: Annotated[bool, option("Output", "--report/--no-report", help="Write report.html.")] = True
+    as_json: Annotated[bool, option("Output", "--json", help="Print the table as JSON.")] = False
     quiet: Quiet = False
 
 

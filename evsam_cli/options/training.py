@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from evsam_cli import options
+from evsam_cli.options import option, path
 from evsam_cli.options.models import DEVICES
 from pipelines.limits import FEW, WORKERS
 from pipelines.training.config import MOST_WORKERS, DataConfig, DistillConfig, FinetuneConfig, YoloConfig
@@ -23,23 +23,22 @@ def recipe_option(kind: str) -> Any:
     """What names a recipe of a kind."""
     known = recipes(KINDS[kind])
     text = f"Settings: a TOML file, or {', '.join(known)}."
-    return options.option("Model", "--recipe", metavar="NAME|FILE", help=text, offered=known)
+    return option("Model", "--recipe", metavar="NAME|FILE", help=text, offered=known)
 
 
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False, parser=options.path),
+    Path, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.", show_default=False, parser=path)
 ]
 Data = Annotated[
     list[str] | None,
-    options.option("Data", "--data", metavar="PATH[=WEIGHT]", help="A data set, and how often to draw from it."),
+    option("Data", "--data", metavar="PATH[=WEIGHT]", help="A data set, and how often to draw from it."),
 ]
 Validation = Annotated[
-    str | None, options.option("Data", "--val", metavar="PATH", help="Data set to validate on and choose the best by.")
+    str | None, option("Data", "--val", metavar="PATH", help="Data set to validate on and choose the best by.")
 ]
 StartWeights = Annotated[
     str | None,
-    options.option(
+    option(
         "Model",
         "--weights",
         metavar="FILE",
@@ -49,7 +48,7 @@ StartWeights = Annotated[
 ]
 Device = Annotated[
     str | None,
-    options.option(
+    option(
         "Machine",
         "--device",
         metavar="NAME",
@@ -60,7 +59,7 @@ Device = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    options.option(
+    option(
         "Machine",
         "--precision",
         metavar="NAME",
@@ -71,7 +70,7 @@ Precision = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    options.option(
+    option(
         "Machine",
         "--workers",
         help="Processes that read photos.",
@@ -79,7 +78,7 @@ Workers = Annotated[
         show_default=f"the recipe's, or one for each core, at most {MOST_WORKERS}",
     ),
 ]
-Resume = Annotated[bool, options.option("Long runs", "--resume", help="Go on with the run where it stopped.")]
+Resume = Annotated[bool, option("Long runs", "--resume", help="Go on with the run where it stopped.")]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class MachineOptions:
     """What a training loop runs on; None: as the recipe says."""
 
     device: Device = None
-    devices: Annotated[int | None, options.option("Machine", "--devices", help="How many of them.", within=FEW)] = None
+    devices: Annotated[int | None, option("Machine", "--devices", help="How many of them.", within=FEW)] = None
     precision: Precision = None
     workers: Workers = None
 
