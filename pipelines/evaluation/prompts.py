@@ -88,32 +88,32 @@ def _clicks(config: SimulatedClicks) -> EvaluationPrompter:
     return EvaluationPrompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)
 
 
+def _found(
+    names: tuple[str, ...],
+    detector: Callable[[Sequence[Image]], Sequence[Detections]],
+    settings: Mapping[str, Any],
+    agnostic: bool,
+    batch: int = 1,
+    notes: Sequence[str] = (),
+) -> EvaluationPrompter:
+    """Every box that a detector finds is a prompt."""
+    return EvaluationPrompter(
+        names, settings, lambda images, _: detector(images), _segment_boxes, agnostic=agnostic, batch=batch, notes=notes
+    )
+
+
 def _file_boxes(
     config: RawBoxFilePrompts, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
 ) -> EvaluationPrompter:
     boxes = RawBoxFileDetector(config, truth, agnostic=agnostic)
-    return EvaluationPrompter(
-        names_of(config),
-        {**boxes.settings, "agnostic": agnostic},
-        lambda images, _: boxes(images),
-        _segment_boxes,
-        agnostic=agnostic,
-        notes=boxes.notes,
-    )
+    return _found(names_of(config), boxes, {**boxes.settings, "agnostic": agnostic}, agnostic, notes=boxes.notes)
 
 
 def _category_names(
     config: CategoryNames, truth: GroundTruth, agnostic: bool, device: str, offline: bool | None
 ) -> EvaluationPrompter:
     detector, settings = build_category_detector(config, truth, device=device, offline=offline)
-    return EvaluationPrompter(
-        names_of(config),
-        settings,
-        lambda images, _: detector(images),
-        _segment_boxes,
-        agnostic=agnostic,
-        batch=detector.batch,
-    )
+    return _found(names_of(config), detector, settings, agnostic, detector.batch)
 
 
 def _detector(
@@ -137,13 +137,9 @@ def named_classes(
         found = found.take(np.array([ids[id] is not None for id in found.category_ids.tolist()], bool))
         return replace(found, category_ids=np.array([ids[id] for id in found.category_ids.tolist()], np.int64))
 
-    return EvaluationPrompter(
-        (name,),
-        {**settings, "classes_left_out": unknown, "agnostic": agnostic},
-        lambda images, _: [translated(found) for found in detector(images)],
-        _segment_boxes,
-        agnostic=agnostic,
-        batch=detector.batch,
+    settings = {**settings, "classes_left_out": unknown, "agnostic": agnostic}
+    return _found(
+        (name,), lambda images: [translated(found) for found in detector(images)], settings, agnostic, detector.batch
     )
 
 
