@@ -13,7 +13,15 @@ from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.detectors import DETECTORS
 from pipelines.errors import UnknownNameError, UsageError
 from pipelines.everything import STRATEGIES
-from pipelines.everything.config import LAYERS, OFFSET, PRESETS, GridConfig, HierarchicalConfig, ObjectsConfig
+from pipelines.everything.config import (
+    LAYERS,
+    OFFSET,
+    PRESETS,
+    SECOND_PASSES,
+    GridConfig,
+    HierarchicalConfig,
+    ObjectsConfig,
+)
 from pipelines.limits import FEW, LOGIT, MANY, SHARE, SIDE, TIMES
 from pipelines.outputs import PANOPTIC_MIN_AREA
 from pipelines.run import RunConfig
@@ -68,6 +76,17 @@ class SearchOptions:
         float | None,
         _option(
             ASK, "high_score_thresh", "hierarchical: ask no more above this logit.", HierarchicalConfig, within=LOGIT
+        ),
+    ] = None
+    second_pass: Annotated[
+        str | None,
+        _option(
+            ASK,
+            "second_pass",
+            "hierarchical: finer clicks lie on the full grid, or around the first ones, as TinySAM's do.",
+            HierarchicalConfig,
+            metavar="|".join(SECOND_PASSES),
+            offered=SECOND_PASSES,
         ),
     ] = None
     pred_iou_thresh: Annotated[
@@ -202,15 +221,17 @@ def everything(
 def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any], sam: SamRow) -> StrategyConfig:
     """A strategy's configuration: the values given (None: not given), then the preset's or the model's, then its own.
 
-    strategy: None for the model's own, or the grid where a value is given that only the grid has a use for. Raises
-    UsageError for an unknown name, and for a value that the strategy has no use for.
+    strategy: None for the model's own, or with a preset, or a value that it has no use for, the first that takes all of
+    the preset's. Raises UsageError for an unknown name, and for a value that the strategy has no use for.
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, list(PRESETS))
     chosen = {field: value for field, value in given.items() if value is not None}
-    asked = (PRESETS[preset] if preset else {}) | chosen
+    start = PRESETS[preset] if preset else {}
+    asked = start | chosen
     if strategy is None:
-        strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else GridConfig.strategy
+        takers = (name for name in STRATEGIES if not _useless(name, start))
+        strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else next(takers)
     row = STRATEGIES[strategy]
     if useless := _useless(strategy, asked):
         raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, ClassVar, Protocol
 
 from pipelines.detectors import DetectorConfig
+from pipelines.errors import UnknownNameError
 from pipelines.limits import FEW, LOGIT, MANY, MARGIN, SHARE, TIMES, Limits, keep_within
 from pipelines.sam.rules import MaskRules
 
@@ -28,9 +29,13 @@ _LIMITS = {
 }
 
 
+SECOND_PASSES = ("grid", "around")
+"""Where `hierarchical` asks after its coarse grid."""
+
+
 def _check(config: Any) -> None:
     """Raise UsageError for a number out of its limits."""
-    keep_within(config, **{field.name: _LIMITS[field.name] for field in fields(config)})
+    keep_within(config, **{field.name: _LIMITS[field.name] for field in fields(config) if field.name in _LIMITS})
 
 
 class StrategyConfig(Protocol):
@@ -76,14 +81,21 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class HierarchicalConfig(GridConfig):
-    """A coarse grid of a quarter of points_per_side first, then of the full grid only the clicks outside its masks.
+    """A coarse grid of a quarter of points_per_side first, then finer clicks, but only outside its masks.
 
-    high_score_thresh: a click is inside a mask where the mask's logit is above this.
+    high_score_thresh: a click is inside a mask where the mask's logit is above this. second_pass: the finer clicks are
+    those of the full grid ("grid"), or lie around each click of the coarse one, as TinySAM's code has it ("around").
     """
 
     high_score_thresh: float = 8.5
+    second_pass: str = "grid"
 
     strategy: ClassVar[str] = "hierarchical"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.second_pass not in SECOND_PASSES:
+            raise UnknownNameError("second pass", self.second_pass, list(SECOND_PASSES))
 
 
 @dataclass(frozen=True)
@@ -128,5 +140,8 @@ class ObjectsConfig(DetectorConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "sam": {},
     "efficientvit": {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.85, "min_mask_region_area": 100},
+    "tinysam": {"high_score_thresh": 8.5, "second_pass": "around"},
 }
-"""Values of the grid that others use: the class defaults of segment-anything, and those of EfficientViT-SAM's demo."""
+"""Values that others use: the class defaults of segment-anything, those of EfficientViT-SAM's demo, and of TinySAM's
+search through the whole image, which are the first's but for its second pass.
+"""

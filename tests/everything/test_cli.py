@@ -195,6 +195,8 @@ def test_values_come_from_the_options_then_the_preset_then_the_model_then_the_st
         pred_iou_thresh=0.9, stability_score_thresh=0.85, min_mask_region_area=100
     )
     assert configure("objects", "sam", {"model": "yolov8n"}, plain) == ObjectsConfig("yolov8n")
+    tinysam = HierarchicalConfig(second_pass="around")
+    assert configure("hierarchical", "tinysam", {}, own) == configure(None, "tinysam", {}, plain) == tinysam
 
 
 def test_the_strategy_is_the_models_own_unless_a_value_is_given_that_only_the_grid_uses() -> None:
@@ -213,6 +215,7 @@ def test_the_strategy_is_the_models_own_unless_a_value_is_given_that_only_the_gr
     [
         (("--prompts", "psychic"), "hierarchical"),
         (("--preset", "mine"), "efficientvit"),
+        (("--preset", "tinysam", "--second-pass", "twice"), "grid, around"),
         (("--flatten", "colour"), "area, score"),
         (("--prompts", "objects", "--points-per-side", "8"), "no use for --points-per-side"),
         (("--prompts", "objects", "--preset", "efficientvit"), "no use for --pred-iou-thresh"),
