@@ -32,6 +32,9 @@ evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --precision bf16
 # Without weights: networks are as fast with any
 evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights
 
+# All SAMs there are, though not all fit into memory
+evsam benchmark --all -o table --random-weights --one-by-one --grid 16 --images 0
+
 # Files that `evsam export` made
 evsam benchmark l0-int8/ -o speed --backend onnx
 
@@ -48,6 +51,7 @@ def benchmark(
             metavar="SAM...", help=f"{', '.join(SAMS)}; or a folder of evsam export.", autocompletion=completing(SAMS)
         ),
     ] = listed(BenchmarkConfig.sams),
+    everyone: Annotated[bool, option(WHAT, "--all", help="Every SAM that `evsam models` lists.")] = False,
     backend: Annotated[
         list[str],
         option(
@@ -109,6 +113,20 @@ def benchmark(
     rounds: Annotated[
         int | None, option(HOW, "--rounds", help="How often each is run.", within=COUNT, show_default="5, on a GPU 30")
     ] = None,
+    one_by_one: Annotated[
+        bool,
+        option(
+            HOW, "--one-by-one", help="Each SAM in a process of its own, where all together do not fit into memory."
+        ),
+    ] = BenchmarkConfig.one_by_one,
+    processor_time: Annotated[
+        bool,
+        option(
+            HOW,
+            "--processor-time",
+            help="Count the seconds that a CPU worked, all threads together: for a machine that has other work.",
+        ),
+    ] = BenchmarkConfig.processor_time,
     memory: Annotated[
         bool, option(HOW, "--memory/--no-memory", help="Measure peak memory, in a process for each.")
     ] = BenchmarkConfig.memory,
@@ -119,7 +137,8 @@ def benchmark(
 
     Every SAM is measured on every back end in every precision; what cannot be had here is left out, and named.
 
-    All take turns, round after round, so that a busy machine slows all alike. OUT gets JSON, a table and plots.
+    All take turns, round after round, so that a busy machine slows all alike, unless --one-by-one is given. OUT gets
+    JSON, a table and plots.
     """
     from pipelines.benchmark.benchmark import benchmark as run
     from pipelines.benchmark.table import NAMES
@@ -127,7 +146,7 @@ def benchmark(
     from pipelines.files import make_folder
 
     config = BenchmarkConfig(
-        sams=split(sams),
+        sams=tuple(SAMS) if everyone else split(sams),
         backends=split(backend),
         precisions=split(precision),
         device=pick_device(device),
@@ -140,6 +159,8 @@ def benchmark(
         grids=tuple(sorted(numbers("--grid", grid))),
         images=images,
         rounds=rounds,
+        one_by_one=one_by_one,
+        processor_time=processor_time,
         memory=memory,
     )
     make_folder(output)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,7 +16,7 @@ from pipelines.benchmark import works
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import cost_of
 from pipelines.benchmark.measured import Agreement, Measured
-from pipelines.benchmark.memory import Memory, peak_memory
+from pipelines.benchmark.memory import Memory, in_own_process, memory_of_this_process, peak_memory
 from pipelines.benchmark.report import Report
 from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
 from pipelines.benchmark.timing import Failed, Outcome, in_turn, noting
@@ -22,8 +24,7 @@ from pipelines.device import check_device
 from pipelines.errors import EvsamError, SetupError, WeightsError
 from pipelines.evaluation.miou import iou
 from pipelines.memory import out_of_memory
-from pipelines.run import Watcher
-from pipelines.sam import SAMS
+from pipelines.run import Silent, Watcher
 from pipelines.sam.predictor import SamPredictor
 from pipelines.types import Masks
 
@@ -38,23 +39,64 @@ Result = TypeVar("Result")
 Table = dict[Subject, dict[int, Outcome[Result]]]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """measured: in the order of the table; left_out: why."""
+
+    measured: list[Measured]
+    left_out: dict[Subject, str]
+
+
 def benchmark(config: BenchmarkConfig, watch: Watcher) -> Report:
     """Measure all combinations that can be had here; the report says why others cannot.
 
     Raises the error of the last one when none can, WeightsError for weights that are missing, and SetupError when
     memory runs out.
     """
-    device = check_device(config.device)
-    scene = works.open_scene(config.photo, config.most_boxes)
-    with random_weights([name for name in config.sams if name in SAMS and config.random_weights]) as drawn:
-        subjects = subjects_of(config, drawn)
-        try:
-            sams, left_out = _build(subjects, watch)
-            return Report(config, list(_Bench(config, scene, sams, device, watch).measure()), left_out)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+    check_device(config.device)
+    works.open_scene(config.photo, 0)
+    if config.one_by_one:
+        found = _one_by_one(config, watch)
+    else:
+        with random_weights(config.to_draw()) as drawn:
+            found = _together(config, drawn, watch)
+    return Report(config, found.measured, found.left_out)
+
+
+def _one_by_one(config: BenchmarkConfig, watch: Watcher) -> _Found:
+    """Each SAM in a process of its own; one that is killed, or cannot be had, is left out."""
+    found = _Found([], {})
+    step = _steps(watch, "SAMs, one by one", len(config.sams))
+    for name in config.sams:
+        alone = replace(
+            config, sams=(name,), accuracy={key: config.accuracy[key] for key in config.accuracy if key == name}
+        )
+        with random_weights(alone.to_draw()) as drawn:
+            subjects = subjects_of(alone, drawn)
+            try:
+                got = in_own_process(_together, alone, drawn, Silent(), called=name, instead="fewer --boxes")
+            except WeightsError:
                 raise
-            raise SetupError("memory ran out: measure fewer models at once, or smaller batches") from error
+            except EvsamError as error:
+                got = _Found([], dict.fromkeys(subjects, str(error)))
+                if name == config.sams[-1] and not found.measured:
+                    raise
+        found.measured.extend(got.measured)
+        found.left_out.update(got.left_out)
+        step()
+    return found
+
+
+def _together(config: BenchmarkConfig, drawn: Mapping[str, Path], watch: Watcher) -> _Found:
+    """All of them, built before any is measured. drawn: weights, by SAM."""
+    scene = works.open_scene(config.photo, config.most_boxes)
+    try:
+        sams, left_out = _build(subjects_of(config, drawn), watch)
+        return _Found(list(_Bench(config, scene, sams, torch.device(config.device), watch).measure()), left_out)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise SetupError("memory ran out: measure --one-by-one, or smaller batches") from error
 
 
 def _build(subjects: Sequence[Subject], watch: Watcher) -> tuple[dict[Subject, SamPredictor], dict[Subject, str]]:
@@ -94,11 +136,13 @@ class _Bench:
 
     def measure(self) -> Iterator[Measured]:
         config, scene = self.config, self.scene
-        memory = self._memory() if config.memory else {}
-        encoder = self._times("encoder", config.batches, works.encode)
+        memory = self._memory() if config.memory and not self._alone else {}
         for sam in self.sams.values():
             sam.set_image(scene.image.pixels)
         boxes = self._times("boxes", config.boxes, lambda sam, count: works.segment_boxes(sam, scene, count))
+        if config.memory and self._alone:
+            memory = dict.fromkeys(self.sams, memory_of_this_process(self.device))
+        encoder = self._times("encoder", config.batches, works.encode)
         everything = self._times(
             "everything", config.grids, lambda sam, side: works.segment_everything(sam, scene, side)
         )
@@ -114,6 +158,11 @@ class _Bench:
                 self._agreement(subject, boxes),
                 memory.get(subject),
             )
+
+    @property
+    def _alone(self) -> bool:
+        """Whether this process has seen no other subject."""
+        return self.config.one_by_one and len(self.sams) == 1
 
     def _memory(self) -> dict[Subject, Memory]:
         step = _steps(self.watch, "memory", len(self.sams))
@@ -137,7 +186,8 @@ class _Bench:
             for subject, sam in self.sams.items():
                 with noting(failed, subject, self.device):
                     jobs[subject] = make(sam, kind)
-            taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=step)
+            clock = time.process_time if self.config.processor_time else time.perf_counter
+            taken = in_turn(jobs, rounds=rounds, warm_up=warm_up, device=self.device, done=step, clock=clock)
             for subject, outcome in (failed | taken).items():
                 found[subject][kind] = outcome
         return found

@@ -17,11 +17,12 @@ class BenchmarkConfig:
     """sams, backends, precisions: every combination is measured; see `pipelines.sam.build_sam`. A folder that `evsam
     export` made may stand for a SAM, and is measured as it is.
 
-    random_weights: drawn instead of fetched. accuracy: SAM or folder -> whatever the user goes by, higher is
-    better. photo: see
-    `works.open_scene`. batches: images at once in the encoder; boxes: numbers of boxes; grids: clicks on a side for
-    segment everything; images: in the folder that is segmented with the most boxes. What is empty or 0 is not
-    measured. rounds: None for what suits the device. memory: whether to measure it.
+    random_weights: drawn where they are not here, instead of fetched. one_by_one: each SAM in a process of its own, so
+    that no two need be in memory. processor_time: count what the processor worked, not the clock. accuracy: SAM or
+    folder -> whatever the user goes by, higher is better. photo: see `works.open_scene`. batches: images at once in the
+    encoder; boxes: numbers of boxes; grids: clicks on a side for segment everything; images: in the folder that is
+    segmented with the most boxes. What is empty or 0 is not measured. rounds: None for what suits the device. memory:
+    whether to measure it.
     """
 
     sams: tuple[str, ...] = (SamConfig.name,)
@@ -29,6 +30,8 @@ class BenchmarkConfig:
     precisions: tuple[str, ...] = (SamConfig.precision,)
     device: str = "cpu"
     random_weights: bool = False
+    one_by_one: bool = False
+    processor_time: bool = False
     offline: bool | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
     photo: Path | None = None
@@ -70,6 +73,12 @@ class BenchmarkConfig:
                 raise UsageError(f"the accuracy of {name} is {value:g}, but must be from -1e9 to 1e9")
         if self.images and not self.boxes:
             raise UsageError("segmenting a folder takes boxes: give --boxes, or --images 0")
+        if self.processor_time and self.device != "cpu":
+            raise UsageError(f"--processor-time is for a CPU, not for {self.device}: say --device cpu")
+
+    def to_draw(self) -> list[str]:
+        """The SAMs whose weights are drawn."""
+        return [name for name in self.sams if self.random_weights and name in SAMS and not SamConfig(name).is_here()]
 
     @property
     def most_boxes(self) -> int:

@@ -13,16 +13,18 @@ from pipelines import run_info
 from pipelines.benchmark.config import BenchmarkConfig
 from pipelines.benchmark.cost import REFERENCE, cost_of
 from pipelines.benchmark.measured import Measured
-from pipelines.benchmark.subjects import Subject
+from pipelines.benchmark.subjects import DRAWN, Subject
 from pipelines.benchmark.table import NAMES, legend, text_rows
 from pipelines.benchmark.timing import Failed, Outcome, Times
 from pipelines.files import write_json, write_text, writing
 from pipelines.printable import printable
 
 RANDOM = (
-    "Random weights: the networks take the time they always take, but their masks mean nothing. Masks of boxes are "
-    "ragged and fill the picture, so cutting them out costs the most it can; segment everything keeps next to none."
+    "Random weights ({}): the networks take the time they always take, but their masks mean nothing. Those of boxes "
+    "are ragged and fill the picture, so cutting them out costs the most it can; segment everything keeps next to none."
 )
+PROCESSOR = "Seconds are those of the processor, all threads together, which other work on the machine disturbs least."
+ONE_BY_ONE = "Each SAM was measured in a process of its own, one after another, and peak memory is that process's."
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,15 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
+        drawn = dict.fromkeys(one.subject.sam for one in self.measured if one.subject.kind == DRAWN)
+        said = {
+            legend(self.rows()[0]): True,
+            RANDOM.format(", ".join(drawn)): bool(drawn),
+            PROCESSOR: self.config.processor_time,
+            ONE_BY_ONE: self.config.one_by_one,
+        }
         left_out = [f"Left out: {subject.name}: {reason}" for subject, reason in self.left_out.items()]
-        return [legend(self.rows()[0]), *([RANDOM] if self.config.random_weights else []), *left_out]
+        return [*(text for text, holds in said.items() if holds), *left_out]
 
     def write(self, folder: Path) -> None:
         """`benchmark.json`, `benchmark.md` and plots. Raises SetupError when the folder cannot be written to."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from pipelines.sam.predictor import SamPredictor
 
+DRAWN = "random"
+"""The kind of weights that mean nothing."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -57,7 +60,7 @@ def subjects_of(config: BenchmarkConfig, drawn: Mapping[str, Path]) -> list[Subj
     for name in config.sams:
         accuracy = config.accuracy.get(name)
         if name in SAMS:
-            kind = "random" if name in drawn else "its own"
+            kind = DRAWN if name in drawn else "its own"
             found += [
                 Subject(name, backend, precision, config.device, drawn.get(name), kind, config.offline, accuracy)
                 for backend, precision in product(config.backends, config.precisions)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.benchmark.cost import REFERENCE, cost_of
 from pipelines.benchmark.measured import Measured
+from pipelines.benchmark.subjects import DRAWN
 from pipelines.benchmark.timing import Failed, Outcome, Times
 
 NAMES = 3
 """Columns at the left that hold no numbers."""
 _EXPLAINED = {
     "EER": "EER: mean of parameters and of MACs, over those of SAM ViT-H.",
-    ", ms": "Times: medians, with their range in brackets.",
-    ", s": "Times: medians, with their range in brackets.",
+    ", ms": "Times: medians, with their range in brackets where there are several.",
+    ", s": "Times: medians, with their range in brackets where there are several.",
     "images/s": "images/s: of the encoder at the largest batch.",
     " x": "x: how many times as fast as the first row, the median of the ratios round by round.",
     "IoU": "IoU: of the masks with those of the first row of the same SAM, mean and worst.",
@@ -33,14 +34,18 @@ def legend(header: Sequence[str]) -> str:
 def text_rows(measured: Sequence[Measured]) -> list[list[str]]:
     """A header and the rows."""
     first = measured[0] if len(measured) > 1 else None
-    accuracies = any(one.subject.accuracy is not None for one in measured)
-    rows = [_cells(one, first, accuracies) for one in measured]
+    shown = {
+        "weights": any(one.subject.kind == DRAWN for one in measured),
+        "accuracy": any(one.subject.accuracy is not None for one in measured),
+    }
+    rows = [_cells(one, first, shown) for one in measured]
     header = list(dict.fromkeys(title for row in rows for title in row))
     return [header, *([row.get(title, "-") for title in header] for row in rows)]
 
 
-def _cells(one: Measured, first: Measured | None, accuracies: bool) -> dict[str, str]:
-    """Title -> text. first: whose times the others are held against. accuracies: whether there are any."""
+def _cells(one: Measured, first: Measured | None, shown: Mapping[str, bool]) -> dict[str, str]:
+    """Title -> text. first: whose times the others are held against. shown: of columns that some tables lack, whether
+    this one has them."""
     subject, cost = one.subject, one.cost
     cells = {
         "SAM": subject.sam,
@@ -50,7 +55,9 @@ def _cells(one: Measured, first: Measured | None, accuracies: bool) -> dict[str,
         "MACs G": f"{cost.macs / 1e9:.1f}",
         "EER": f"{cost.error_rate(cost_of(REFERENCE)):.3f}",
     }
-    if accuracies:
+    if shown["weights"]:
+        cells["weights"] = subject.kind
+    if shown["accuracy"]:
         cells["accuracy"] = "-" if subject.accuracy is None else f"{subject.accuracy:g}"
     for batch, times in one.encoder.items():
         cells |= _timed(f"encode {batch}, ms", 1000, times, first.encoder[batch] if first else None)
@@ -58,7 +65,9 @@ def _cells(one: Measured, first: Measured | None, accuracies: bool) -> dict[str,
         batch = max(one.encoder)
         cells["images/s"] = _per_second(batch, one.encoder[batch])
     if one.boxes:
-        most = max(one.boxes)
+        *fewer, most = sorted(one.boxes)
+        for count in fewer:
+            cells[f"{count} boxes, ms"] = _timed("", 1000, one.boxes[count], None)[""].partition(" (")[0]
         cells |= _timed(f"{most} boxes, ms", 1000, one.boxes[most], first.boxes[most] if first else None)
     for side, times in one.everything.items():
         cells |= _timed(f"grid {side}, s", 1, times, first.everything[side] if first else None)
@@ -83,7 +92,7 @@ def _timed(title: str, scale: float, times: Outcome[Any], first: Outcome[Any] | 
     values = [scale * seconds for seconds in (times.median, min(times.seconds), max(times.seconds))]
     digits = _decimals(values[0])
     median, least, most = (f"{value:.{digits}f}" for value in values)
-    cells = {title: f"{median} ({least}-{most})"}
+    cells = {title: f"{median} ({least}-{most})" if len(times.seconds) > 1 else median}
     if not isinstance(first, Times):
         return cells
     return cells | {f"{title[: title.index(',')]} x": number(times.faster_than(first))}

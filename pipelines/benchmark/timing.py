@@ -42,6 +42,8 @@ class Failed:
 
 
 Outcome = Times[Result] | Failed
+LONG = 3.0
+"""Seconds of a run that needs no warm-up: what a first run costs more is little of it."""
 
 
 def in_turn(
@@ -55,17 +57,18 @@ def in_turn(
 ) -> dict[Key, Outcome[Result]]:
     """Run every work once in each round, after `warm_up` rounds that do not count. One that fails is not run again.
 
-    done: called after every run. clock: what counts seconds, except on a GPU.
+    A single warm-up that takes LONG is a round, in the place of the last. done: called after every run. clock: what
+    counts seconds, except on a GPU.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in works}
     results: dict[Key, Result] = {}
     failed: dict[Key, Failed] = {}
     for number in range(-warm_up, rounds):
         for key, work in works.items():
-            if key not in failed:
+            if key not in failed and len(seconds[key]) < rounds:
                 with noting(failed, key, device):
                     taken, results[key] = timed(work, device, clock)
-                    if number >= 0:
+                    if number >= 0 or (warm_up == 1 and taken >= LONG):
                         seconds[key].append(taken)
             done()
     return {key: failed.get(key) or Times(tuple(seconds[key]), results[key]) for key in works}

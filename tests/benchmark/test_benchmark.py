@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,6 +26,7 @@ from pipelines.benchmark.subjects import Subject, random_weights, subjects_of
 from pipelines.benchmark.table import number, text_rows
 from pipelines.benchmark.timing import Times, in_turn
 from pipelines.benchmark.works import open_scene
+from pipelines.errors import UsageError
 from pipelines.export import folder
 from pipelines.run import Silent
 from pipelines.sam import SAMS
@@ -80,6 +82,21 @@ def test_works_take_turns_and_the_warm_up_does_not_count() -> None:
     assert "".join(seen) == "AB" * 5 and len(steps) == 10
     assert [len(times[name].seconds) for name in "AB"] == [3, 3]
     assert times["B"].result == 10
+
+
+def test_a_long_run_needs_no_warm_up() -> None:
+    now = 0.0
+
+    def work(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    works = {"long": partial(work, 4.0), "short": partial(work, 1.0)}
+    times = in_turn(works, rounds=2, device=CPU, clock=lambda: now)
+    assert [times[name].seconds for name in works] == [(4.0, 4.0), (1.0, 1.0)] and now == 2 * 4 + 3 * 1
+    now = 0.0
+    in_turn(works, rounds=2, warm_up=3, device=CPU, clock=lambda: now)  # what compiles is slow at first
+    assert now == 5 * 4 + 5 * 1
 
 
 @pytest.mark.parametrize(("others", "warm_up"), [((), 1), (("torch-compiled",), 3)])
@@ -206,14 +223,36 @@ def test_a_benchmark_and_its_files(tmp_path: Path) -> None:
 
 
 def test_random_weights_are_named_and_masks_compared(tmp_path: Path) -> None:
-    printed, _ = evsam("benchmark", "-o", tmp_path, *QUICK, "--random-weights", "--precision", "fp32,bf16", "--json")
+    arguments = ("efficientvit-sam-l0", "-o", tmp_path, *QUICK, "--random-weights")
+    printed, _ = evsam("benchmark", *arguments, "--precision", "fp32,bf16", "--json")
     report = json.loads(printed)
-    assert any(note.startswith("Random weights") for note in report["notes"])
+    assert any(note.startswith("Random weights (efficientvit-sam-l0)") for note in report["notes"])
+    assert "| random |" in (tmp_path / "benchmark.md").read_text()
     assert {row["weights"] for row in report["measured"]} == {"random"}
     assert report["measured"][0]["encoder"]["1"]["times_as_fast_as_first"] == 1
     for row in report["measured"][1:]:  # none where the CPU has no bf16
-        assert row["agreement"]["other"] == "evsam-starter torch fp32" and 0.8 < row["agreement"]["mean"] < 1
+        assert row["agreement"]["other"] == "efficientvit-sam-l0 torch fp32" and 0.8 < row["agreement"]["mean"] < 1
     assert len(report["measured"]) == 2 or "bf16" in report["notes"][-1]
+
+
+def test_only_missing_weights_are_drawn() -> None:
+    assert BenchmarkConfig(tuple(SAMS), random_weights=True).to_draw() == [*SAMS][1:]
+    assert BenchmarkConfig(tuple(SAMS)).to_draw() == []
+
+
+def test_one_by_one_in_seconds_of_the_processor(tmp_path: Path) -> None:
+    sizes = ("--boxes", "1,2", "--images", 0, "--rounds", 1, "--device", "cpu", "--random-weights")
+    how = ("--one-by-one", "--processor-time", "--backend", "torch,torch-graphs")  # graphs are a GPU's
+    _, err = evsam("benchmark", "-o", tmp_path, *sizes, *how)
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    (row,) = report["measured"]
+    assert row["weights"] == "its own" and row["peak_memory_mib"]["process"] > 100
+    with pytest.raises(UsageError, match="say --device cpu"):
+        BenchmarkConfig(device="cuda", processor_time=True)
+    assert not any("Random weights" in note for note in report["notes"])
+    assert "of the processor" in err and "process of its own" in err and "Left out: evsam-starter torch-graphs" in err
+    header = (tmp_path / "benchmark.md").read_text().split("\n\n")[1].splitlines()[0]
+    assert "| 1 boxes, ms | 2 boxes, ms | peak MiB |" in header
 
 
 @pytest.mark.gpu
