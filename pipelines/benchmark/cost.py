@@ -36,6 +36,6 @@ def cost_of(name: str) -> Cost:
     row = SAMS[name]
     counted = sdpa_kernel(SDPBackend.MATH)  # the counter of torch 2.14 does not know the CPU's fused attention
     with FakeTensorMode(), torch.no_grad(), counted, FlopCounterMode(display=False) as counter:
-        sam = row.load()(**row.options).build().eval()
+        sam = row.load()(**row.options).build()  # as it is trained: what is faster in inference may multiply more
         sam.encode(torch.empty(1, 3, sam.input_size, sam.input_size))
     return Cost(sum(p.numel() for p in sam.parameters()), counter.get_total_flops() // 2)

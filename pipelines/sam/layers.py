@@ -241,6 +241,16 @@ def norm_rows(x: Tensor, weight: Tensor, bias: Tensor, eps: float = EPS) -> Tens
     return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
 
 
+class RowNorm(nn.LayerNorm):
+    """LayerNorm over the last dimension, computed in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_rows(x, self.weight, self.bias, self.eps)
+
+
 class ChannelNorm(nn.Module):
     """LayerNorm over the channels of B x C x H x W."""
 

@@ -21,20 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.sam.layers import EPS, ChannelNorm, norm_rows
+from pipelines.sam.layers import EPS, ChannelNorm, RowNorm, norm_rows
 
 MASKS = 4
 """Mask tokens: 0 for a single mask, 1 to 3 for multi-mask output."""
-
-
-class Norm(nn.LayerNorm):
-    """LayerNorm over the last dimension, computed in float32."""
-
-    def __init__(self, eps: float) -> None:
-        super().__init__(256, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return norm_rows(x, self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):
@@ -147,12 +137,12 @@ class TwoWayLayer(nn.Module):
     def __init__(self, eps: float, act: Act) -> None:
         super().__init__()
         self.self_attn = Attention(256)
-        self.norm1 = Norm(eps)
+        self.norm1 = RowNorm(256, eps)
         self.cross_attn_token_to_image = Attention(128)
-        self.norm2 = Norm(eps)
+        self.norm2 = RowNorm(256, eps)
         self.mlp = Mlp(act)
-        self.norm3 = Norm(eps)
-        self.norm4 = Norm(eps)
+        self.norm3 = RowNorm(256, eps)
+        self.norm4 = RowNorm(256, eps)
         self.cross_attn_image_to_token = Attention(128)
 
     def image_side(self, image: Tensor, pe: Tensor) -> ImageSide:
@@ -206,7 +196,7 @@ class TwoWayTransformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([layer(eps, act), layer(eps, act)])
         self.final_attn_token_to_image = Attention(128)
-        self.norm_final_attn = Norm(eps)
+        self.norm_final_attn = RowNorm(256, eps)
 
     @property
     def first(self) -> TwoWayLayer:

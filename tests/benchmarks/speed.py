@@ -3,11 +3,11 @@
 python -m benchmarks.speed speed                      plain torch beside every back end: encoder; 50 boxes, end to end
 python -m benchmarks.speed agree IMAGES ANNOTATIONS   masks of every back end against torch in fp32, on annotated boxes
 
-Plain is `tests/reference/plain_sam.py` after an encoder as it is trained: norms unfolded, NCHW, fp32; every prompt
-carries its own image tokens, all three masks are upscaled in two full resizes, the best is picked and encoded by
-pycocotools. End to end: from the decoded photograph, 640 x 480, to run-length-encoded masks. All take turns; ratios
-are taken round by round. Seconds are of the processor (of all threads together), which other work on the machine
-disturbs least.
+Plain is `tests/reference/plain_sam.py` after an encoder as it is trained: norms unfolded, biases of attention in full,
+NCHW, fp32; every prompt carries its own image tokens, all three masks are upscaled in two full resizes, the best is
+picked and encoded by pycocotools. End to end: from the decoded photograph, 640 x 480, to run-length-encoded masks. All
+take turns; ratios are taken round by round. Seconds are of the processor (of all threads together), which other work on
+the machine disturbs least.
 
 Set OMP_NUM_THREADS for the number of threads. A model without weights here runs on drawn ones, whose masks are ragged
 and fill the picture: the worst case for what is done to masks. --draw seeded: those of the tests; --draw random: those
@@ -39,6 +39,7 @@ from pipelines.errors import EvsamError
 from pipelines.evaluation.miou import iou
 from pipelines.export.gate import photographs
 from pipelines.sam import BACKENDS, SAMS, build_sam
+from pipelines.sam.encoders.vit import Attention
 from pipelines.sam.frame import preprocess
 from pipelines.sam.model import Sam
 from pipelines.sam.network import SamSource
@@ -120,6 +121,8 @@ def speed(options: argparse.Namespace) -> None:
     pixels = np.asarray(Pil.fromarray(photo).resize((640, 853)))[200:680].copy()
     boxes = boxes_for(options.boxes, 480, 640)
     plain, sams = SamSource(SAMS[options.model], options.weights).load().eval().requires_grad_(False), build(options)
+    for module in plain.modules():
+        module.training = isinstance(module, Attention)
     noise = torch.randn(1, 3, plain.input_size, plain.input_size, generator=torch.Generator().manual_seed(0))
 
     encoders: dict[str, Callable[[], Any]] = {"plain": torch.inference_mode()(lambda: plain.image_encoder(noise))}

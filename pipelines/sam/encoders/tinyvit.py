@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.sam.encoders.vit import neck
-from pipelines.sam.layers import TORCH_EPS, ConvBatchNorm, norm_rows
+from pipelines.sam.layers import TORCH_EPS, ConvBatchNorm, RowNorm
 from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.model import Sam, without
 
@@ -165,7 +165,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, window: int) -> None:
         super().__init__()
         self.heads = width // HEAD_WIDTH
-        self.norm = RowNorm(width)
+        self.norm = RowNorm(width, TORCH_EPS)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.attention_biases = nn.Parameter(torch.zeros(self.heads, window * window))
@@ -190,20 +190,10 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = RowNorm(width)
+        self.norm = RowNorm(width, TORCH_EPS)
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc2(F.gelu(self.fc1(self.norm(x))))
         return x
-
-
-class RowNorm(nn.LayerNorm):
-    """LayerNorm over the last dimension, computed in float32."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=TORCH_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return norm_rows(x, self.weight, self.bias, self.eps)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.sam.layers import EPS, TORCH_EPS, ChannelNorm
+from pipelines.sam.layers import EPS, TORCH_EPS, ChannelNorm, RowNorm
 from pipelines.sam.mask_decoder import MaskDecoder
 from pipelines.sam.model import Sam
 
@@ -170,10 +170,10 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.window = window
-        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.norm1 = RowNorm(width, EPS)
         side = window or config.grid
         self.attn = Attention(width, config.heads, side) if config.relative else PlainAttention(width, config.heads)
-        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.norm2 = RowNorm(width, EPS)
         self.mlp = Mlp(width, config.hidden or 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,30 +203,46 @@ class PlainAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1))  # W x SS x 3 x H x D
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(q, x.shape[1]))
-        return self.proj(out.transpose(1, 2).reshape(x.shape))
+        return self.proj(self.attend(q, k, v, x.shape[1]).transpose(1, 2).reshape(x.shape))
 
-    def bias(self, q: Tensor, side: int) -> Tensor | None:
-        """What is added to the logits of queries W x H x SS x D; None: nothing."""
-        return None
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, side: int) -> Tensor:
+        """W x H x SS x D each -> W x H x SS x D."""
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 class Attention(PlainAttention):
-    """As PlainAttention, with a bias by how far apart two patches are in rows and in columns."""
+    """As PlainAttention, with a bias by how far apart two patches are in rows and in columns.
+
+    In training it is added to the logits as published: W x H x SS x SS, larger than all other tensors. In inference the
+    2 S numbers that it is the sums of are further channels of each query, and keys have a one at their row and a one at
+    their column: whatever fuses attention adds it as it goes along, and it is never there in full.
+    """
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__(width, heads)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
 
-    def bias(self, q: Tensor, side: int) -> Tensor:
-        """W x H x SS x SS: queries times the vectors of the distances to each key's row and column."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, side: int) -> Tensor:
+        rows, columns = self.biases(q, side)
+        if self.training:
+            bias = (rows[..., :, None] + columns[..., None, :]).flatten(3)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        width = q.shape[-1]
+        one = torch.eye(side, dtype=q.dtype, device=q.device)
+        ones = torch.cat([one.repeat_interleave(side, 0), one.repeat(side, 1)], 1).expand(*k.shape[:2], -1, -1)
+        q = torch.cat([q, rows * width**0.5, columns * width**0.5], 3)  # the logits' scale takes it back
+        k, v = torch.cat([k, ones], 3), F.pad(v, (0, 2 * side))
+        return F.scaled_dot_product_attention(q, k, v, scale=width**-0.5)[..., :width]
+
+    def biases(self, q: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Queries times the vectors of the distances to each row, and to each column: W x H x SS x S."""
         place = torch.arange(side, device=q.device)
         distance = place[:, None] - place + side - 1  # query's x key's
         grid = q.unflatten(2, (side, side))
         rows = torch.einsum("whijd,ikd->whijk", grid, self.rel_pos_h[distance])
         columns = torch.einsum("whijd,jkd->whijk", grid, self.rel_pos_w[distance])
-        return (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
+        return rows.flatten(2, 3), columns.flatten(2, 3)
 
 
 class Mlp(nn.Module):
