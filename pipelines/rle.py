@@ -32,6 +32,39 @@ def from_runs(counts: Sequence[int] | Int64, height: int, width: int) -> Rle:
     return _rle(coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width))
 
 
+def region_runs(region: Bool, x0: int, y0: int, height: int, width: int) -> list[int]:
+    """COCO run lengths, column by column from a run of zeros, of a height x width mask that is `region` at (x0, y0).
+
+    region: w x h, transposed: region[x, y] is the pixel (x0 + x, y0 + y).
+    """
+    w, h = region.shape
+    padded = np.zeros((w, h + 1), np.bool_)  # the extra pixel ends a run at the end of its column
+    padded[:, :h] = region
+    flat = padded.ravel()
+    edges = np.flatnonzero(np.diff(flat.view(np.int8), prepend=np.int8(0)))
+    column, row = np.divmod(edges, h + 1)
+    positions = (x0 + column) * height + y0 + row
+    starts, ends = positions[0::2], positions[1::2]
+    apart = starts[1:] != ends[:-1]  # full-height columns that touch are one run
+    starts, ends = (
+        starts[np.r_[True, apart]] if len(starts) else starts,
+        ends[np.r_[apart, True]] if len(ends) else ends,
+    )
+    bounds = np.stack([starts, ends], axis=1).ravel()
+    runs: list[int] = np.diff(bounds, prepend=0, append=height * width).tolist()
+    return runs if runs[-1] else runs[:-1]
+
+
+def from_region(region: Bool, x0: int, y0: int, height: int, width: int) -> Rle:
+    """h x w bool, whose top left pixel is (x0, y0) of the image -> Rle: the inverse of `decode_region`."""
+    return from_runs(region_runs(np.ascontiguousarray(region.T), x0, y0, height, width), height, width)
+
+
+def union(rles: Sequence[Rle]) -> Rle:
+    """Masks of one size, one at least -> the pixels of any."""
+    return _rle(coco_mask.merge(list(rles)))
+
+
 def _rle(encoded: dict[str, Any]) -> Rle:
     return Rle(size=[int(side) for side in encoded["size"]], counts=encoded["counts"].decode("ascii"))
 

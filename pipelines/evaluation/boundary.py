@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from pipelines import rle
-from pipelines.sam.run_lengths import region_runs
 from pipelines.types import Rle
 
 RATIO = 0.02
@@ -35,4 +34,4 @@ def boundary(mask: Rle) -> Rle:
     solid = np.pad(region.view(np.uint8), 1)
     core = cv2.erode(solid, np.ones((side, side), np.uint8))[1:-1, 1:-1]
     band = region & (core == 0)
-    return rle.from_runs(region_runs(np.ascontiguousarray(band.T), x0, y0, height, width), height, width)
+    return rle.from_region(band, x0, y0, height, width)

@@ -24,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.rle import from_runs
+from pipelines.rle import from_runs, region_runs
 from pipelines.sam.chunks import Chunks, Item
 from pipelines.sam.frame import PADDED, Fit, Frame
 from pipelines.sam.prompt_encoder import PROMPT_SIDE
 from pipelines.sam.regions import without_small_regions
-from pipelines.sam.run_lengths import compressed, region_runs
+from pipelines.sam.run_lengths import compressed
 from pipelines.types import Float32, Int64, Masks, Rle, check_finite
 
 LOW_RES_SIDE = 256

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from pipelines import rle
-from pipelines.sam.run_lengths import region_runs
 from pipelines.types import Bool, Rle
 
 
@@ -25,8 +24,7 @@ def without_small_regions(mask: Rle, min_area: int) -> Rle:
     cleaned = _without_small(filled, min_area, keep_largest=True)
     if (cleaned == region).all():
         return mask
-    runs = region_runs(np.ascontiguousarray(cleaned.T), x0 - left, y0 - top, height, width)
-    return rle.from_runs(runs, height, width)
+    return rle.from_region(cleaned, x0 - left, y0 - top, height, width)
 
 
 def _without_small(mask: Bool, min_area: int, *, keep_largest: bool) -> Bool:

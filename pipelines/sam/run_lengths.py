@@ -3,37 +3,13 @@ that only its characters leave it."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.types import Bool, Rle
+from pipelines.types import Rle
 
 _MOST_CHARACTERS = 7
-
-
-def region_runs(region: Bool, x0: int, y0: int, height: int, width: int) -> list[int]:
-    """COCO run lengths, column by column from a run of zeros, of a height x width mask that is `region` at (x0, y0).
-
-    region: w x h, transposed: region[x, y] is the pixel (x0 + x, y0 + y).
-    """
-    w, h = region.shape
-    padded = np.zeros((w, h + 1), np.bool_)  # the extra pixel ends a run at the end of its column
-    padded[:, :h] = region
-    flat = padded.ravel()
-    edges = np.flatnonzero(np.diff(flat.view(np.int8), prepend=np.int8(0)))
-    column, row = np.divmod(edges, h + 1)
-    positions = (x0 + column) * height + y0 + row
-    starts, ends = positions[0::2], positions[1::2]
-    apart = starts[1:] != ends[:-1]  # full-height columns that touch are one run
-    starts, ends = (
-        starts[np.r_[True, apart]] if len(starts) else starts,
-        ends[np.r_[apart, True]] if len(ends) else ends,
-    )
-    bounds = np.stack([starts, ends], axis=1).ravel()
-    runs: list[int] = np.diff(bounds, prepend=0, append=height * width).tolist()
-    return runs if runs[-1] else runs[:-1]
 
 
 def compressed(masks: Tensor, x0: int, y0: int, height: int, width: int) -> list[Rle]:

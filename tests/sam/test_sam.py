@@ -23,7 +23,7 @@ from pipelines.sam import SAMS, build_sam, list_sams
 from pipelines.sam.layers import resize, resize_by_products
 from pipelines.sam.masks import Upscaler
 from pipelines.sam.predictor import SamPredictor
-from pipelines.sam.run_lengths import compressed, region_runs
+from pipelines.sam.run_lengths import compressed
 
 STARTER = "evsam-starter"
 
@@ -148,7 +148,7 @@ def placed(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, int]:
 def test_region_runs_equal_pycocotools(drawn: tuple[np.ndarray, np.ndarray, int, int]) -> None:
     masks, parts, x0, y0 = drawn
     for mask, region in zip(masks, parts, strict=True):
-        assert rle.from_runs(region_runs(region, x0, y0, *mask.shape), *mask.shape) == rle.encode(mask)
+        assert rle.from_runs(rle.region_runs(region, x0, y0, *mask.shape), *mask.shape) == rle.encode(mask)
 
 
 @given(placed())
