@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from evsam_cli.options import listed, option, path
 from evsam_cli.options.detectors import DetectorOptions, TextOptions, precision_of_reader
 from evsam_cli.options.grouping import grouped
+from evsam_cli.options.labels import ClassNames, parse_class_names
 from evsam_cli.options.models import MaskOptions, ModelOptions, Sam
 from evsam_cli.options.runs import Output, RunOptions, Save, Sources
 from pipelines.errors import UsageError
+from pipelines.labels import LABELS
 from pipelines.limits import LOGIT
 from pipelines.run import RunConfig
 from pipelines.sam import SamConfig
@@ -33,8 +35,8 @@ class GivenOptions:
         option(
             "Boxes",
             "--boxes",
-            metavar="FILE",
-            help="Boxes from a file, not a detector: COCO results, COCO ground truth or CSV.",
+            metavar="PATH",
+            help=f"Boxes from a file, or a folder of files, not a detector: CSV, {', '.join(LABELS)}.",
             parser=path,
         ),
     ] = None
@@ -44,10 +46,12 @@ class GivenOptions:
             "Boxes",
             "--box-format",
             metavar="FORMAT",
-            help="How --boxes counts, if the file does not say: xyxy, xywh or cxcywh, in pixels or with -normalised.",
-            offered=BOX_FORMATS,
+            help="How --boxes counts, if a COCO or CSV file does not say: xyxy, xywh or cxcywh, in pixels or with "
+            "-normalised. Or the format of the files, where a folder holds several.",
+            offered=(*BOX_FORMATS, *LABELS),
         ),
     ] = None
+    class_names: ClassNames = None
     min_score: Annotated[
         float | None, option("Boxes", "--min-score", help="Lowest score to take from --boxes.", within=LOGIT)
     ] = None
@@ -71,12 +75,17 @@ class GivenOptions:
 
         if sum(map(bool, (self.boxes, self.box, self.point))) > 1:
             raise UsageError("--boxes, --box and --point are different ways to prompt: choose one")
-        if not self.boxes and (self.box_format is not None or self.min_score is not None):
-            raise UsageError("--box-format and --min-score are about the file of --boxes, which is missing")
+        if not self.boxes and any(each is not None for each in (self.box_format, self.min_score, self.class_names)):
+            raise UsageError("--box-format, --min-score and --class-names are about --boxes, which is missing")
         if self.min_score is not None and not abs(self.min_score) <= LOGIT.most:
             raise UsageError(f"--min-score is no number {LOGIT.words}")
         if self.boxes:
-            return BoxFilePrompts(path=str(self.boxes), box_format=self.box_format, min_score=self.min_score)
+            return BoxFilePrompts(
+                path=str(self.boxes),
+                box_format=self.box_format,
+                min_score=self.min_score,
+                class_names=parse_class_names(self.class_names),
+            )
         if self.box:
             return GivenBoxes(tuple(map(parse_box, self.box)))
         if self.point:

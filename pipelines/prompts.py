@@ -23,11 +23,13 @@ Found = TypeVar("Found", bound=Detections | Points)
 
 @dataclass(frozen=True)
 class BoxFilePrompts:
-    """Boxes from a file. box_format: how its numbers are to be read, None to take it from the file itself."""
+    """Boxes from a file, or a folder of label files. box_format: how its numbers are to be read, or the format of
+    labels; None to take it from the file itself. class_names: in their order, for formats that may lack them."""
 
     path: str
     box_format: str | None = None
     min_score: float | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,30 @@ class _Kind:
 def _box_file(config: BoxFilePrompts, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
     from pipelines.detectors.box_file import BoxFileDetector
 
-    return BoxFileDetector(Path(config.path), config.box_format, image_ids, min_score=config.min_score)
+    return BoxFileDetector(
+        Path(config.path),
+        config.box_format,
+        image_ids,
+        min_score=config.min_score,
+        class_names=config.class_names,
+    )
 
 
 def _check_box_file(config: BoxFilePrompts, device: str) -> None:
     path = Path(config.path)
     try:
-        if not path.is_file():
+        if not path.is_file() and not path.is_dir():
             raise DataError(f"there is no box file {path}")
-        path.open("rb").close()
+        if path.is_file():
+            path.open("rb").close()
     except OSError as error:
         raise DataError(f"the box file {path} cannot be read: {error.strerror}") from error
+
+
+def _box_digest(config: BoxFilePrompts, offline: bool | None) -> str:
+    from pipelines.labels.files import digest_of
+
+    return digest_of(Path(config.path))
 
 
 def _given_boxes(config: GivenBoxes, image_ids: Mapping[str, int], device: str, offline: bool | None) -> Prompter:
@@ -137,7 +152,7 @@ _KINDS: dict[type, _Kind] = {
         "BoxFileConfig",
         _box_file,
         _check_box_file,
-        digest=lambda config, offline: digest.sha256(Path(config.path)),
+        digest=_box_digest,
         digest_key="boxes_sha256",
     ),
     GivenBoxes: _Kind("GivenBoxes", _given_boxes),

@@ -33,6 +33,7 @@ class BoxTable:
 
     images: those the file speaks of; image_indices: N int64, each box's place in `images`; boxes: N x 4 float32 as
     they stand in the file, in `box_format`; scores: N float32; category_ids: N int64, all in `categories`.
+    of_files: the images' names are those of label files beside them. notes: see `pipelines.notes`.
     """
 
     images: tuple[ListedImage, ...]
@@ -42,6 +43,8 @@ class BoxTable:
     category_ids: Int64
     box_format: str
     categories: tuple[Category, ...]
+    of_files: bool = False
+    notes: tuple[str, ...] = ()
 
 
 LEAST = 1 - 2**63

@@ -1,4 +1,4 @@
-"""Boxes from a file instead of a model: COCO results, COCO ground truth or CSV."""
+"""Boxes from a file instead of a model: COCO, CSV, or labels of another tool."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ class BoxFileDetector:
         *,
         min_score: float | None = None,
         categories: Sequence[Category] | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> None:
-        """Read and check the file: `box_table.read_box_table` says what it may hold, and what box_format and
-        categories are.
+        """Read and check the file: `box_table.read_box_table` says what it may hold, and what box_format, categories
+        and class_names are.
 
         image_ids: every image of the run, name -> id: how one is found in the file, `box_rows.RowsByImage` says.
         min_score: leave lower scores out; None: all boxes are used. Raises DataError also when the file speaks of
         images and of none of the run's.
         """
-        table = read_box_table(path, box_format, categories)
+        table = read_box_table(path, box_format, categories, class_names=class_names)
         numbered = all(stem(name).lstrip("0") == str(id).lstrip("0") for name, id in image_ids.items())
         self._images = RowsByImage(path, table, image_ids, numbered=numbered, whose="the run's", min_score=min_score)
         self.image_ids, of_ids = self._images.known_by(image_ids)
-        self.notes = [*self._images.notes, *of_ids, *_shares(path, table)]
+        self.notes = [*self._images.notes, *of_ids, *table.notes, *_shares(path, table)]
         self._min_score = min_score
         self.categories = table.categories
         self.counts = {"kept": 0, "dropped_outside_the_image": 0}

@@ -12,7 +12,7 @@ from pipelines.boxes import to_xyxy
 from pipelines.detectors.box_columns import BoxTable, ListedImage
 from pipelines.errors import DataError, ImageError
 from pipelines.frames import boxes_from, frame_of_size, size_in_other, unsaid
-from pipelines.names import match
+from pipelines.names import match, pair
 from pipelines.notes import counted_images
 from pipelines.types import Float32, Frame, Image, Int64
 
@@ -43,7 +43,7 @@ class RowsByImage:
         """
         self.path, self.table = path, table
         named = {image.name: place for place, image in enumerate(table.images) if image.name is not None}
-        matching = match(image_ids, named)
+        matching = (pair if table.of_files else match)(image_ids, named)
         self.places = {name: named[theirs] for name, theirs in matching.found.items()}
         self.notes = matching.notes(path.name)
         if not self.places and (numbered or not named):

@@ -1,4 +1,4 @@
-"""Files of boxes, read whole and checked: COCO results, COCO ground truth, CSV.
+"""Files of boxes, read whole and checked: COCO results, COCO ground truth, CSV; and `pipelines.labels` of other tools.
 
 The published results lists hold millions of boxes, so each is taken out of the JSON as it is parsed, into flat
 arrays of 36 bytes a box. Values that are as they should be are told at a glance; the others are read by
@@ -18,26 +18,48 @@ from pipelines import coco
 from pipelines.boxes import BOX_FORMATS
 from pipelines.detectors.box_columns import LEAST, BoxTable, Columns, ListedImage
 from pipelines.detectors.box_csv import read_csv
-from pipelines.errors import DataError, UnknownNameError
+from pipelines.detectors.box_labels import read_label_boxes
+from pipelines.errors import DataError, UnknownNameError, UsageError
 from pipelines.files import reading
+from pipelines.labels import LABELS
+from pipelines.labels.glimpse import formats_of
 from pipelines.types import Category, Frame
 
 
-def read_box_table(path: Path, box_format: str | None = None, categories: Sequence[Category] | None = None) -> BoxTable:
-    """Read a file of boxes; its content tells its kind.
+def read_box_table(
+    path: Path,
+    box_format: str | None = None,
+    categories: Sequence[Category] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> BoxTable:
+    """Read a file of boxes, or a folder of them; its content tells its kind.
 
     A JSON list is COCO results, whose entries may have file_name and category_name; a JSON object is COCO ground truth,
-    crowds and all, whatever its `area` says; anything else is CSV. box_format: one of
-    `BOX_FORMATS`; None: COCO's xywh, or what the CSV's header says. categories: what ids and labels mean; None: what
+    crowds and all, whatever its `area` says, unless either is of another row of `LABELS`; what is of none is CSV.
+    box_format: one of `BOX_FORMATS`; None: COCO's xywh, or what the CSV's header says; or a name of `LABELS`.
+    class_names: in their order, for formats that may lack them. categories: what ids and labels mean; None: what
     the file says, else COCO's 80 where every id or label is one of theirs, else "category 7". Raises DataError naming
     the file and the entry, UnknownNameError for the format.
     """
-    if box_format is not None and box_format not in BOX_FORMATS:
-        raise UnknownNameError("box format", box_format, list(BOX_FORMATS))
+    if box_format is not None and box_format not in (*BOX_FORMATS, *LABELS):
+        raise UnknownNameError("box format", box_format, [*BOX_FORMATS, *LABELS])
+    if box_format in LABELS or path.is_dir() or _is_of_a_tool(path):
+        if box_format in BOX_FORMATS:
+            raise UsageError(f"{path} says itself how its boxes count: drop --box-format {box_format}")
+        return read_label_boxes(path, box_format, categories, class_names)
     with reading(path, "a file of boxes"), coco.named(str(path)), path.open(encoding="utf-8-sig", newline="") as file:
         start = file.read(4096).lstrip()[:1]
         file.seek(0)
         return _READERS.get(start, read_csv)(file, box_format, categories)
+
+
+def _is_of_a_tool(path: Path) -> bool:
+    """Whether a file is no COCO and no CSV. One that is damaged is left to the reader of these to refuse."""
+    try:
+        return any(row.name not in ("coco", "coco-results") for row in formats_of(path))
+    except DataError:
+        return False
 
 
 _TAKEN = object()

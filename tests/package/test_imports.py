@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("weights",),
     ("outputs",),
-    ("images", "detectors", "sam"),
+    ("images",),
+    ("labels",),
+    ("detectors", "sam"),
     ("run",),
     ("prompts",),
     ("segment", "detect"),

@@ -25,6 +25,7 @@ from pipelines.detectors import DETECTORS
 from pipelines.detectors.text import TEXT_DETECTORS
 from pipelines.doctor import examine
 from pipelines.everything import STRATEGIES
+from pipelines.labels import LABELS
 from pipelines.outputs import OUTPUTS
 from pipelines.registry import Registry, Row
 from pipelines.sam import SAMS
@@ -32,7 +33,7 @@ from pipelines.training.sources import DATA_SETS
 from weights import manifest, store
 
 ROOT = Path(__file__).parents[2]
-TABLES = [SAMS, DETECTORS, TEXT_DETECTORS, STRATEGIES, OUTPUTS, DATA_SETS]
+TABLES = [SAMS, DETECTORS, TEXT_DETECTORS, STRATEGIES, OUTPUTS, DATA_SETS, LABELS]
 HEAVY = ("torch", "numpy", "cv2", "ultralytics", "PIL", "requests", "pycocotools")
 
 
