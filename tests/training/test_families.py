@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.families import tiny_hq, tiny_six_points
 from support.training_photos import LOOP, short, tiny_sam, training_set
 
 from pipelines.errors import UsageError
-from pipelines.sam.encoders.efficientsam import CONVENTIONS, EfficientMaskDecoder, SixPoints, official
-from pipelines.sam.encoders.hq import CONFIGS, HqSam
-from pipelines.sam.encoders.tinyvit import TinyVit, TinyVitEncoder
 from pipelines.sam.model import Sam
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.torch_network import TorchNetwork
@@ -21,24 +18,6 @@ from pipelines.training import distill, finetune
 from pipelines.training.config import DataConfig, DistillConfig, PromptMix
 
 SIX = PromptMix(points=3, corrections=2, mask=0)
-
-
-def tiny_six_points() -> Sam:
-    """EfficientSAM's prompt encoder, decoder and frame on a small encoder."""
-    return Sam(
-        tiny_sam().image_encoder,
-        512,
-        multiple=32,
-        prompt_encoder=SixPoints(),
-        mask_decoder=EfficientMaskDecoder(),
-        from_checkpoint=official,
-        conventions=CONVENTIONS,
-    )
-
-
-def tiny_hq() -> Sam:
-    tiny = TinyVit(widths=(16, 32, 32, 32), depths=(1, 1, 1, 1), windows=(0, 7, 7, 7))
-    return HqSam(dataclasses.replace(CONFIGS["light"], encoder=lambda: TinyVitEncoder(tiny), early=32))
 
 
 def predictor(model: Sam) -> SamPredictor:
