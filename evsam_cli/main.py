@@ -10,6 +10,7 @@ import typer
 from evsam_cli import (
     benchmark,
     compare,
+    convert,
     detect,
     doctor,
     evaluate,
@@ -28,7 +29,7 @@ _PANELS: dict[str, tuple[ModuleType, ...]] = {
     "Segment": (segment, text, everything, detect),
     "Score": (evaluate, compare, benchmark),
     "Train and export": (train, export),
-    "Housekeeping": (weights, doctor, merge),
+    "Housekeeping": (weights, doctor, convert, merge),
 }
 
 

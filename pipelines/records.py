@@ -95,6 +95,8 @@ def _refuse(constant: str) -> None:
 
 def instance_records(instances: Instances) -> tuple[InstanceRecord, ...]:
     """Rows for `Record.instances`. Floats keep the digits that float32 boxes can hold."""
+    if instances.read is not None:
+        return instances.read
     detections, masks = instances.detections, instances.masks
     rows = tuple(
         InstanceRecord(

@@ -8,12 +8,15 @@ x1 <= x < x2, y1 <= y < y2.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import ImageError
+
+if TYPE_CHECKING:
+    from pipelines.records import InstanceRecord
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -172,13 +175,15 @@ class Instances:
     """One image's result: detection i was given mask i; masks is None when only boxes were asked for.
 
     asked: the clicks that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
-    edge in each pixel, 255 for 1, when it was asked for.
+    edge in each pixel, 255 for 1, when it was asked for. read: what is known of each, where they were read from a file,
+    which may lack some scores and, of some objects, the mask, which is then without pixels here.
     """
 
     detections: Detections
     masks: Masks | None
     asked: Asked | None = None
     edges: UInt8 | None = None
+    read: tuple[InstanceRecord, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.masks is not None and len(self.detections) != len(self.masks):

@@ -9,7 +9,7 @@ from evsam_cli.options import option
 ClassNames = Annotated[
     str | None,
     option(
-        "Boxes",
+        "Labels",
         "--class-names",
         metavar="NAMES|FILE",
         help="Names of classes that the labels have numbers for, in that order: cat,dog; or a data.yaml or .txt file. "

@@ -25,13 +25,15 @@ class Asked:
     """What a reader is asked for.
 
     masks: False where boxes alone are wanted, those of masks and polygons, too; sizes are then not needed. photos: the
-    folder of the photographs, None for where the format has them. names: of the classes, in the order of their numbers,
-    for formats that may lack them.
+    folder of the photographs, None for where the format has them; sizes: (width, height) of images whose size is known
+    without, by name without extension. names: of the classes, in the order of their numbers, for formats that may lack
+    them.
     """
 
     masks: bool = True
     photos: Path | None = None
     names: tuple[str, ...] | None = None
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Labels:
 
     categories: all that instances can have. records: to be streamed once. count: how many there will be. left_out: what
     of the file is in no record, counted on the way. photos: where the photographs of images are, as far as the reader
-    had to know. ids: whether image ids are the file's own.
+    had to know. ids: whether image ids are the file's own; named: whether it names its categories, which else have but
+    ids.
 
     of_files: the names are those of label files, beside which the images are to be found by their stems. shares: every
     image is 1 x 1, since boxes count in shares of it. frame: how the format counts the pixels of photos that EXIF
@@ -53,6 +56,7 @@ class Labels:
     left_out: LeftOut
     photos: Mapping[str, Path] = field(default_factory=dict)
     ids: bool = False
+    named: bool = True
     of_files: bool = False
     shares: bool = False
     frame: Frame | None = "upright"

@@ -130,15 +130,13 @@ def read_results(path: Path, asked: Asked) -> Labels:
                 used.add(category := coco.whole_number(result, "category_id"))
                 if result.get("category_name") is not None:
                     names[category] = coco.text(result, "category_name")
-    if used and used <= names.keys():
-        categories: Sequence[Category] = [Category(id, name) for id, name in sorted(names.items())]
-    else:
-        categories = categories_of_ids(used, asked.names)
+    named = used <= names.keys()
+    categories = [Category(id, name) for id, name in sorted(names.items())]
+    if not named:
+        categories = list(categories_of_ids(used, asked.names))
     reader = _Reader(path, index, {category.id for category in categories}, asked, LeftOut(), None)
-    keyed = {key: image for key, image in images.items()}
-    return Labels(
-        tuple(categories), reader.records(keyed.values(), keyed), len(images), reader.left_out, frame="stored"
-    )
+    records = reader.records(images.values(), images)
+    return Labels(tuple(categories), records, len(images), reader.left_out, ids=True, named=named, frame="stored")
 
 
 def _listed(entry: dict[str, Any]) -> _Listed:
@@ -204,7 +202,7 @@ class _Reader:
         return image_record(image.name, size, instances, image_id=image.id, frame=frame)
 
     def _size(self, image: _Listed) -> tuple[int, int]:
-        return size_of_photo(self.asked.photos, image.name, self.path.name)
+        return size_of_photo(self.asked, image.name, self.path.name)
 
     def _instance(self, entry: dict[str, Any], name: str, size: tuple[int, int]) -> InstanceRecord:
         if coco.flag(entry, "iscrowd"):

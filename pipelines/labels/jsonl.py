@@ -28,14 +28,15 @@ def read(path: Path, asked: Asked) -> Labels:
     for record in _records(path):
         count += 1
         ids.update(instance["category_id"] for instance in record.instances)
-    categories = _categories(path.parent / "run.json") or categories_of_ids(ids, asked.names)
+    named = categories_of_run(path.parent / "run.json")
+    categories = named or categories_of_ids(ids, asked.names)
     known = {category.id for category in categories}
     if missing := ids - known:
         raise DataError(f"{path} has category {min(missing)}, which nothing names")
-    return Labels(tuple(categories), _records(path), count, LeftOut(), ids=True, frame=None)
+    return Labels(tuple(categories), _records(path), count, LeftOut(), ids=True, named=bool(named), frame=None)
 
 
-def _categories(path: Path) -> Sequence[Category]:
+def categories_of_run(path: Path) -> Sequence[Category]:
     """What a run says of its classes, nothing where it says none."""
     if not path.is_file():
         return ()
@@ -81,12 +82,12 @@ def _instance(entry: dict[str, Any], size: tuple[int, int]) -> InstanceRecord:
     for field in ("predicted_iou", "stability_score"):
         if field in entry:
             found[field] = coco.number(entry, field)
+    if "segmentation" in entry:
+        mask = to_rle(entry["segmentation"], size[1], size[0])
+        found["area"], found["segmentation"] = rle.area(mask), mask
     if "point" in entry:
         x, y, *_ = coco.four_numbers({"point": [*_pair(entry["point"]), 0, 0]}, "point")
         found["point"] = [x, y]
     if "crop_box" in entry:
         found["crop_box"] = list(coco.box(entry, "crop_box"))
-    if "segmentation" in entry:
-        found["segmentation"] = to_rle(entry["segmentation"], size[1], size[0])
-        found["area"] = rle.area(found["segmentation"])
     return found

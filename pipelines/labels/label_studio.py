@@ -134,7 +134,7 @@ class _Reader:
         """A task without shapes, which alone say how large its image is."""
         size = coco.stated_size(coco.fields(task["data"])) if self.asked.masks else (1, 1)
         try:
-            return image_record(name, size or size_of_photo(self.asked.photos, name, self.path.name), ())
+            return image_record(name, size or size_of_photo(self.asked, name, self.path.name), ())
         except ImageError as error:
             return Record(name, 0, 0, 0, "failed", str(error))
 

@@ -102,7 +102,7 @@ class _Reader:
         if stated := coco.stated_size({"width": document.get("imageWidth"), "height": document.get("imageHeight")}):
             return stated
         name = name_below("", coco.text(dict(document), "imagePath"))
-        return size_of_photo(self.asked.photos or file.parent, name, file.name) if self.asked.masks else (1, 1)
+        return size_of_photo(self.asked, name, file.name, file.parent) if self.asked.masks else (1, 1)
 
     def _objects(self, document: Mapping[str, Any], name: str) -> Iterator[list[tuple[int, Shape]]]:
         """The shapes of each object, with their numbers, in the order of its first."""

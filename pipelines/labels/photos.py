@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.errors import ImageError
 from pipelines.images.header import upright_size
 from pipelines.images.sources import IMAGE_EXTENSIONS
+from pipelines.labels import Asked
 from pipelines.labels.files import label_files
 from pipelines.names import pair
 
@@ -41,9 +42,12 @@ def _is_photo(entry: os.DirEntry[str]) -> bool:
     return entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
 
 
-def size_of_photo(folder: Path | None, name: str, file: str) -> tuple[int, int]:
-    """Width and height of a photo below the folder, upright, for a file of labels that does not say. Raises
-    ImageError."""
+def size_of_photo(asked: Asked, name: str, file: str, beside: Path | None = None) -> tuple[int, int]:
+    """Width and height, upright, of an image of which a file of labels does not say them. beside: the folder of its
+    photo, unless one is asked for. Raises ImageError."""
+    if known := asked.sizes.get(str(PurePosixPath(name).with_suffix(""))):
+        return known
+    folder = asked.photos or beside
     if folder is None:
         raise ImageError(f"{file} does not state its size: name the folder of its photo with --photos")
     places = (folder / name, folder / PurePosixPath(name).name)

@@ -91,7 +91,7 @@ class _Reader:
             return size(text_of(stated, "width"), text_of(stated, "height"))
         if not self.asked.masks:
             return 1, 1
-        return size_of_photo(self.asked.photos or file.parent, name, file.name)
+        return size_of_photo(self.asked, name, file.name, file.parent)
 
     def _masks(self, file: Path, measures: tuple[int, int]) -> dict[int, Rle]:
         """By number of the object."""

@@ -6,7 +6,7 @@ kpt_shape, keypoints follow a box. Photos are beside the texts, or where `labels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -54,9 +54,9 @@ def read(path: Path, asked: Asked) -> Labels:
     if asked.masks:
         files = _with_photos(files, asked.photos, left_out)
         photos = {file.name: file.photo for file in files if file.photo}
-        if files and not photos:
+        if files and not photos and not asked.sizes:
             raise DataError(f"{path}: no photo was found, whose size its labels need: name their folder with --photos")
-    reader = _Reader(known, [category.id for category in known.categories()], asked.masks, left_out)
+    reader = _Reader(known, [category.id for category in known.categories()], asked.masks, asked.sizes, left_out)
     return Labels(
         known.categories(),
         (reader.record(file) for file in files),
@@ -149,15 +149,14 @@ class _Reader:
     classes: Classes
     ids: Sequence[int]
     masks: bool
+    sizes: Mapping[str, tuple[int, int]]
     left_out: LeftOut
 
     def record(self, file: _File) -> Record:
         size = (1, 1)
         if self.masks:
             try:
-                if file.photo is None:
-                    raise ImageError(f"there is no photo for {file.path.name}, whose size its labels need")
-                size = upright_size(file.photo)
+                size = self._size(file)
             except ImageError as error:
                 return Record(file.name, 0, 0, 0, "failed", str(error))
         instances = []
@@ -165,6 +164,12 @@ class _Reader:
             with coco.named(f"{file.path}: line {number}"):
                 instances.append(self._instance(words, size, file.name))
         return image_record(file.name, size, instances)
+
+    def _size(self, file: _File) -> tuple[int, int]:
+        known = self.sizes.get(str(PurePosixPath(file.name).with_suffix("")))
+        if known is None and file.photo is None:
+            raise ImageError(f"there is no photo for {file.path.name}, whose size its labels need")
+        return known or upright_size(file.photo or file.path)
 
     def _instance(self, words: list[str], size: tuple[int, int], name: str) -> InstanceRecord:
         category_id, count = self.ids[_class(words)], len(words) - 1

@@ -83,11 +83,13 @@ _GIVEN: Mapping[Needs, str] = {
 @dataclass(frozen=True)
 class OutputRow(Row):
     """A kind of output. needs: what it is made of; files: the files and folders in the run's folder that it writes, and
-    nobody else.
+    nobody else. pixels: whether it shows the image. labels: the row of `LABELS` that reads the first of its files.
     """
 
     needs: Needs = "masks"
     files: tuple[str, ...] = ()
+    pixels: bool = False
+    labels: str | None = None
 
 
 PANOPTIC_MIN_AREA = 100
@@ -101,6 +103,7 @@ OUTPUTS = Registry(
             "pipelines.outputs.coco:Results",
             "COCO results list with RLE masks: coco_results.json",
             files=("coco_results.json",),
+            labels="coco-results",
         ),
         OutputRow(
             "boxes",
@@ -108,6 +111,7 @@ OUTPUTS = Registry(
             "COCO results list of the boxes, for --boxes: coco_boxes.json",
             needs="boxes",
             files=("coco_boxes.json",),
+            labels="coco-results",
         ),
         OutputRow(
             "dataset",
@@ -115,6 +119,7 @@ OUTPUTS = Registry(
             "COCO data set, holes and parts kept: coco_dataset.json",
             needs="boxes",
             files=("coco_dataset.json",),
+            labels="coco",
         ),
         OutputRow(
             "ids",
@@ -134,9 +139,14 @@ OUTPUTS = Registry(
             "the picture with coloured masks and boxes: overlays/",
             needs="boxes",
             files=("overlays",),
+            pixels=True,
         ),
         OutputRow(
-            "cutouts", "pipelines.outputs.png:Cutouts", "RGBA cut-out of each object: cutouts/", files=("cutouts",)
+            "cutouts",
+            "pipelines.outputs.png:Cutouts",
+            "RGBA cut-out of each object: cutouts/",
+            files=("cutouts",),
+            pixels=True,
         ),
         OutputRow(
             "panoptic",
@@ -170,6 +180,7 @@ OUTPUTS = Registry(
             "one JSON record per image: records.jsonl",
             needs="boxes",
             files=("records.jsonl",),
+            labels="jsonl",
         ),
     ],
 )

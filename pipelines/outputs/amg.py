@@ -2,7 +2,7 @@
 
 Unlike there, images in different folders, and those that share a stem, have files of their own. Boxes are
 xywh in pixels from the first pixel to the last, so one less wide and high than the mask is. Masks that were not asked
-for by a click have no point.
+for by a click have no point, and those that no SAM made have no scores of one.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def _annotations(rows: Sequence[InstanceRecord], width: int, height: int) -> Ite
             "segmentation": row["segmentation"],
             "area": row["area"],
             "bbox": [x, y, max(w - 1, 0), max(h - 1, 0)],
-            "predicted_iou": row["predicted_iou"],
+            "predicted_iou": row.get("predicted_iou"),
             "point_coords": [row["point"]] if "point" in row else [],
-            "stability_score": row["stability_score"],
+            "stability_score": row.get("stability_score"),
             "crop_box": [int(side) for side in row.get("crop_box", [0, 0, width, height])],
         }
 

@@ -85,8 +85,7 @@ def _results(record: Record) -> Iterator[dict[str, Any]]:
             "category_id": instance["category_id"],
             "bbox": instance["bbox"],
             "score": instance["score"],
-            "predicted_iou": instance["predicted_iou"],
-            "stability_score": instance["stability_score"],
+            **_of_sam(instance),
             "segmentation": instance["segmentation"],
         }
 
@@ -120,8 +119,13 @@ def _annotations(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             **_shape(instance),
             "iscrowd": 0,
             "score": instance["score"],
-            **{key: instance[key] for key in ("predicted_iou", "stability_score") if key in instance},
+            **_of_sam(instance),
         }
+
+
+def _of_sam(instance: InstanceRecord) -> dict[str, Any]:
+    """The scores of a mask that a SAM made."""
+    return {key: instance[key] for key in ("predicted_iou", "stability_score") if key in instance}
 
 
 def _shape(instance: InstanceRecord) -> dict[str, Any]:

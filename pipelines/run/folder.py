@@ -27,7 +27,7 @@ from pipelines.errors import UsageError
 from pipelines.files import make_folder, to_json, write_json, write_text
 from pipelines.images.sources import ImageSource
 from pipelines.names import file_stems
-from pipelines.outputs import OUTPUTS, Destination, Output, remove_outputs
+from pipelines.outputs import OUTPUTS, Destination, Output, files_of, remove_outputs
 from pipelines.outputs.folder import STATE, scratch_folder
 from pipelines.records import Record
 from pipelines.run.journal import Journal
@@ -253,6 +253,14 @@ class RunFolder:
         """Write down how the run ended: `run.json`. Raises OSError."""
         write_json(self.path / "run.json", info)
         (self.state / "merging").unlink(missing_ok=True)
+
+
+def check_kept(sources: Iterable[ImageSource], folder: Path, replaced: Iterable[str]) -> None:
+    """Raise UsageError when an output that is replaced in a folder would be deleted with what is to be read."""
+    removed = [path.resolve() for path in files_of(folder, replaced)]
+    for location in (Path(source.location).resolve() for source in sources if removed):
+        if any(location.is_relative_to(path) for path in removed):
+            raise UsageError(f"{location} lies in what --overwrite deletes: choose another output folder")
 
 
 def _place(source: ImageSource) -> tuple[str, str | None]:

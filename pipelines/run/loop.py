@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipelines import run_info
@@ -25,10 +24,10 @@ from pipelines.errors import ImageError, UsageError
 from pipelines.files import check_folder, writing
 from pipelines.images.load import load
 from pipelines.images.sources import ImageSource, image_ids, resolve, shard
-from pipelines.outputs import Needs, Output, check_needs, files_of
+from pipelines.outputs import Needs, Output, check_needs
 from pipelines.records import Record, image_record
 from pipelines.run import Job, Prepared, Result, RunConfig, Silent, Summary, Watcher, settled
-from pipelines.run.folder import Plan, RunFolder
+from pipelines.run.folder import Plan, RunFolder, check_kept
 from pipelines.run.journal import Journal
 from pipelines.run.stages import StageClock, WriteBehind, read_ahead, writing_resumably
 from pipelines.types import Image, Instances
@@ -126,7 +125,7 @@ def _own_settings(config: RunConfig, device: str) -> dict[str, Any]:
 def _plan(folder: RunFolder, settings: Mapping[str, Any], found: Sequence[ImageSource], config: RunConfig) -> Plan:
     """What is to be done; what can be wrong with sources and folder is found here."""
     plan = folder.plan(settings, found)
-    _check_kept(found, files_of(folder.path, plan.replaced))
+    check_kept(found, folder.path, plan.replaced)
     _check_offline(config, plan.sources)
     check_folder(folder.path)
     # other weights than then are told before they are loaded
@@ -141,14 +140,6 @@ def _check_offline(config: RunConfig, sources: Iterable[ImageSource]) -> None:
             f"{shown_location(urls[0])} is on the network, but this is an offline run: fetch it first, or drop "
             "--offline"
         )
-
-
-def _check_kept(sources: Iterable[ImageSource], removed: Sequence[Path]) -> None:
-    """Raise UsageError when a run that starts anew would delete an image that it is to read."""
-    removed = [path.resolve() for path in removed]
-    for location in (Path(source.location).resolve() for source in sources if removed):
-        if any(location.is_relative_to(path) for path in removed):
-            raise UsageError(f"{location} lies in what --overwrite deletes: choose another output folder")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ FLOORS = (
     ("detectors", "sam"),
     ("run",),
     ("prompts",),
-    ("segment", "detect"),
+    ("segment", "detect", "convert"),
     ("everything", "export", "doctor"),
     ("evaluation",),
     ("training",),
