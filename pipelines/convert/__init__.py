@@ -23,6 +23,7 @@ from pipelines.convert.spool import Spool
 from pipelines.errors import ImageError, UsageError
 from pipelines.files import check_folder, writing
 from pipelines.images.sources import ImageSource, image_ids
+from pipelines.labels.photos import locate
 from pipelines.names import distinct, safe
 from pipelines.notes import counted_images
 from pipelines.outputs import OUTPUTS, Output, OutputRow, check_needs
@@ -101,9 +102,9 @@ def _plan(config: ConvertConfig, source: Source, names: list[str]) -> Plan:
         "output_options": config.output_options,
         "shard": "1/1",
     }
-    places = source.locations(names)
+    places, _ = locate(source.path, source.labels, source.photos, names)
     ours = distinct([safe(name) for name in names])
-    sources = [ImageSource(mine, places[name]) for name, mine in zip(names, ours, strict=True)]
+    sources = [ImageSource(mine, str(places[name])) for name, mine in zip(names, ours, strict=True)]
     folder = _folder(config)
     plan = folder.plan(json.loads(json.dumps(settings)), sources)
     read = ImageSource(config.source.name, str(config.source))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import DataError, UsageError
-from pipelines.images.search import find_files
 from pipelines.labels import LABELS, Asked, Labels
 from pipelines.labels.files import digest_of
 from pipelines.labels.glimpse import find_format
@@ -18,9 +17,6 @@ from pipelines.records import Record
 from pipelines.run.folder import RunFolder
 from pipelines.run.journal import Journal
 from pipelines.urls import is_url
-
-_BESIDE = ("", "images", "photos", "JPEGImages", "../images", "../photos", "../JPEGImages", "..", "../../images")
-"""Where photographs are, as seen from the folder of their labels."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +32,6 @@ class Source:
     def notes(self) -> list[str]:
         """What was left out of the records, once these have been streamed."""
         return self.labels.left_out.notes(self.path.name)
-
-    def locations(self, names: Sequence[str]) -> dict[str, str]:
-        """By name of an image where its photo is, or would be. Raises UsageError for a folder that is unreadable."""
-        known = {name: str(path) for name, path in self.labels.photos.items()}
-        others = [name for name in names if name not in known]
-        folder = self.path if self.path.is_dir() else self.path.parent
-        places = [self.photos] if self.photos else [folder / place for place in _BESIDE]
-        root = next((place for place in places if any((place / name).is_file() for name in others[:1])), places[0])
-        found = find_files(root, others).found if self.photos else {}
-        return known | {name: str((root / found.get(name, name)).absolute()) for name in others}
 
 
 def open_source(path: Path, form: str | None, photos: Path | None, names: tuple[str, ...] | None) -> Source:

@@ -22,7 +22,7 @@ from pipelines.detectors.box_labels import read_label_boxes
 from pipelines.errors import DataError, UnknownNameError, UsageError
 from pipelines.files import reading
 from pipelines.labels import LABELS
-from pipelines.labels.glimpse import formats_of
+from pipelines.labels.glimpse import of_a_tool
 from pipelines.types import Category, Frame
 
 
@@ -44,7 +44,7 @@ def read_box_table(
     """
     if box_format is not None and box_format not in (*BOX_FORMATS, *LABELS):
         raise UnknownNameError("box format", box_format, [*BOX_FORMATS, *LABELS])
-    if box_format in LABELS or path.is_dir() or _is_of_a_tool(path):
+    if box_format in LABELS or path.is_dir() or of_a_tool(path):
         if box_format in BOX_FORMATS:
             raise UsageError(f"{path} says itself how its boxes count: drop --box-format {box_format}")
         return read_label_boxes(path, box_format, categories, class_names)
@@ -52,14 +52,6 @@ def read_box_table(
         start = file.read(4096).lstrip()[:1]
         file.seek(0)
         return _READERS.get(start, read_csv)(file, box_format, categories)
-
-
-def _is_of_a_tool(path: Path) -> bool:
-    """Whether a file is no COCO and no CSV. One that is damaged is left to the reader of these to refuse."""
-    try:
-        return any(row.name not in ("coco", "coco-results") for row in formats_of(path))
-    except DataError:
-        return False
 
 
 _TAKEN = object()

@@ -75,9 +75,22 @@ def formats_of(path: Path) -> list[LabelRow]:
     return [row for row in LABELS.values() if row.sign(seen)]
 
 
-def find_format(path: Path, name: str | None = None, *, option: str) -> tuple[LabelRow, Path]:
+def of_a_tool(path: Path) -> bool:
+    """Whether a file, or any in a folder, is labels, but no COCO. A file that is damaged is not."""
+    try:
+        found = _in_folder(path, None) if path.is_dir() else {row.name for row in formats_of(path)}
+    except DataError:
+        return path.is_dir()  # which holds too much
+    return any(name not in ("coco", "coco-results") for name in found)
+
+
+def _say_which(option: str | None) -> str:
+    return f"say which with {option}" if option else "name a folder of one format"
+
+
+def find_format(path: Path, name: str | None = None, *, option: str | None = None) -> tuple[LabelRow, Path]:
     """The format, and the file or folder that its reader takes. name: of the format, None to look; option: what names
-    one on the command line. Raises DataError where nothing or too much is found, UnknownNameError.
+    one on the command line, if anything does. Raises DataError where nothing or too much is found, UnknownNameError.
     """
     if not path.is_dir():
         found = {name: path} if name else {row.name: path for row in formats_of(path)}
@@ -87,7 +100,7 @@ def find_format(path: Path, name: str | None = None, *, option: str) -> tuple[La
         those = " and ".join(
             f"{kind} ({file.relative_to(path) if file != path else file.name})" for kind, file in found.items()
         )
-        raise DataError(f"{path} may be read as {those}: say which with {option}")
+        raise DataError(f"{path} may be read as {those}: {_say_which(option)}")
     if not found:
         known = "; ".join(row.summary for row in LABELS.values())
         raise DataError(f"{path} holds no labels that evsam reads: {known}")

@@ -8,12 +8,15 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.errors import ImageError
 from pipelines.images.header import upright_size
+from pipelines.images.search import find_files
 from pipelines.images.sources import IMAGE_EXTENSIONS
-from pipelines.labels import Asked
+from pipelines.labels import Asked, Labels
 from pipelines.labels.files import label_files
 from pipelines.names import pair
 
 _SUFFIXES = tuple(IMAGE_EXTENSIONS)
+_BESIDE = ("", "images", "photos", "JPEGImages", "../images", "../photos", "../JPEGImages", "..", "../../images")
+"""Where photographs are, as seen from the folder of their labels."""
 
 
 class Photos:
@@ -52,3 +55,21 @@ def size_of_photo(asked: Asked, name: str, file: str, beside: Path | None = None
         raise ImageError(f"{file} does not state its size: name the folder of its photo with --photos")
     places = (folder / name, folder / PurePosixPath(name).name)
     return upright_size(next((place for place in places if place.is_file()), places[0]))
+
+
+def locate(path: Path, labels: Labels, folder: Path | None, names: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+    """By name of an image where its photo is, or would be; and notes on names that were taken for others.
+
+    path: of the labels; folder: of the photos, None to look around the labels. Raises UsageError for a folder that
+    cannot be searched.
+    """
+    others = [name for name in names if name not in labels.photos]
+    if not others:
+        return dict(labels.photos), []
+    around = path if path.is_dir() else path.parent
+    places = [folder] if folder else [around / place for place in _BESIDE]
+    root = next((place for place in places if (place / others[0]).is_file()), places[0])
+    matching = find_files(root, others) if folder else None
+    found = matching.found if matching else {}
+    located = {name: (root / found.get(name, name)).absolute() for name in others}
+    return dict(labels.photos) | located, matching.notes(str(root)) if matching else []

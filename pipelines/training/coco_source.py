@@ -11,6 +11,7 @@ from pipelines import coco
 from pipelines.errors import DataError
 from pipelines.files import read_json
 from pipelines.images.search import find_files
+from pipelines.labels.glimpse import of_a_tool
 from pipelines.names import match
 from pipelines.notes import counted_images
 from pipelines.segmentations import flat_polygons, note_of_flat
@@ -104,7 +105,7 @@ class _Masks:
 def open_coco(path: Path, photos: Path | None) -> CocoSource | None:
     """See `pipelines.training.sources.DataSetRow`."""
     file = path if path.suffix == ".json" and path.is_file() else path / "annotations.json"
-    return CocoSource(file, photos) if file.is_file() else None
+    return CocoSource(file, photos) if file.is_file() and not of_a_tool(file) else None
 
 
 def inside(root: Path, name: str) -> Path:

@@ -44,6 +44,11 @@ DATA_SETS = Registry(
             "a COCO or LVIS JSON file, or a folder with annotations.json",
         ),
         DataSetRow("pngs", "pipelines.training.png_source:open_pngs", "a folder with images/ and masks/"),
+        DataSetRow(
+            "labels",
+            "pipelines.training.label_source:open_labels",
+            "labels of YOLO, LabelMe, Pascal VOC, CVAT or Label Studio, or a records.jsonl, with photos beside them",
+        ),
         DataSetRow("sa1b", "pipelines.training.sa1b_source:open_sa1b", "an SA-1B folder (JSON beside each photo)"),
     ],
 )

@@ -147,7 +147,7 @@ def write_files(folder: Path, files: dict[str, Any], *, photos: bool = True) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     if photos:
-        (folder / "photos").mkdir(exist_ok=True)
+        (folder / "photos").mkdir(parents=True, exist_ok=True)
         for name in ("a", "b"):
             Pil.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(folder / "photos" / f"{name}.png")
     return folder
