@@ -118,7 +118,8 @@ def export(
             **shown,
         )
     )
-    in_int8 = f", {parity.int8_share:.0%} of the encoder's multiplications in int8" if parity.int8_share else ""
+    share = f"{parity.int8_share:.0%} of the encoder's multiplications by weights"
+    in_int8 = f", with {share} in int8" if precision == "int8" else ""
     of_all = f" of the {parity.steady} steady masks, {parity.worst_iou_of_all:.4f} of all" if parity.stability else ""
     say.aside(
         f"Against torch in fp32: mask IoU {parity.mean_iou:.4f} on average over {parity.prompts} prompts on "

@@ -202,7 +202,7 @@ class Format(ABC):
     def _write(
         self, model: Sam, folder: Path, precision: str, device: torch.device, calibration: Sequence[Tensor]
     ) -> float:
-        """Write the files; returns the share of the encoder's multiplications that are in int8."""
+        """Write the files; returns the share of the encoder's multiplications by weights that are in int8."""
         int8_share = 0.0
         with tempfile.TemporaryDirectory(dir=folder) as name:
             graphs = Path(name)

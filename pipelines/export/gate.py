@@ -33,7 +33,7 @@ class Parity:
     torch chooses; worst_iou: of the `steady` ones among them, whose stability score in torch is at least `stability`,
     or of all when none is; worst_iou_of_all: steady or not.
     same_choice: the share of prompts for which the same of three masks is chosen, or one that torch holds as good.
-    int8_share: of the encoder's multiplications.
+    int8_share: of the encoder's multiplications by weights.
     """
 
     photos: int

@@ -1,19 +1,20 @@
-"""int8 after training (arXiv 1712.05877): the encoder's convolutions, as many as the embedding bears.
+"""int8 after training (arXiv 1712.05877): the encoder's convolutions and linear layers, as many as the embedding bears.
 
 Weights are symmetric, with a scale per output channel; activations asymmetric, with one range per tensor. Everything
-else stays in float: depthwise convolutions, the linear attention, the norms, the decoder.
+else stays in float: depthwise convolutions, products of attention, the norms, the decoder.
 
 A range is RANGE_FACTOR times as wide as the photos show: what lies beyond it is clipped, and one clipped outlier before
 the linear attention, whose sums are over the whole image, spoils the whole embedding. Where already one of the photos
-goes RANGE_FACTOR times as far as most, the next may go farther: such a convolution stays in float, too.
+goes RANGE_FACTOR times as far as most, the next may go farther: such a layer stays in float, too.
 
-What a convolution does to the embedding when it alone is in int8 is measured; such errors are nearly independent, so
+What a layer does to the embedding when it alone is in int8 is measured; such errors are nearly independent, so
 their squares add up. Those that do the least harm per multiplication are taken until the budget is spent: in the first
 stages the ranges are wide and the channels few, and a tenth of the work does nearly all of the harm.
 """
 
 from __future__ import annotations
 
+import ast
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,10 +42,13 @@ others at 1.5; at 2 none stood out.
 
 Range = tuple[float, float]
 """The least and the greatest number, 0 among them."""
+Layer = nn.Conv2d | nn.Linear
+OPERATORS = ["Conv", "MatMul"]
+"""What those are in a graph."""
 
 
 class Seen(NamedTuple):
-    """A convolution at work: the ranges of its inputs and outputs, photo by photo; multiplications."""
+    """A layer at work: the ranges of its inputs and outputs, photo by photo; multiplications."""
 
     inputs: list[Range]
     outputs: list[Range]
@@ -52,7 +56,7 @@ class Seen(NamedTuple):
 
 
 def quantize(encoder: nn.Module, graph: Path, photos: Sequence[Tensor], *, outputs: bool) -> float:
-    """Put convolutions of `graph`, the ONNX file of `encoder`, into int8; returns their share of multiplications.
+    """Put layers of `graph`, the ONNX file of `encoder`, into int8; returns their share of multiplications by weights.
 
     photos: each 1 x 3 x S x S, as the encoder takes them. outputs: convolutions give int8 too, and not only take it.
     Raises UsageError for a graph that does not fit into one file.
@@ -76,10 +80,10 @@ def quantize(encoder: nn.Module, graph: Path, photos: Sequence[Tensor], *, outpu
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=OPERATORS,
                 nodes_to_quantize=[node.name for node in nodes.values()],
                 extra_options={
-                    "OpTypesToExcludeOutputQuantization": [] if outputs else ["Conv"],
+                    "OpTypesToExcludeOutputQuantization": ["MatMul"] if outputs else OPERATORS,
                     "TensorQuantOverrides": {
                         tensor: [{"rmin": np.float32(least), "rmax": np.float32(most)}]
                         for tensor, (least, most) in ranges.items()
@@ -93,18 +97,20 @@ def quantize(encoder: nn.Module, graph: Path, photos: Sequence[Tensor], *, outpu
 def choose(
     encoder: nn.Module, photos: Sequence[Tensor], seen: Mapping[str, Seen], *, outputs: bool, budget: float
 ) -> tuple[list[str], float]:
-    """The convolutions to put into int8, by module name, and their share of the encoder's multiplications."""
-    convolutions = _convolutions(encoder)
+    """The layers to put into int8, by module name, and their share of the encoder's multiplications by weights."""
+    layers = _layers(encoder)
     measured = [(photo, encoder(photo)) for photo in photos[:MEASURED]]
 
     def harm(name: str) -> float:
-        got = _with_int8(encoder, name, convolutions[name], seen[name], outputs)
+        got = _with_int8(encoder, name, layers[name], seen[name], outputs)
         return sum(relative_error(got(photo), wanted) ** 2 for photo, wanted in measured) / len(measured)
 
     harms = {
         name: harm(name)
-        for name, module in convolutions.items()
-        if module.groups == 1 and not _goes_far(seen[name].inputs) and not (outputs and _goes_far(seen[name].outputs))
+        for name, layer in layers.items()
+        if not (isinstance(layer, nn.Conv2d) and layer.groups > 1)
+        and not _goes_far(seen[name].inputs)
+        and not (_gives_int8(layer, outputs) and _goes_far(seen[name].outputs))
     }
     chosen: list[str] = []
     spent = 0.0
@@ -117,12 +123,12 @@ def choose(
 
 @torch.inference_mode()
 def watch(encoder: nn.Module, photos: Iterable[Tensor]) -> dict[str, Seen]:
-    """What goes through the convolutions, by module name."""
+    """What goes through the layers, by module name."""
     seen: dict[str, Seen] = {}
 
     def look(name: str) -> Callable[..., None]:
-        def hook(module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
-            work = module.weight.numel() * output.shape[-2] * output.shape[-1]
+        def hook(layer: Layer, inputs: tuple[Tensor], output: Tensor) -> None:
+            work = layer.weight.numel() * output.numel() // len(layer.weight)
             one = seen.setdefault(name, Seen([], [], work))
             one.inputs.append(_range(inputs[0]))
             one.outputs.append(_range(output))
@@ -130,32 +136,34 @@ def watch(encoder: nn.Module, photos: Iterable[Tensor]) -> dict[str, Seen]:
         return hook
 
     with ExitStack() as hooks:
-        for name, module in _convolutions(encoder).items():
-            hooks.enter_context(module.register_forward_hook(look(name)))
+        for name, layer in _layers(encoder).items():
+            hooks.enter_context(layer.register_forward_hook(look(name)))
         for photo in photos:
             encoder(photo)
     return seen
 
 
-def _with_int8(
-    encoder: nn.Module, name: str, module: nn.Conv2d, seen: Seen, outputs: bool
-) -> Callable[[Tensor], Tensor]:
-    """The encoder with one convolution rounded as int8 rounds it."""
-    weight = {f"{name}.weight": _round_weight(module.weight)}
+def _with_int8(encoder: nn.Module, name: str, layer: Layer, seen: Seen, outputs: bool) -> Callable[[Tensor], Tensor]:
+    """The encoder with one layer rounded as int8 rounds it."""
+    weight = {f"{name}.weight": _round_weight(layer.weight)}
 
     def run(photo: Tensor) -> Tensor:
         with ExitStack() as hooks:
-            hooks.enter_context(module.register_forward_pre_hook(lambda _, inputs: (_round(inputs[0], seen.inputs),)))
-            if outputs:
-                hooks.enter_context(module.register_forward_hook(lambda _, __, output: _round(output, seen.outputs)))
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, inputs: (_round(inputs[0], seen.inputs),)))
+            if _gives_int8(layer, outputs):
+                hooks.enter_context(layer.register_forward_hook(lambda _, __, output: _round(output, seen.outputs)))
             embedding: Tensor = torch.func.functional_call(encoder, weight, photo)
         return embedding
 
     return run
 
 
-def _convolutions(encoder: nn.Module) -> dict[str, nn.Conv2d]:
-    return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d)}
+def _layers(encoder: nn.Module) -> dict[str, Layer]:
+    return {name: module for name, module in encoder.named_modules() if isinstance(module, Layer)}
+
+
+def _gives_int8(layer: Layer, outputs: bool) -> bool:
+    return outputs and isinstance(layer, nn.Conv2d)
 
 
 def _range(x: Tensor) -> Range:
@@ -180,31 +188,38 @@ def _round(x: Tensor, ranges: Sequence[Range]) -> Tensor:
 
 
 def _round_weight(weight: Tensor) -> Tensor:
-    scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
+    scales = weight.abs().flatten(1).amax(1).clamp(min=1e-12) / 127
     zeros = torch.zeros(len(weight), dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
 
 
 def _with_own_inputs(path: Path, chosen: Sequence[str]) -> dict[str, onnx.NodeProto]:
-    """Give the chosen convolutions in an ONNX file their inputs under names of their own; returns their nodes.
+    """Give the chosen layers in an ONNX file their inputs under names of their own; returns their nodes.
 
-    A tensor is rounded for all that read it: else what passes beside a convolution would be, too.
+    A tensor is rounded for all that read it: else what passes beside a layer would be, too.
     """
     model = onnx.load(path)
     nodes: dict[str, onnx.NodeProto] = {}
     ordered: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        module = node.input[1].removeprefix("encoder.").removesuffix(".weight") if node.op_type == "Conv" else ""
-        if module in chosen:
+        if node.op_type in OPERATORS and (module := _module(node)) in chosen:
             own = f"{node.name}_input"
             ordered.append(onnx.helper.make_node("Identity", [node.input[0]], [own]))
             node.input[0] = own
             nodes[module] = node
         ordered.append(node)
+    assert nodes.keys() == set(chosen)
     del model.graph.node[:]
     model.graph.node.extend(ordered)
     onnx.save(model, path)
     return nodes
+
+
+def _module(node: onnx.NodeProto) -> str:
+    """The name, in the encoder, of the module that a node comes from: torch notes the way to it."""
+    scopes = next(entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
+    name: str = ast.literal_eval(scopes)[-2]
+    return name.removeprefix("encoder.")
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]
