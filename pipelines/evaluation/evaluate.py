@@ -17,6 +17,7 @@ from pipelines.evaluation.annotations import GroundTruth, read_ground_truth
 from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts
 from pipelines.evaluation.details import details_of, save_details
 from pipelines.evaluation.detection import Evaluator
+from pipelines.evaluation.loop import Model
 from pipelines.evaluation.matrix import write_matrix
 from pipelines.evaluation.photos import Photos, find_photos
 from pipelines.evaluation.plain_mistakes import plain_mistakes
@@ -31,7 +32,7 @@ from pipelines.evaluation.prompts import (
 )
 from pipelines.evaluation.protocols import Protocol, find_protocol
 from pipelines.evaluation.report import write_report
-from pipelines.evaluation.runner import Cell, Model, cell_folder, check_distinct, run_cells
+from pipelines.evaluation.runner import Cell, cell_folder, check_distinct, run_cells
 from pipelines.evaluation.score import CellScore, Scored, score_detections, score_prompted
 from pipelines.evaluation.stamp import made_by_file, sha256_of, stamp
 from pipelines.files import check_folder, make_folder, read_json, reading, write_json, writing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ from pipelines.evaluation.config import (
 from pipelines.evaluation.text_prompts import build_category_detector, check_category_detector
 from pipelines.files import reading
 from pipelines.names import folded
+from pipelines.run import Finish, settled
 from pipelines.sam.encoded import Encoded
+from pipelines.sam.masks import LowResMasks
+from pipelines.sam.prompting import PixelPrompts
 from pipelines.types import Category, Detections, Image, Instances
 from weights import digest
 
@@ -46,8 +50,8 @@ class EvaluationPrompter:
 
     names: of the result sets it gives, one or several. settings: what decides its prompts, for the stamp.
     find: (images, objects of each) -> what is to be segmented in each, found once whatever SAM is prompted; it raises
-    ImageError. segment: (SAM that holds an image, what was found in it and is not empty, its objects) -> one Instances
-    per name.
+    ImageError. segment: (encoded images, what was found in each and is not empty, objects of each) -> for each image
+    what gives its instances, one per name.
 
     of_truth: whether it prompts the truth's own objects, each once and in order; agnostic: whether the classes of its
     boxes mean nothing. batch: how many images it likes at once. notes: see `pipelines.notes`.
@@ -56,15 +60,22 @@ class EvaluationPrompter:
     names: tuple[str, ...]
     settings: Mapping[str, Any]
     find: Callable[[Sequence[Image], Sequence[Sequence[TruthObject]]], Sequence[Detections]]
-    segment: Callable[[Encoded, Detections, Sequence[TruthObject]], Sequence[Instances]]
+    segment: Callable[[Encoded, Sequence[Detections], Sequence[Sequence[TruthObject]]], Sequence[Sequence[Finish]]]
     of_truth: bool = False
     agnostic: bool = False
     batch: int = 1
     notes: Sequence[str] = ()
 
 
-def _segment_boxes(encoded: Encoded, found: Detections, _: Sequence[TruthObject]) -> Sequence[Instances]:
-    return [Instances(found, encoded.segment_boxes(found.boxes))]
+def _segment_boxes(
+    encoded: Encoded, found: Sequence[Detections], _: Sequence[Sequence[TruthObject]]
+) -> Sequence[Sequence[Finish]]:
+    low_res = encoded.segment([PixelPrompts(boxes=each.boxes) for each in found])
+    return [[partial(_upscaled, *of_image)] for of_image in zip(found, low_res, strict=True)]
+
+
+def _upscaled(found: Detections, low_res: LowResMasks) -> Instances:
+    return Instances(found, low_res.upscale())
 
 
 def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -> Sequence[Detections]:
@@ -80,9 +91,15 @@ def _truth_boxes(_: Sequence[Image], objects: Sequence[Sequence[TruthObject]]) -
 
 
 def _clicks(config: SimulatedClicks) -> EvaluationPrompter:
-    def segment(encoded: Encoded, found: Detections, objects: Sequence[TruthObject]) -> Sequence[Instances]:
-        shapes = [of_object.rle for of_object in objects]
-        return [Instances(found, masks) for masks in click_rounds(encoded, shapes, config.rounds)]
+    def segment(
+        encoded: Encoded, found: Sequence[Detections], objects: Sequence[Sequence[TruthObject]]
+    ) -> Sequence[Sequence[Finish]]:
+        shapes = [[of_object.rle for of_object in of_image] for of_image in objects]
+        rounds = [click_rounds(one, each, config.rounds) for one, each in zip(encoded.each(), shapes, strict=True)]
+        return [
+            [settled(Instances(boxes, masks)) for masks in of_image]
+            for boxes, of_image in zip(found, rounds, strict=True)
+        ]
 
     settings = {"kind": "SimulatedClicks", "rule": "RITM, all clicks sent again, no mask feedback"}
     return EvaluationPrompter(names_of(config), settings, _truth_boxes, segment, of_truth=True)

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from pipelines.evaluation import plots
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.detection import RECALLS
+from pipelines.evaluation.loop import STAGES
 from pipelines.evaluation.matrix import percent, tables, text_rows
 from pipelines.evaluation.miou import ObjectScore
 from pipelines.evaluation.photos import Photos
 from pipelines.evaluation.pictures import AGREES, MISSING, SURPLUS, picture_urls
-from pipelines.evaluation.runner import STAGES
 from pipelines.evaluation.score import CellScore
 from pipelines.files import nulls, to_json, write_text
 from pipelines.printable import printable_lines

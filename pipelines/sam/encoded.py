@@ -82,12 +82,14 @@ class Encoded:
     places: tuple[int, ...]
     decoding: Decoding
 
+    def take(self, which: Sequence[int]) -> Encoded:
+        """Some of the images, by number."""
+        frames, places = tuple(self.frames[i] for i in which), tuple(self.places[i] for i in which)
+        return replace(self, frames=frames, embeddings=self.embeddings[list(which)], places=places)
+
     def each(self) -> list[Encoded]:
         """The images one by one."""
-        return [
-            replace(self, frames=(frame,), embeddings=self.embeddings[i : i + 1], places=(place,))
-            for i, (frame, place) in enumerate(zip(self.frames, self.places, strict=True))
-        ]
+        return [self.take([i]) for i in range(len(self.frames))]
 
     @property
     def upscaler(self) -> Upscaler:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image as Pil
 from support.evaluation_cases import annotated_photographs
 from support.runs import evsam, journal_of, run_stopped
@@ -16,12 +19,13 @@ from support.runs import evsam, journal_of, run_stopped
 from pipelines.detectors import DetectorConfig
 from pipelines.detectors.yolo import Yolo
 from pipelines.evaluation.box_prompts import RawBoxFileDetector
-from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts
+from pipelines.evaluation.config import EvaluationConfig, RawBoxFilePrompts, SimulatedClicks, TruthBoxes
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.loop import Model
 from pipelines.evaluation.matrix import latex
-from pipelines.evaluation.runner import Model
 from pipelines.images import annotated
 from pipelines.images.load import load
+from pipelines.records import Record
 from pipelines.sam import build_sam
 from pipelines.sam.encoded import Encoded
 from pipelines.sam.predictor import Prepared, SamPredictor
@@ -89,6 +93,46 @@ def test_each_step_is_done_once(
     results = [(tmp_path / run / "vitdet+other" / "coco_results.json").read_bytes() for run in ("both", "one")]
     assert results[0] == results[1]
     assert results[0] != (tmp_path / "both" / "vitdet+evsam-starter" / "coco_results.json").read_bytes()
+
+
+@pytest.mark.parametrize("fitting", [4, 1])
+def test_images_that_a_sam_takes_together(
+    data: Path, tmp_path: Path, models: list[Model], monkeypatch: pytest.MonkeyPatch, fitting: int
+) -> None:
+    """As on a GPU: the same masks as one by one. What does not fit into memory together is done alone; a photo that
+    cannot be read, or where nothing is prompted, stays what it is."""
+    model, encode, together = models[0], SamPredictor.encode, []
+
+    def encode_what_fits(sam: SamPredictor, images: Sequence[Prepared]) -> Encoded:
+        together.append(len(images))
+        if len(images) > fitting:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(sam, images)
+
+    monkeypatch.setattr(SamPredictor, "encode", encode_what_fits)
+    images = tmp_path / "images"
+    shutil.copytree(data / "images", images)
+    truth = json.loads((data / "truth.json").read_text())
+    truth["images"].insert(0, {**truth["images"][0], "id": 99, "file_name": "broken.jpg"})
+    (images / "broken.jpg").write_bytes(b"none")
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    prompts = (TruthBoxes(), SimulatedClicks((1, 2)), RawBoxFilePrompts(data / "vitdet.json"))
+
+    def records(batch: int) -> list[Record]:
+        model.sam.batch = batch
+        config = EvaluationConfig(tmp_path / "truth.json", tmp_path / str(batch), images, prompts=prompts, report=False)
+        evaluate(config, models=[model])
+        cells = ("gt-box", "clicks-1", "clicks-2", "vitdet")
+        journals = [journal_of(config.output / f"{cell}+evsam-starter") for cell in cells]
+        return [Record.from_line(line) for path in journals for line in path.read_text().splitlines()]
+
+    alone, batched = records(1), records(4)
+    assert together == [1, 1, 3, *([] if fitting == 4 else [1, 1, 1])]
+    assert [replace(record, instances=()) for record in batched] == [replace(record, instances=()) for record in alone]
+    assert {record.status for record in alone} == {"done", "empty", "failed"}
+    for ours, theirs in zip(batched, alone, strict=True):
+        for a, b in zip(ours.instances, theirs.instances, strict=True):
+            assert a["predicted_iou"] == pytest.approx(b["predicted_iou"], abs=1e-4) and abs(a["area"] - b["area"]) <= 5
 
 
 def test_a_killed_table_goes_on(photographs: list[Path], tmp_path: Path, one_thread: None) -> None:
