@@ -9,12 +9,14 @@ import typer
 
 from evsam_cli import progress, say
 from evsam_cli.options import choices, option, path, split
+from evsam_cli.options.grouping import grouped
 from evsam_cli.options.labels import ClassNames, parse_class_names
+from evsam_cli.options.outputs import OutputOptions
 from evsam_cli.options.runs import Output, Overwrite, Quiet
 from evsam_cli.results import print_table, show_failures, show_notes
 from pipelines.errors import UsageError
 from pipelines.labels import LABELS
-from pipelines.outputs import outputs_of
+from pipelines.outputs import OUTPUTS, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ evsam convert annotations.xml -o coco --to dataset --check
 """
 
 
+@grouped
 def convert(
     source: Annotated[
         Path,
@@ -43,6 +46,7 @@ def convert(
         ),
     ],
     output: Output,
+    *,
     to: Annotated[
         list[str],
         option(
@@ -79,6 +83,7 @@ def convert(
     check: Annotated[
         bool, option("Output", "--check", help="Read back what was written: the IoU that objects kept, and the lost.")
     ] = False,
+    outputs: OutputOptions,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,12 +93,16 @@ def convert(
     """
     from pipelines.convert import ConvertConfig, convert
 
-    if not split(to):
+    kinds = split(to)
+    if not kinds:
         raise UsageError("--to names nothing to write")
+    for kind in kinds:
+        OUTPUTS.check(kind)
     config = ConvertConfig(
         source=source,
         output=output,
-        save=split(to),
+        save=kinds,
+        output_options=outputs.given(kinds),
         form=form,
         photos=photos,
         names=parse_class_names(class_names),

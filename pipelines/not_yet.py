@@ -16,7 +16,7 @@ _COCO = "say --save dataset, a COCO file with all masks, which many tools read o
 _FILE = "its weights are not fetched by name, but evsam runs the file of any ultralytics detection model"
 
 OUTPUTS: Rows = (
-    (r"yolo.*|ultralytics|darknet", f"{_COCO} to YOLO's text files"),
+    (r"yolo.+|ultralytics|darknet", "say --save yolo, a data set for `yolo segment train`"),
     (
         r"(pascal-?)?voc|(label-?me|cvat|via|vgg|label-?studio|supervisely|datumaro|roboflow|darwin|labelbox)(-.*)?",
         _COCO,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from evsam_cli import progress
 from evsam_cli.better import better
 from evsam_cli.options import choices, option, path, split
+from evsam_cli.options.outputs import OutputOptions
 from evsam_cli.results import report
 from pipelines.errors import UsageError
 from pipelines.limits import MANY, PIXELS
@@ -77,6 +78,7 @@ class RunOptions(ResumeOptions):
     max_pixels: Annotated[
         int, option("Long runs", "--max-pixels", help="Refuse larger images: decompression bombs.", within=PIXELS)
     ] = RunConfig.max_pixels
+    outputs: OutputOptions = field(default_factory=OutputOptions)
     quiet: Quiet = False
     as_json: Annotated[bool, option("Output", "--json", help="Print one JSON line per image on standard output.")] = (
         False
@@ -94,13 +96,16 @@ class RunOptions(ResumeOptions):
         """What the pipeline is told of it. Raises UsageError."""
         from pipelines.images.sources import parse_shard
 
-        if not split(save):
+        kinds = split(save)
+        if not kinds:
             raise UsageError("--save names nothing to write")
+        for kind in kinds:
+            OUTPUTS.check(kind)
         return RunConfig(
             sources=tuple(sources),
             output=output,
-            save=split(save),
-            output_options=output_options or {},
+            save=kinds,
+            output_options={**self.outputs.given(kinds), **(output_options or {})},
             batch=self.batch,
             shard=parse_shard(self.shard),
             max_pixels=self.max_pixels,

@@ -96,6 +96,7 @@ def _plan(config: ConvertConfig, source: Source, names: list[str]) -> Plan:
         "source": str(config.source.absolute()),
         "source_sha256": source.sha256,
         "form": source.form,
+        "model": source.model,
         "class_names": config.names,
         "photos": config.photos and str(config.photos.absolute()),
         "save": sorted(config.save),
@@ -129,12 +130,14 @@ def _write(config: ConvertConfig, source: Source, spool: Spool, plan: Plan, watc
                 mine = replace(record, name=place.name, image_id=by_name[place.name])
                 journal.add(_put_down(mine, place, source, outputs))
             watch.within("writing", total, total)
+            told: list[str] = []
             for row, output in outputs:
                 output.finish(_records(journal, by_name, row))
+                told += output.notes(_records(journal, by_name, row))
             checked = (
                 check(folder.path, plan, journal, by_name, source.labels.categories, watch) if config.check else []
             )
-            notes = [*source.notes(), *_renamed(ours), *_without_masks(config, spool, kinds)]
+            notes = [*source.notes(), *_renamed(ours), *_without_masks(config, spool, kinds), *told]
             info = {
                 "settings": plan.settings,
                 "sources": [str(config.source)],

@@ -16,18 +16,21 @@ from pipelines.outputs.folder import STATE
 from pipelines.records import Record
 from pipelines.run.folder import RunFolder
 from pipelines.run.journal import Journal
+from pipelines.run.state import made_by
 from pipelines.urls import is_url
 
 
 @dataclass(frozen=True)
 class Source:
-    """form: the format, "run" for a run of evsam; sha256: of what is read; photos: their folder, where it is given."""
+    """form: the format, "run" for a run of evsam; sha256: of what is read; photos: their folder, where it is given;
+    model: what found the instances, where that is known."""
 
     path: Path
     form: str
     labels: Labels
     sha256: str
     photos: Path | None
+    model: str | None = None
 
     def notes(self) -> list[str]:
         """What was left out of the records, once these have been streamed."""
@@ -45,7 +48,7 @@ def open_source(path: Path, form: str | None, photos: Path | None, names: tuple[
     elif (path / STATE).is_dir():
         journal = path / STATE / "journal.jsonl"
         labels = _read_run(path)
-        return Source(path, "run", labels, digest_of(journal), photos)
+        return Source(path, "run", labels, digest_of(journal), photos, made_by(RunFolder(path).settings() or {}))
     row, found = find_format(path, form, option="--from")
     return Source(path, row.name, row.load()(found, Asked(photos=photos, names=names)), digest_of(path), photos)
 

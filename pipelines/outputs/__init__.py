@@ -9,13 +9,16 @@ half file.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Literal, TextIO, get_args
 
 from pipelines.errors import UsageError
+from pipelines.files import replacing
 from pipelines.outputs.folder import image_files
 from pipelines.registry import Registry, Row
 
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Destination:
     """Where outputs go. folder: the run's output folder; scratch: its folder for temporary files. stems: by name of
-    image, what its files are called before their extension; by default its name.
+    image, what its files are called before their extension; by default its name. locations: by name of image, the path
+    of its file, if it is one. model: what found the instances.
     """
 
     folder: Path
     scratch: Path
     categories: Mapping[int, Category]
     stems: Mapping[str, str] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
+    model: str = "evsam"
 
     def path(self, *parts: str) -> Path:
         """A path inside `folder`. parts may hold images' stems (relative POSIX paths, already made safe)."""
@@ -42,6 +48,15 @@ class Destination:
     def stem(self, name: str) -> str:
         """What the files of the image of that name are called: a relative POSIX path without extension."""
         return self.stems.get(name, name)
+
+    @contextmanager
+    def opened(self, *parts: str) -> Iterator[TextIO]:
+        """A text file inside `folder` to be written anew, in UTF-8; it is put in place when the block ends well."""
+        with (
+            replacing(self.path(*parts), self.scratch) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
+            yield file
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Output:
     def remove(self, name: str) -> None:
         """Delete what was written of an image, by this run or an earlier one, and folders that this leaves empty."""
         folder = self.destination.folder
-        for path in list(image_files(folder, self.of_image, self.destination.stem(name))):
+        for path in self.own_files(name):
             path.unlink()
             for parent in takewhile(lambda parent: parent != folder, path.parents):
                 try:
@@ -64,11 +79,19 @@ class Output:
                 except OSError:  # something else is in it
                     break
 
+    def own_files(self, name: str) -> list[Path]:
+        """What lies there of an image's own files."""
+        return list(image_files(self.destination.folder, self.of_image, self.destination.stem(name)))
+
     def write(self, image: Image, instances: Instances) -> None:
         """Write this image's own files."""
 
     def finish(self, records: Callable[[], Iterable[Record]]) -> None:
         """Write the run's files. records: call it to stream all records, in source order, as often as needed."""
+
+    def notes(self, records: Callable[[], Iterable[Record]]) -> Iterable[str]:
+        """What the user should know of what was written, such as what had no place in it; called after `finish`."""
+        return ()
 
 
 Needs = Literal["boxes", "masks", "edges"]
@@ -84,12 +107,14 @@ _GIVEN: Mapping[Needs, str] = {
 class OutputRow(Row):
     """A kind of output. needs: what it is made of; files: the files and folders in the run's folder that it writes, and
     nobody else. pixels: whether it shows the image. labels: the row of `LABELS` that reads the first of its files.
+    takes: options of the command line, and the fields of the class that they fill.
     """
 
     needs: Needs = "masks"
     files: tuple[str, ...] = ()
     pixels: bool = False
     labels: str | None = None
+    takes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 PANOPTIC_MIN_AREA = 100
@@ -120,6 +145,15 @@ OUTPUTS = Registry(
             needs="boxes",
             files=("coco_dataset.json",),
             labels="coco",
+        ),
+        OutputRow(
+            "yolo",
+            "pipelines.outputs.yolo:Yolo",
+            "data set for `yolo segment train`, an object's holes and parts in one polygon: yolo/",
+            needs="boxes",
+            files=("yolo",),
+            labels="yolo",
+            takes={"--split": "split", "--yolo-boxes": "boxes", "--yolo-images": "images"},
         ),
         OutputRow(
             "ids",

@@ -34,6 +34,7 @@ from pipelines.run.journal import Journal
 from pipelines.run.state import (
     check_same,
     is_there,
+    made_by,
     mapping_of,
     mappings_of,
     mark,
@@ -43,6 +44,7 @@ from pipelines.run.state import (
     sources_of,
 )
 from pipelines.types import Category
+from pipelines.urls import is_url
 
 T = TypeVar("T")
 
@@ -236,7 +238,9 @@ class RunFolder:
     def outputs(self, plan: Plan, categories: Iterable[Category]) -> list[Output]:
         """What writes the files that the plan's settings name. categories: all that instances can have."""
         by_id = {category.id: category for category in categories}
-        destination = Destination(self.path, self.scratch, by_id, plan.stems)
+        locations = {source.name: source.location for source in plan.sources if not is_url(source.location)}
+        model = made_by(plan.settings)
+        destination = Destination(self.path, self.scratch, by_id, plan.stems, locations, model)
         options = plan.settings["output_options"]
         return [OUTPUTS[name].load()(destination, **options.get(name, {})) for name in plan.settings["save"]]
 

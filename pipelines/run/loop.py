@@ -90,11 +90,12 @@ def run(
             _Loop(config, job, outputs, journal, mine, watch, clock).run(part)
 
             report = dict(job.report())
+            told = [note for output in outputs for note in output.notes(lambda: journal.records(mine))]
             info = {
                 "settings": plan.settings,
                 "defaults": dict(defaults or {}),
                 "sources": [shown_location(source) for source in config.sources],
-                **run_info.images(lambda: journal.records(mine), [*uneven, *report.get("notes", ())]),
+                **run_info.images(lambda: journal.records(mine), [*uneven, *report.get("notes", ()), *told]),
                 "categories": {category.id: category.name for category in job.categories},
                 "report": report,
                 "versions": run_info.versions(),

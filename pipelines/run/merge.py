@@ -72,10 +72,12 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
             journal.add(record)
         if len(set(ids.values())) < len(ids):  # a run that got more images on the way numbered them anew
             ids = image_ids(sources)
-        for each in folder.outputs(plan, categories.values()):
+        outputs = folder.outputs(plan, categories.values())
+        for each in outputs:
             each.finish(lambda: journal.records(ids))
         of_parts = dict.fromkeys(note for each in infos for note in each["report"].get("notes", ()))
-        info |= run_info.images(lambda: journal.records(ids), [*uneven, *of_parts])
+        told = [note for each in outputs for note in each.notes(lambda: journal.records(ids))]
+        info |= run_info.images(lambda: journal.records(ids), [*uneven, *of_parts, *told])
         folder.finish(info)
     return Summary(info)
 

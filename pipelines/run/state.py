@@ -88,6 +88,14 @@ def _one_by_one(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple
             yield within + key, json.loads(json.dumps(value))
 
 
+def made_by(settings: Mapping[str, Any]) -> str:
+    """What found the instances of a run, or of that which was converted: `evsam efficientvit-sam-l2 yolov8m`."""
+    if isinstance(settings.get("model"), str):
+        return str(settings["model"])
+    models = settings.get("sam"), settings.get("prompts", {}).get("model")
+    return " ".join(["evsam", *(Path(model).name for model in models if isinstance(model, str))])
+
+
 def mark(source: ImageSource) -> Any:
     """What tells an image's content from another's, None where there is no file."""
     if is_url(source.location):

@@ -19,14 +19,14 @@ SEGMENT = ("segment", "photo.png", "-o", "out")
 TEXT = ("text", "photo.png", "cat", "-o", "out")
 
 TYPED = [
-    ((*SEGMENT, "--save", "yolo"), "--save dataset"),
+    ((*SEGMENT, "--save", "yolov8-seg"), "--save yolo"),
     ((*SEGMENT, "--save", "coco,voc"), "--save dataset"),
     ((*SEGMENT, "--save", "labelme"), "--save dataset"),
     ((*SEGMENT, "--save", "CVAT"), "--save dataset"),
     ((*SEGMENT, "--save", "masks"), "--save ids"),
     ((*SEGMENT, "--save", "overlays"), "--save overlay"),
     ((*SEGMENT, "--save", "cutout"), "--save cutouts"),
-    (("detect", "photo.png", "-o", "out", "--save", "yolo"), "--save dataset"),
+    (("detect", "photo.png", "-o", "out", "--save", "yolov8-seg"), "--save yolo"),
     ((*SEGMENT, "-d", "yolo11n"), "bring yolo11n.pt and say --detector yolo11n.pt, or say --detector yolov8n"),
     ((*SEGMENT, "-d", "yolo26n"), "bring yolo26n.pt"),
     ((*SEGMENT, "-d", "yolo12x"), "or say --detector yolov8x"),

@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from support.output_cases import (
     build,
     files,
     make_instances,
+    make_record,
     photo,
     read,
     shapes,
@@ -28,8 +30,8 @@ from support.output_cases import (
 from pipelines import rle
 from pipelines.errors import ImageError, UsageError
 from pipelines.outputs import OUTPUTS, Destination, Output, check_needs, remove_outputs
-from pipelines.records import Record, instance_records
-from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
+from pipelines.records import Record
+from pipelines.types import Bool, Category, Detections, Instances, Masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools's
 SAFE = {1: "person", 7: "Straßenbahn_路面電車", 90: "___x____"}
@@ -40,13 +42,9 @@ RESULTS = {
     "jsonl": "records.jsonl",
     "panoptic": "panoptic.json",
 }
+OF_A_RUN = {**{name: {path} for name, path in RESULTS.items()}, "yolo": {"yolo/data.yaml", "yolo/train.txt"}}
+"""What is written even of a run of no images."""
 RUN = [(photo("a/b.jpg"), FOUND), (photo("a/b.png"), NOTHING), (photo("写真 ü/b.jpg"), FOUND)]
-
-
-def make_record(image: Image, instances: Instances, image_id: int) -> Record:
-    rows = instance_records(instances)
-    status = "done" if rows else "empty"
-    return Record(image.name, image_id, image.width, image.height, status, None, rows)
 
 
 RECORDS = [
@@ -78,7 +76,8 @@ def object_files(kind: str) -> set[str]:
 
 
 EXPECTED = {
-    **{name: {path} for name, path in RESULTS.items()},
+    **OF_A_RUN,
+    "yolo": {*OF_A_RUN["yolo"], *(f"yolo/labels/{image.name}.txt" for image, _ in RUN)},
     "ids": {f"ids/{image.name}.png" for image, _ in RUN},
     "overlay": {f"overlays/{image.name}.jpg" for image, _ in RUN},
     "objects": object_files("objects"),
@@ -130,7 +129,13 @@ def test_every_output_takes_a_run_that_found_nothing(name: str, destination: Des
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_run_of_no_images_is_finished_all_the_same(name: str, destination: Destination) -> None:
     build(name, destination).finish(lambda: [])
-    assert set(files(destination)) == {path for path in RESULTS.values() if path == RESULTS.get(name)}
+    assert set(files(destination)) == OF_A_RUN.get(name, set())
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_options_fill_fields(name: str) -> None:
+    row = OUTPUTS[name]
+    assert set(row.takes.values()) <= {field.name for field in fields(row.load())} - {"destination"}
 
 
 # COCO and JSONL
@@ -202,10 +207,11 @@ def test_records_are_streamed(destination: Destination) -> None:
             yield record
             del record
 
-    for name in RESULTS:
+    for name in OF_A_RUN:
         output = build(name, destination)
         output.write(*RUN[0])
         output.finish(stream)
+        list(output.notes(stream))
 
 
 # PNG

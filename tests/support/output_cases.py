@@ -1,13 +1,16 @@
 """Instances of every shape, and what an output has written of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as PilImage
 
 from pipelines import rle
+from pipelines.names import file_stems
 from pipelines.outputs import OUTPUTS, Destination, Output
+from pipelines.records import Record, instance_records
 from pipelines.types import Bool, Category, Detections, Image, Instances, Masks
 
 HEIGHT, WIDTH = 90, 120
@@ -44,9 +47,46 @@ FOUND = make_instances(shapes(), [1, 7, 90, 1])
 NOTHING = make_instances([])
 
 
-def build(name: str, destination: Destination) -> Output:
-    output: Output = OUTPUTS[name].load()(destination)
+def make_record(image: Image, instances: Instances, image_id: int) -> Record:
+    rows = instance_records(instances)
+    return Record(image.name, image_id, image.width, image.height, "done" if rows else "empty", None, rows)
+
+
+def build(name: str, destination: Destination, **options: Any) -> Output:
+    output: Output = OUTPUTS[name].load()(destination, **options)
     return output
+
+
+def hard_masks() -> list[Bool]:
+    """A ring, two parts, one pixel, all of the image, a spiral that touches itself, pepper holes, nothing."""
+    spiral = np.zeros((HEIGHT, WIDTH), np.bool_)
+    spiral[10:60, 10], spiral[59, 10:60], spiral[20:60, 59], spiral[20, 30:60], spiral[9, 11:30] = (True,) * 5
+    spiral[19, 29] = spiral[10, 9] = True
+    pepper = np.ones((HEIGHT, WIDTH), np.bool_)
+    pepper[np.random.default_rng(0).random(pepper.shape) < 0.1] = False
+    return [*shapes(), np.ones((HEIGHT, WIDTH), np.bool_), spiral, pepper, np.zeros((HEIGHT, WIDTH), np.bool_)]
+
+
+def put_photos(folder: Path, images: Sequence[Image]) -> Destination:
+    """The images as files, and where outputs of theirs go."""
+    for image in images:
+        path = folder / "photos" / image.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PilImage.fromarray(image.pixels).save(path)
+    (folder / "scratch").mkdir()
+    locations = {image.name: str(folder / "photos" / image.name) for image in images}
+    stems = file_stems(list(locations), {})
+    return Destination(folder / "out", folder / "scratch", CATEGORIES, stems, locations, "evsam some-sam")
+
+
+def put_down(output: Output, found: Mapping[str, Instances], more: Sequence[Record] = ()) -> list[str]:
+    """Write what was found on images, by name, and the run's files; more: what failed. Returns the notes."""
+    images = {name: photo(name) for name in found}
+    records = [make_record(images[name], instances, 1 + i) for i, (name, instances) in enumerate(found.items())]
+    for name, instances in found.items():
+        output.write(images[name], instances)
+    output.finish(lambda: [*records, *more])
+    return list(output.notes(lambda: [*records, *more]))
 
 
 def files(destination: Destination) -> dict[str, bytes]:
