@@ -122,7 +122,7 @@ def _write(config: ConvertConfig, source: Source, spool: Spool, plan: Plan, watc
     )
     with writing(config.output, ", then repeat the command"), folder.hold(plan):
         folder.begin(plan)
-        with folder.journal() as journal:
+        with folder.journal(at_once=False) as journal:
             kinds = [OUTPUTS[name] for name in plan.settings["save"]]
             outputs = list(zip(kinds, folder.outputs(plan, source.labels.categories), strict=True))
             for number, (record, place) in enumerate(zip(spool.records(), plan.sources, strict=True)):

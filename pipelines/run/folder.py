@@ -108,9 +108,9 @@ class RunFolder:
         path = self.state / name
         return read_state(path, content) if is_there(path) else None
 
-    def journal(self, *, read_only: bool = False) -> Journal:
-        """What is finished, and is to be added. Raises OSError, or DataError when read_only."""
-        return Journal(self.state / "journal.jsonl", read_only=read_only)
+    def journal(self, *, read_only: bool = False, at_once: bool = True) -> Journal:
+        """What is finished, and is to be added. at_once: see `Journal`. Raises OSError, or DataError when read_only."""
+        return Journal(self.state / "journal.jsonl", read_only=read_only, at_once=at_once)
 
     def is_merge(self) -> bool:
         """Whether what is there is a merge that is not finished."""

@@ -15,11 +15,13 @@ from pipelines.records import Record, Status
 class Journal:
     """The records in a file. Use as a context manager; `add` may be called from another thread.
 
-    read_only: nothing is added, and the file is not written to. Raises OSError, or DataError when read_only.
+    read_only: nothing is added, and the file is not written to. at_once: what is added is synced one by one; else at
+    the end, where a run that is killed starts anew. Raises OSError, or DataError when read_only.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, at_once: bool = True) -> None:
         self.path = path
+        self._at_once = at_once
         self._where: dict[str, tuple[int, Status]] = {}
         if not read_only:
             self.path.touch()
@@ -50,6 +52,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._at_once:
+            os.fsync(self._file.fileno())
         self._file.close()
 
     def finished(self, name: str) -> bool:
@@ -65,7 +69,8 @@ class Journal:
         offset = self._file.tell()
         self._file.write(record.to_line().encode("utf-8") + b"\n")
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._at_once:
+            os.fsync(self._file.fileno())
         self._where[record.name] = (offset, record.status)
 
     def records(self, image_ids: Mapping[str, int]) -> Iterator[Record]:
