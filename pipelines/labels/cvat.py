@@ -19,7 +19,7 @@ from pipelines.labels.classes import from_labels
 from pipelines.labels.instances import LEAST_NUMBERS, image_record, of_box, of_corners, of_mask, of_polygons
 from pipelines.labels.left_out import LeftOut
 from pipelines.labels.rotated import around
-from pipelines.labels.values import name_below, number, size, whole
+from pipelines.labels.values import class_name, name_below, number, size, whole
 from pipelines.labels.xml import attribute, elements
 from pipelines.records import InstanceRecord, Record
 from pipelines.types import Category
@@ -74,7 +74,7 @@ class _Reader:
                 if kind is None:
                     self.left_out.add("tag of an image" if shape.tag == "tag" else _article(shape.tag), name)
                     continue
-                category = self.categories[attribute(shape, "label")]
+                category = self.categories[class_name(attribute(shape, "label"))]
                 instances.append(self._scored(shape, kind(self, shape, category.id, measures, name), name))
         return image_record(name, measures, instances)
 

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pipelines import coco, rle
 from pipelines.errors import DataError, ImageError
 from pipelines.files import reading
-from pipelines.images import MAX_PIXELS
 from pipelines.labels import Asked, Labels
 from pipelines.labels.brush_rle import mask_of_brush
 from pipelines.labels.classes import from_labels
@@ -25,7 +24,7 @@ from pipelines.labels.json_stream import entries
 from pipelines.labels.left_out import LeftOut
 from pipelines.labels.photos import size_of_photo
 from pipelines.labels.rotated import around_turned
-from pipelines.labels.values import name_below
+from pipelines.labels.values import name_below, size_of
 from pipelines.records import InstanceRecord, Record
 from pipelines.types import Category
 
@@ -176,9 +175,7 @@ _KINDS: Mapping[str, Callable[[_Reader, Fields, int, Size, str], InstanceRecord]
 
 def _size(region: Fields, known: Size | None) -> Size:
     """That of its image, which is the same for all regions."""
-    size = coco.image_size({"width": region.get("original_width"), "height": region.get("original_height")})
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f"its image is said to be {size[0]} x {size[1]}, more than {MAX_PIXELS:,} pixels")
+    size = size_of(region.get("original_width"), region.get("original_height"))
     if known not in (None, size):
         raise DataError(f"its image is said to be {size[0]} x {size[1]}, and before {known[0]} x {known[1]}")
     if region.get("image_rotation"):

@@ -36,7 +36,7 @@ from pipelines.labels.instances import (
 )
 from pipelines.labels.left_out import LeftOut
 from pipelines.labels.photos import size_of_photo
-from pipelines.labels.values import name_below
+from pipelines.labels.values import class_name, name_below, size_of
 from pipelines.records import InstanceRecord, Record
 from pipelines.types import Bool, Category
 
@@ -74,7 +74,7 @@ def _shapes(document: Mapping[str, Any]) -> list[Shape]:
 
 
 def _label(shape: Shape) -> str:
-    return coco.text(shape, "label")
+    return class_name(coco.text(shape, "label"))
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class _Reader:
 
     def _size(self, file: Path, document: Mapping[str, Any]) -> tuple[int, int]:
         """As the file says, or else as the photo is."""
-        if stated := coco.stated_size({"width": document.get("imageWidth"), "height": document.get("imageHeight")}):
-            return stated
+        if document.get("imageWidth") and document.get("imageHeight"):
+            return size_of(document["imageWidth"], document["imageHeight"])
         name = name_below("", coco.text(dict(document), "imagePath"))
         return size_of_photo(self.asked, name, file.name, file.parent) if self.asked.masks else (1, 1)
 

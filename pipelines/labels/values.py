@@ -5,9 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 from pipelines import coco
 from pipelines.errors import DataError
+from pipelines.images import MAX_PIXELS
 from pipelines.names import normal
 
 _WHOLE = re.compile(r"\d{1,19}(\.0*)?")
@@ -30,11 +32,24 @@ def whole(text: str, what: str, *, least: int = 0) -> int:
     return value
 
 
+def class_name(text: str) -> str:
+    """What a class is called."""
+    if not text.strip():
+        raise DataError("the name of its class is empty")
+    return text
+
+
 def size(width: str, height: str) -> tuple[int, int]:
-    """Width and height of an image."""
-    return coco.image_size(
-        {"width": whole(width, "its width", least=1), "height": whole(height, "its height", least=1)}
-    )
+    """`size_of` of text."""
+    return size_of(whole(width, "its width", least=1), whole(height, "its height", least=1))
+
+
+def size_of(width: Any, height: Any) -> tuple[int, int]:
+    """Width and height of an image, which must be of whole pixels, and no more than are ever decoded."""
+    found = coco.image_size({"width": width, "height": height})
+    if found[0] * found[1] > MAX_PIXELS:
+        raise DataError(f"its image is said to be {found[0]} x {found[1]}, more than {MAX_PIXELS:,} pixels")
+    return found
 
 
 def name_below(folder: str, name: str) -> str:

@@ -246,6 +246,7 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
     ("cvat", _text("annotations.xml", 'left="2"', 'left="-2"'), r'image 0: <mask> 0: left is "-2"'),
     ("cvat", _text("annotations.xml", 'rle="', 'rle="9'), r"run lengths do not fill 6 x 4 pixels"),
     ("cvat", _text("annotations.xml", 'xtl="10"', 'xtl="nan"'), r"image 0: <box> 1: 'xtl' is NaN"),
+    ("cvat", _text("annotations.xml", 'label="dog"', 'label=""'), "image 0: <box> 1: the name of its class is empty"),
     ("cvat", _text("annotations.xml", 'label="dog"', ""), r"<box> has no attribute 'label'"),
     ("cvat", _text("annotations.xml", "<image id", "<track id='1'></track><image id"), "has tracks of a video"),
     ("label-studio", _text("export.json", '"x": 50', '"x": NaN'), r"task 0: region 1: 'x' is NaN"),
