@@ -232,7 +232,9 @@ class Attention(PlainAttention):
         one = torch.eye(side, dtype=q.dtype, device=q.device)
         ones = torch.cat([one.repeat_interleave(side, 0), one.repeat(side, 1)], 1).expand(*k.shape[:2], -1, -1)
         q = torch.cat([q, rows * width**0.5, columns * width**0.5], 3)  # the logits' scale takes it back
-        k, v = torch.cat([k, ones], 3), F.pad(v, (0, 2 * side))
+        k = torch.cat([k, ones], 3)
+        if not torch.compiler.is_exporting():  # what fuses attention here wants all three alike
+            v = F.pad(v, (0, 2 * side))
         return F.scaled_dot_product_attention(q, k, v, scale=width**-0.5)[..., :width]
 
     def biases(self, q: Tensor, side: int) -> tuple[Tensor, Tensor]:
