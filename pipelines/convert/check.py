@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 
 from pipelines.convert.image import masked
 from pipelines.convert.spool import Spool
-from pipelines.labels import LABELS, Asked, Labels
+from pipelines.labels import Asked
+from pipelines.labels.glimpse import open_labels
 from pipelines.names import match, pair
 from pipelines.outputs import OUTPUTS, OutputRow
 from pipelines.records import InstanceRecord, Record
@@ -68,14 +69,15 @@ def _kept(
     if row.labels is None:
         kept.lost = None
         return kept
-    labels: Labels = LABELS[row.labels].load()(folder / row.files[0], Asked(sizes=sizes))
-    theirs = {category.id: category.name for category in labels.categories} if labels.named else names
-    ious = [np.zeros(0)]
+    ious, theirs = [np.zeros(0)], dict[int, str]()
     with Spool(folder) as spool:
-        for number, record in enumerate(labels.records):
-            watch.within(f"checking {row.name}", number, labels.count)
-            spool.add(record)
-        watch.within(f"checking {row.name}", labels.count, labels.count)
+        for file in (folder / file for file in row.files if (folder / file).exists()):
+            labels = open_labels(file, Asked(sizes=sizes), row.labels)
+            theirs = {category.id: category.name for category in labels.categories} if labels.named else dict(names)
+            for number, record in enumerate(labels.records):
+                watch.within(f"checking {file.name}", number, labels.count)
+                spool.add(record)
+            watch.within(f"checking {file.name}", labels.count, labels.count)
         if not spool.masks:
             kept.of = "boxes"
         own = _own(ids, spool.names)

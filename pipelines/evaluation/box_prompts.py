@@ -15,9 +15,9 @@ from pipelines.detectors.box_table import read_box_table
 from pipelines.errors import DataError
 from pipelines.evaluation.annotations import GroundTruth
 from pipelines.evaluation.config import RawBoxFilePrompts
+from pipelines.labels.files import digest_of
 from pipelines.names import folded
 from pipelines.types import Detections, Image, Int64
-from weights import digest
 
 
 class RawBoxFileDetector:
@@ -34,7 +34,7 @@ class RawBoxFileDetector:
         self.settings: Mapping[str, Any] = {
             "kind": "FileOfBoxes",
             "file": config.path.name,
-            "sha256": digest.sha256(config.path),
+            "sha256": digest_of(config.path),
         }
         self._table = table
         self._category_ids = _category_ids(config.path, table, truth, agnostic)
@@ -65,6 +65,8 @@ def _category_ids(path: Path, table: BoxTable, truth: GroundTruth, agnostic: boo
 
 def _without_names(path: Path, table: BoxTable) -> bool:
     """Whether a file is COCO results whose categories are ids alone; its reader has named them by itself."""
+    if path.is_dir():
+        return False
     with path.open(encoding="utf-8-sig") as file:
         is_list = file.read(4096).lstrip().startswith("[")
     return is_list and (table.categories == COCO or all(c.name == f"category {c.id}" for c in table.categories))

@@ -42,8 +42,8 @@ class Labels:
 
     categories: all that instances can have. records: to be streamed once. count: how many there will be. left_out: what
     of the file is in no record, counted on the way. photos: where the photographs of images are, as far as the reader
-    had to know. ids: whether image ids are the file's own; named: whether it names its categories, which else have but
-    ids.
+    knows, who may learn it on the way. ids: whether image ids are the file's own; named: whether it names its
+    categories, which else have but ids.
 
     of_files: the names are those of label files, beside which the images are to be found by their stems. shares: every
     image is 1 x 1, since boxes count in shares of it. frame: how the format counts the pixels of photos that EXIF
@@ -131,6 +131,21 @@ LABELS = Registry(
             "pipelines.labels.label_studio:read",
             "Label Studio's JSON export",
             sign=lambda seen: "data" in seen.keys,
+        ),
+        LabelRow(
+            "csv",
+            "pipelines.labels.table:read",
+            "CSV, a row an object: image and a box; evsam's has masks, too",
+            suffixes=(".csv",),
+            sign=lambda seen: b"image" in seen.header,
+        ),
+        LabelRow(
+            "parquet",
+            "pipelines.labels.parquet:read",
+            "evsam's Parquet file",
+            extra="parquet",
+            suffixes=(".parquet",),
+            sign=lambda seen: seen.start.startswith(b"PAR1"),
         ),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from pipelines import coco
-from pipelines.categories import COCO, from_names
+from pipelines.categories import COCO
 from pipelines.errors import DataError, UsageError
 from pipelines.files import reading
 from pipelines.types import Category
@@ -25,17 +25,10 @@ MOST = 100_000
 
 @dataclass(frozen=True)
 class Classes:
-    """names: by number. keypoints: numbers of each object's keypoints, 0 where it has none. ids: of the categories, by
-    number, None where they are not stated."""
+    """names: by number. keypoints: how many numbers tell of each object's keypoints, 0 where it has none."""
 
     names: tuple[str, ...]
     keypoints: int = 0
-    ids: tuple[int, ...] | None = None
-
-    def categories(self) -> tuple[Category, ...]:
-        if self.ids is None:
-            return from_names(self.names)
-        return tuple(Category(id, name) for id, name in zip(self.ids, self.names, strict=True))
 
 
 def from_labels(labels: Iterable[str]) -> dict[str, Category]:

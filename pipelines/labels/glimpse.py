@@ -37,6 +37,12 @@ class Glimpse:
     of_numbers: bool = False
     start: bytes = b""
 
+    @property
+    def header(self) -> list[bytes]:
+        """The columns of a CSV; nothing where the first line has no comma."""
+        line = self.start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+        return [name.strip(b' \r"').lower() for name in line.split(b",")] if b"," in line else []
+
 
 def look_at(path: Path) -> Glimpse:
     """Raises DataError for a file that cannot be read."""
@@ -76,12 +82,12 @@ def formats_of(path: Path) -> list[LabelRow]:
 
 
 def of_a_tool(path: Path) -> bool:
-    """Whether a file, or any in a folder, is labels, but no COCO. A file that is damaged is not."""
+    """Whether a file, or any in a folder, is labels, but no COCO and no CSV. A file that is damaged is not."""
     try:
         found = _in_folder(path, None) if path.is_dir() else {row.name for row in formats_of(path)}
     except DataError:
         return path.is_dir()  # which holds too much
-    return any(name not in ("coco", "coco-results") for name in found)
+    return any(name not in ("coco", "coco-results", "csv") for name in found)
 
 
 def _say_which(option: str | None) -> str:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipelines import coco, rle
 from pipelines.errors import DataError, ImageError
 from pipelines.files import read_json
 from pipelines.images.needed import needed_of_png
+from pipelines.images.sources import IMAGE_EXTENSIONS
 from pipelines.labels import Asked, Labels
 from pipelines.labels.classes import from_labels
 from pipelines.labels.files import label_files
@@ -57,7 +58,7 @@ def read(path: Path, asked: Asked) -> Labels:
         with coco.named(str(file)):
             labels |= dict.fromkeys(coco.each("shape", _shapes(document), lambda _, shape: _label(shape)))
     reader = _Reader(root, from_labels(labels), asked, left_out)
-    return Labels(tuple(reader.categories.values()), map(reader.record, own), len(own), left_out)
+    return Labels(tuple(reader.categories.values()), map(reader.record, own), len(own), left_out, reader.photos)
 
 
 def _document(file: Path) -> dict[str, Any] | None:
@@ -83,13 +84,17 @@ class _Reader:
     categories: Mapping[str, Category]
     asked: Asked
     left_out: LeftOut
+    photos: dict[str, Path] = field(default_factory=dict)
 
     def record(self, file: Path) -> Record:
         document = _document(file)
         with coco.named(str(file)):
             if document is None:
                 raise DataError("it has changed while it was read")
-            name = name_below(file.parent.relative_to(self.root).as_posix(), coco.text(document, "imagePath"))
+            said = coco.text(document, "imagePath")
+            name = name_below(file.parent.relative_to(self.root).as_posix(), said, beside=True)
+            if (photo := file.parent / said.replace("\\", "/")).suffix.lower() in IMAGE_EXTENSIONS and photo.is_file():
+                self.photos[name] = photo
             try:
                 size = self._size(file, document)
             except ImageError as error:
@@ -112,6 +117,8 @@ class _Reader:
             if not isinstance(kind, str) or kind not in _KINDS:
                 self.left_out.add(f"shape of type {coco.told(kind)}", name)
                 continue
+            if kind in _ROTATED:
+                self.left_out.add("box that is rotated", name, read="read as the upright box around it")
             group = shape.get("group_id")
             if not isinstance(group, int | str | None):
                 raise DataError(f"shape {number}: 'group_id' is {coco.told(group)}, not a number")
@@ -154,9 +161,9 @@ def _rectangle(shape: Shape, id: int, size: tuple[int, int], score: float, masks
 
 def _mask(shape: Shape, id: int, size: tuple[int, int], score: float, masks: bool) -> InstanceRecord:
     points, (width, height) = _points(shape, 4), size
-    x, y = round(min(points[::2])), round(min(points[1::2]))
+    x, y = int(min(points[::2])), int(min(points[1::2]))
     if not masks:
-        return of_corners(id, x, y, round(max(points[::2])) + 1, round(max(points[1::2])) + 1, score)
+        return of_corners(id, x, y, int(max(points[::2])) + 1, int(max(points[1::2])) + 1, score)
     pixels = _png(coco.text(shape, "mask"), width * height)
     if x < 0 or y < 0 or x + pixels.shape[1] > width or y + pixels.shape[0] > height:
         raise DataError(
@@ -175,4 +182,6 @@ def _png(text: str, most: int) -> Bool:
         raise DataError(f"'mask' is no PNG that can be read: {error}") from error
 
 
-_KINDS = {"polygon": _polygon, "rectangle": _rectangle, "mask": _mask}
+_ROTATED = ("oriented_rectangle", "rotation")
+"""As LabelMe and X-AnyLabeling call it."""
+_KINDS = {"polygon": _polygon, "rectangle": _rectangle, "mask": _mask, **dict.fromkeys(_ROTATED, _rectangle)}

@@ -52,10 +52,12 @@ def size_of(width: Any, height: Any) -> tuple[int, int]:
     return found
 
 
-def name_below(folder: str, name: str) -> str:
+def name_below(folder: str, name: str, *, beside: bool = False) -> str:
     """What an image is called below the root, of which a file in `folder` says `name`: a relative POSIX path. Where it
-    leaves the root, or is absolute, what is left when it does not."""
+    leaves the root, or is absolute, what is left when it does not; or with `beside`, as if it lay in the folder."""
     text = posixpath.normpath(posixpath.join(folder, re.sub(r"^([A-Za-z]:)?/+", "", normal(name))))
+    if beside and text.startswith(".."):
+        text = posixpath.join(folder, posixpath.basename(text))
     parts = [part for part in PurePosixPath(text).parts if part not in ("..", "/")]
     if not parts or "\0" in name or not name.strip():
         raise DataError(f"its image is called {coco.told(name)}, which names no file")

@@ -104,11 +104,11 @@ class _Reader:
         if png is None:
             return {}
         width, height = measures
-        values = _values(png, width * height)
+        values, open_ends = _values(png, width * height)
         if values.shape != (height, width):
             raise DataError(f"{png} is {values.shape[1]} x {values.shape[0]}, its image {width} x {height}")
         found = np.unique(values)
-        return {int(value): rle.encode(values == value) for value in found if value not in (0, _BORDER)}
+        return {int(value): rle.encode(values == value) for value in found if value not in (0, open_ends)}
 
     def _instance(self, each: Element, name: str, measures: tuple[int, int], mask: Rle | None) -> InstanceRecord:
         category = self.categories[text_of(each, "name")]
@@ -117,22 +117,36 @@ class _Reader:
                 self.left_out.add(f"flag '{flag}'", name)
         if parts := len(each.findall("part")):
             self.left_out.add("part of an object", name, parts)
+        score = self._score(each, name)
         polygon = each.find("polygon")
         box = each.find("bndbox")
         if box is None and (polygon is None or not self.asked.masks):
             raise DataError("it has no <bndbox>")
         corners = [] if box is None else [number(text_of(box, side), side) for side in ("xmin", "ymin", "xmax", "ymax")]
-        found = of_corners(category.id, corners[0] - 1, corners[1] - 1, *corners[2:]) if corners else None
+        found = None
+        if corners:
+            x1, y1, x2, y2 = corners
+            found = of_corners(category.id, x1 - 1, y1 - 1, x2, y2, score)
         if mask is not None:
-            masked = of_mask(category.id, mask, box=found["bbox"] if found else None)
+            masked = of_mask(category.id, mask, score, found["bbox"] if found else None)
             if found is None or _fits(mask, found["bbox"]):
                 return masked
             self.left_out.add(f"mask of {_INSTANCES} that leaves the box of its object", name)
         if polygon is not None and self.asked.masks:
             points = [number(corner.text or "", corner.tag) - 1 for corner in polygon]
-            return of_polygons(category.id, [points], measures, masks=True)
+            return of_polygons(category.id, [points], measures, score, masks=True)
         assert found is not None
         return found
+
+    def _score(self, each: Element, name: str) -> float:
+        """What CVAT and evsam put into attributes."""
+        score = 1.0
+        for attribute in each.iterfind("attributes/attribute"):
+            if attribute.findtext("name") == "score":
+                score = number(text_of(attribute, "value"), "score")
+            else:
+                self.left_out.add("attribute", name)
+        return score
 
 
 def _fits(mask: Rle, box: Sequence[float]) -> bool:
@@ -143,16 +157,18 @@ def _fits(mask: Rle, box: Sequence[float]) -> bool:
     return inside and top - _BESIDE <= y and y + h <= top + height + _BESIDE
 
 
-def _values(path: Path, most: int) -> Int64:
-    """H x W: the indices of a palette, or what colours of VOC's palette stand for. most: pixels."""
+def _values(path: Path, most: int) -> tuple[Int64, int]:
+    """H x W: the indices of a palette, or what colours of VOC's palette stand for; and the value of pixels that are
+    left open, 0 where there is none, as in 16 bits. most: pixels."""
     try:
         with path.open("rb") as file:
             picture = PngImageFile(needed_of_png(file, most).file, "")
             if picture.mode in ("1", "L", "P", "I", "I;16"):
-                return np.asarray(picture).astype(np.int64)
+                deep = picture.mode.startswith("I")
+                return np.asarray(picture).astype(np.int64), 0 if deep else _BORDER
             colours = np.asarray(picture.convert("RGB")).astype(np.int64)
     except (ImageError, SyntaxError, ValueError, OSError) as error:
         raise DataError(f"{path} is no PNG that can be read: {error}") from error
     bits = colours[..., None] >> np.arange(7, -1, -1) & 1  # H x W x channel x place: see `outputs.png.VOC_PALETTE`
     values: Int64 = (bits << (3 * np.arange(8) + np.arange(3)[:, None])).sum(axis=(2, 3))
-    return values
+    return values, _BORDER

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import coco
+from pipelines.categories import from_names
 from pipelines.errors import DataError, ImageError
 from pipelines.files import reading
 from pipelines.images.header import upright_size
@@ -56,9 +57,10 @@ def read(path: Path, asked: Asked) -> Labels:
         photos = {file.name: file.photo for file in files if file.photo}
         if files and not photos and not asked.sizes:
             raise DataError(f"{path}: no photo was found, whose size its labels need: name their folder with --photos")
-    reader = _Reader(known, [category.id for category in known.categories()], asked.masks, asked.sizes, left_out)
+    categories = from_names(known.names)
+    reader = _Reader(known, [category.id for category in categories], asked.masks, asked.sizes, left_out)
     return Labels(
-        known.categories(),
+        categories,
         (reader.record(file) for file in files),
         len(files),
         left_out,

@@ -79,7 +79,7 @@ def test_labels_of_every_format_become_a_data_set(tmp_path: Path, format: str) -
     found = json.loads((tmp_path / "out/coco_dataset.json").read_text())
     names = {category["id"]: category["name"] for category in found["categories"]}
     person, dog = found["annotations"]
-    if format.startswith("coco") or format == "jsonl":
+    if format in ("coco", "coco-results", "jsonl", "csv", "parquet"):
         assert (person["category_id"], dog["category_id"]) == (1, 18)
         assert found["images"][0]["id"] == 7
     assert (names[person["category_id"]], names[dog["category_id"]]) == ("person", "dog")

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.label_files import DOG, FILES, HEIGHT, HOLED, PERSON, RING, SOLID, SQUARE, WIDTH, write_files
+from PIL import Image as Pil
+from support.label_files import (
+    DOG,
+    FILES,
+    HEIGHT,
+    HOLED,
+    PERSON,
+    RING,
+    SOLID,
+    SQUARE,
+    WIDTH,
+    WITHOUT_EMPTY,
+    write_files,
+)
 
 from pipelines import rle
 from pipelines.detectors.box_file import BoxFileDetector
 from pipelines.errors import DataError, UsageError
 from pipelines.labels import LABELS, Asked
 from pipelines.labels.glimpse import open_labels
+from pipelines.outputs.png import VOC_PALETTE
 from pipelines.records import Record
 from pipelines.types import Image
 
@@ -29,7 +44,7 @@ def read(folder: Path, *, name: str | None = None, **asked: Any) -> tuple[dict[i
 
 
 def scene(folder: Path, format: str, change: Callable[[dict[str, Any]], None] = lambda files: None) -> Path:
-    files = json.loads(json.dumps(FILES[format]))
+    files = deepcopy(FILES[format])
     change(files)
     return write_files(folder, files)
 
@@ -50,21 +65,23 @@ def test_the_scene_is_read(tmp_path: Path, format: str) -> None:
     assert (rle.decode(person["segmentation"]) == (RING if format in HOLED else SOLID)).all()
     assert "segmentation" not in dog and not notes
     assert [(record.status, record.instances) for record in records[1:]] == (
-        [("empty", ())] if format != "coco-results" else []
+        [("empty", ())] if format not in WITHOUT_EMPTY else []
     )
 
 
 @pytest.mark.parametrize("format", FILES)
 def test_the_boxes_of_the_scene_are_prompts(tmp_path: Path, format: str) -> None:
     path = scene(tmp_path, format)
-    if format in ("coco", "coco-results"):
-        path = path / "labels.json"
+    if format in ("coco", "coco-results", "csv"):
+        path = next(path.glob("labels.*"))
     photo = Image("photos/a.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     detector = BoxFileDetector(path, None, {"photos/a.png": 1, "photos/b.png": 2})
     (found,) = detector([photo])
     x, y, w, h = np.array([PERSON, DOG], np.float32).T
     np.testing.assert_allclose(found.boxes, np.stack([x, y, x + w, y + h], 1), atol=1e-5)
-    assert not detector.of_file and len(detector.notes) == (format == "coco-results")  # which does not list b.png
+    assert not detector.of_file and len(detector.notes) == (
+        format in ("coco-results", "parquet")
+    )  # which does not list b.png
 
 
 def test_a_folder_of_two_formats_is_ambiguous(tmp_path: Path) -> None:
@@ -147,6 +164,11 @@ LEFT_OUT: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
         "1 line of 7 numbers read as triangle; a box with score and track id looks alike (photos/a.png)",
     ),
     ("labelme", _labelme(points=[[1, 1]], shape_type="point"), '1 shape of type "point" (photos/a.png)'),
+    (
+        "labelme",
+        _labelme(points=[[1, 0], [2, 1], [1, 2], [0, 1]], shape_type="oriented_rectangle"),
+        "labels: 1 box that is rotated read as the upright box around it (photos/a.png)",
+    ),
     ("labelme", lambda files: files.update({"x.json": {}}), "1 JSON file that is not LabelMe's (x.json)"),
     (
         "voc",
@@ -191,6 +213,37 @@ def test_labelme_parts_of_a_group_are_one_object(tmp_path: Path) -> None:
     both[:2, 12:14] = True
     assert len(found.instances) == 2 and (rle.decode(found.instances[0]["segmentation"]) == both).all()
     assert found.instances[0]["bbox"] == [2, 0, 12, 7]
+
+
+def test_labelme_photos_elsewhere_are_called_as_if_they_lay_beside(tmp_path: Path) -> None:
+    """As `--save labelme` has it; and nothing but a photo is ever looked at there."""
+
+    def change(files: dict[str, Any]) -> None:
+        files["labels/sub/c.json"] = {**files.pop("labels/b.json"), "imagePath": "../../photos/b.png"}
+        files["labels/d.json"] = {**files["labels/a.json"], "imagePath": "../../../secret.txt"}
+
+    scene(tmp_path, "labelme", change)
+    (tmp_path / "secret.txt").write_text("")
+    labels = open_labels(tmp_path / "labels", Asked())
+    assert [record.name for record in labels.records] == ["a.png", "secret.txt", "sub/b.png"]
+    assert {name: path.name for name, path in labels.photos.items()} == {"a.png": "a.png", "sub/b.png": "b.png"}
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_voc_masks_are_numbered_as_the_objects_are(tmp_path: Path, colours: bool) -> None:
+    """In a palette's indices, or in VOC's colours as datumaro writes them; a mask outside of its box is none of it."""
+    values = np.where(RING, 1, 255).astype(np.uint8)
+    values[9, 0:3] = [0, 2, 3]
+    picture = np.asarray(VOC_PALETTE)[values] if colours else values
+    scene(tmp_path, "voc")
+    (tmp_path / "SegmentationObject").mkdir()
+    Pil.fromarray(picture).save(tmp_path / "SegmentationObject/a.png")
+    _, (found, _), notes = read(tmp_path)
+    assert (rle.decode(found.instances[0]["segmentation"]) == RING).all() and "segmentation" not in found.instances[1]
+    assert [note.partition(": ")[2] for note in notes] == [
+        "1 mask of SegmentationObject that leaves the box of its object (a.png)",
+        "1 mask of SegmentationObject that no object has the number of (a.png)",
+    ]
 
 
 def test_label_studio_turns_a_box_about_its_corner(tmp_path: Path) -> None:
@@ -267,6 +320,19 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
     ("coco", _text("labels.json", '"id": 8', '"id": 7'), "two of its images have the same id"),
     ("coco-results", _text("labels.json", '"score": 1.0', '"score": "x"'), r"annotation 0: 'score' is \"x\""),
     ("jsonl", _text("records.jsonl", '"score": 1.0', '"score": -1e999'), "line 1: not an image record|line 1: .*score"),
+    ("csv", _text("labels.csv", "2.0,3.0", "nan,3.0"), r"line 2: 'x' is NaN, not a finite number"),
+    ("csv", _text("labels.csv", "2.0,3.0", "2.0,-1e308"), r"line 2: 'y' is -1e\+308, too large a number"),
+    ("csv", _text("labels.csv", "6.0,4.0", "6.0,-4.0"), r"line 2: box 0 .*has no area"),
+    ("csv", _text("labels.csv", ",20,10,", ",-20,10,"), r'line 2: width is "-20", not a whole number'),
+    ("csv", _text("labels.csv", "dog,18", "dog,1"), "line 3: category 1 is called"),
+    ("csv", _text("labels.csv", "image,", "file,"), "its columns are not image and x, y, w, h"),
+    ("csv", _text("labels.csv", "1.0,", "1.0,0"), r"line 2: a mask's run lengths do not fill its 20 x 10 pixels"),
+    (
+        "csv",
+        _text("labels.csv", "a.png,7,20,10,dog", "b.png,8,20,10,dog,18,1,1,1,1,1,\na.png,7,20,10,dog"),
+        "sort the table",
+    ),
+    ("parquet", lambda files: files.update({"labels.parquet": b"PAR1" + bytes(40)}), "is not a Parquet file"),
     ("jsonl", _text("records.jsonl", '"bbox": [2.0', '"bbox": ["2"'), r"line 1: instance 0: .*'bbox'"),
 ]
 

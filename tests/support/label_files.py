@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from PIL import Image as Pil
+
+from pipelines.rle import encode
 
 WIDTH, HEIGHT = 20, 10
 RING = np.zeros((HEIGHT, WIDTH), np.bool_)
@@ -109,6 +113,28 @@ _INSTANCES: list[dict[str, Any]] = [
     {"category_id": 18, "bbox": DOG, "score": 1.0},
 ]
 
+_ROWS = [
+    {
+        **{"image": "a.png", "image_id": 7, "width": WIDTH, "height": HEIGHT, "category": name, "category_id": id},
+        **dict(zip("xywh", box, strict=True)),
+        "score": 1.0,
+        "rle": rle,
+    }
+    for name, id, box, rle in (("person", 1, PERSON, encode(RING)["counts"]), ("dog", 18, DOG, None))
+]
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    lines = [",".join(rows[0]), *(",".join("" if cell is None else str(cell) for cell in row.values()) for row in rows)]
+    return "".join(f"{line}\n" for line in lines)
+
+
 FILES: dict[str, dict[str, Any]] = {
     "coco": {"labels.json": _COCO},
     "coco-results": {
@@ -135,17 +161,24 @@ FILES: dict[str, dict[str, Any]] = {
     },
     "cvat": {"annotations.xml": _CVAT},
     "label-studio": {"export.json": _STUDIO},
+    "csv": {"labels.csv": _csv(_ROWS)},
+    "parquet": {"labels.parquet": _parquet(_ROWS)},
 }
-"""By format: path below a folder -> its text, or what is in its JSON."""
-HOLED = ("coco", "coco-results", "jsonl", "cvat", "label-studio")
+"""By format: path below a folder -> its text or bytes, or what is in its JSON."""
+HOLED = ("coco", "coco-results", "jsonl", "cvat", "label-studio", "csv", "parquet")
 """Formats that have the hole."""
+WITHOUT_EMPTY = ("coco-results", "csv", "parquet")
+"""Formats that list objects alone, and no image without."""
 
 
 def write_files(folder: Path, files: dict[str, Any], *, photos: bool = True) -> Path:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     if photos:
         (folder / "photos").mkdir(parents=True, exist_ok=True)
         for name in ("a", "b"):
