@@ -41,7 +41,7 @@ def _option(panel: str, field: str, help: str, config: type = GridConfig, **sett
     default = next(f.default for f in fields(config) if f.name == field)
     text = f"{default:.3g}" if isinstance(default, float) else _NOTHING.get(field, str(default))
     values = {row.name: row.own_values() for row in SAMS.values()}
-    whose = by_model({name: f"{own[field]:g}" for name, own in values.items() if field in own}, text)
+    whose = by_model({name: str(own[field]) for name, own in values.items() if field in own}, text)
     return option(panel, _flag(field), help=help, show_default=whose, **settings)
 
 

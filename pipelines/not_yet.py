@@ -59,7 +59,7 @@ SAMS: Rows = (
     (r"sam-?[23].*", "say --sam efficientvit-sam-xl1 for the best masks, or sam-vit-h for the original SAM"),
     (r"sam(-[blh])?", "the original SAM is sam-vit-b, sam-vit-l or sam-vit-h; efficientvit-sam-l2 is faster"),
     (
-        r"(fast|lite|squeeze)-?sam.*|mobile-?sam-?v2|q-tiny-?sam|efficient-?sam-?[23].*",
+        r"(fast|lite|squeeze)-?sam.*|q-tiny-?sam|efficient-?sam-?[23].*",
         "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
     (
@@ -87,8 +87,8 @@ _BY_KIND: Mapping[str, Rows] = {
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),
         (
             r"(?!mobile|tiny|slim|edge|rep-?vit|nano|efficient|light-hq|sam-hq).*sam.*|.*vit-?[bl].*",
-            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, TinySAM, RepViT-SAM, EdgeSAM, "
-            "EfficientSAM, NanoSAM, SlimSAM and HQ-SAM",
+            "there are those of EfficientViT-SAM, of the original SAM, MobileSAM, MobileSAMv2, TinySAM, RepViT-SAM, "
+            "EdgeSAM, EfficientSAM, NanoSAM, SlimSAM and HQ-SAM",
         ),
     ),
 }

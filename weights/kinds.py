@@ -6,6 +6,8 @@ Servers, proxies and hotels answer with a page where a file is expected; a mirro
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ _INSTEAD = {  # first bytes, as a pattern, of what often comes in the place of a
 }
 _SLACK = 1 << 16
 """Bytes by which the size of a small file may differ from the one announced, as configurations do."""
+_PICKLE = 1 << 24
+"""Bytes of a pickle that are looked through; tensors lie beside it."""
 
 
 def most_bytes(about: int) -> int:
@@ -54,7 +58,7 @@ def what_came(path: Path, about: int | None = None) -> str | None:
 
 
 def strange(path: Path, filename: str) -> str | None:
-    """What keeps `path` from being of the kind that the name `filename` promises; None when nothing does.
+    """What keeps `path` from being of the kind that the name `filename` promises, or that is named; None when nothing.
 
     It completes "it ...", as in "is no vocabulary".
     """
@@ -84,6 +88,17 @@ def _checkpoint(path: Path, kind: str) -> None:
     from weights.loading import READERS, as_state_dict
 
     as_state_dict(path, READERS[kind](path))
+
+
+def _ultralytics(path: Path) -> str | None:
+    """Whether its pickle names one of ultralytics' networks; who loads it looks at what else it asks for."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            named = any(b"ultralytics.nn.tasks" in archive.open(name).read(_PICKLE) for name in pickles)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError):
+        return "is damaged, or no checkpoint"
+    return None if named else "is no model of ultralytics"
 
 
 def _configuration(path: Path) -> str | None:
@@ -119,9 +134,10 @@ def _words(path: Path) -> str | None:
 _KINDS: dict[str, Callable[[Path], str | None]] = {
     ".safetensors": _safetensors,
     **{kind: partial(_checkpoint, kind=kind) for kind in (".pt", ".pth", ".zip", ".onnx")},
+    "ultralytics": _ultralytics,
     "config.json": _configuration,
     "vocab.json": _vocabulary,
     "merges.txt": _merges,
     "vocab.txt": _words,
 }
-"""By file name, else by its ending."""
+"""By kind or file name, else by its ending."""

@@ -158,9 +158,14 @@ def check_state_dict(state: Mapping[str, torch.Tensor], expected: Mapping[str, t
 
 
 def as_state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
-    """The state dict in what `path` holds, unwrapped. Raises WeightsError when there is none."""
+    """The state dict in what `path` holds, unwrapped; of several parts as one, each name after its part's: `part.name`.
+
+    Raises WeightsError when there is none.
+    """
     if isinstance(content, Mapping):
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
+        if all(isinstance(part, Mapping) for part in content.values()):
+            content = {f"{part}.{key}": x for part, inner in content.items() for key, x in inner.items()}
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no state dict, but {type(content).__name__}")
     strange = [str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)]

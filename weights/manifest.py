@@ -28,6 +28,7 @@ class WeightsFile:
     sha256: str | None = None
     saved_as: str | None = None
     terms: str | None = None
+    kind: str | None = None
 
     @property
     def filename(self) -> str:

@@ -71,7 +71,7 @@ def glance(file: WeightsFile, path: Path) -> str | None:
         return came
     if file.bytes not in (None, size):
         return f"has {size} bytes instead of {file.bytes}"
-    return None if file.sha256 else kinds.strange(path, file.filename)
+    return None if file.sha256 else kinds.strange(path, file.kind or file.filename)
 
 
 @contextmanager

@@ -24,7 +24,14 @@ BOX_MARGIN = (
 SMALL_REGIONS = "Fill holes and remove islands of fewer pixels; 0: none."
 
 Sam = Annotated[
-    str, option("Models", "--sam", metavar="NAME", help=f"What makes the masks: {', '.join(SAMS)}.", offered=SAMS)
+    str,
+    option(
+        "Models",
+        "--sam",
+        metavar="NAME",
+        help=f"What makes the masks: {', '.join(SAMS)}. nanosam4 is {SAMS['nanosam4'].summary}.",
+        offered=SAMS,
+    ),
 ]
 Device = Annotated[
     str,

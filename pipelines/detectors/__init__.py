@@ -36,12 +36,15 @@ class DetectorRow(Row):
 
     Its target makes a `Detector` and is called as `(weights, config, *, device, **options)`; weights: its file, None
     where the row has none; config: with `conf` and `iou` that are not None. of_coco: whether its classes are COCO's 80,
-    which is then known before its weights are here.
+    which is then known before its weights are here. final: whether `everything` takes its boxes as they come, however
+    far they overlap.
     """
 
     conf: float = 0.25
     iou: float = 0.7
+    imgsz: int | None = None
     of_coco: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class DetectorConfig:
     """What a model is asked for, in ultralytics' terms.
 
     model: a name of `DETECTORS`, or the path of a .pt or .onnx. conf: lowest score kept; iou: boxes of one class that
-    overlap more are one; None for either: the model's own, see `with_defaults`. max_det: most boxes per image; imgsz:
-    longest side, in pixels, at which an image is searched, None for the size that the model was trained at; classes:
-    names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
+    overlap more are one; imgsz: longest side, in pixels, at which an image is searched; None for any of these: the
+    model's own, see `with_defaults`, for imgsz at last the size that it was trained at. max_det: most boxes per image;
+    classes: names or category ids to keep, () for all. Raises UsageError for a value that cannot be right.
     """
 
     model: str = "objects"
@@ -84,6 +87,17 @@ DETECTORS = Registry(
             conf=0.1,
             iou=0.5,
         ),
+        DetectorRow(
+            "object-aware",
+            _YOLO,
+            "MobileSAMv2's: boxes any object, names none",
+            weights="object-aware",
+            conf=0.4,
+            iou=0.9,
+            imgsz=1024,
+            final=True,
+            options={"snap": 20},
+        ),
         _of_coco("yolov8n", "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest"),
         _of_coco("yolov8s", "YOLOv8 small, COCO's 80 classes, 11.2 M parameters"),
         _of_coco("yolov8m", "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters"),
@@ -103,7 +117,7 @@ def detector_row(model: str) -> DetectorRow:
 def with_defaults(config: DetectorConfig) -> DetectorConfig:
     """The configuration with the model's own values for those that are None."""
     row = detector_row(config.model)
-    missing = {name: getattr(row, name) for name in ("conf", "iou") if getattr(config, name) is None}
+    missing = {name: getattr(row, name) for name in ("conf", "iou", "imgsz") if getattr(config, name) is None}
     return replace(config, **missing)
 
 

@@ -20,7 +20,7 @@ tasks: Any = quiet_ultralytics.tasks  # untyped
 
 def read_checkpoint(path: Path) -> torch.nn.Module:
     """The detection model of a checkpoint, in fp32 on the CPU; its `trained_size` is the input size, in pixels, that it
-    was trained at, as `YOLO.predict` takes it.
+    was trained at, as `YOLO.predict` takes it. Of a model that makes masks, too, what makes its boxes.
 
     ultralytics' restricted reader (`torch.load` with `weights_only=True`) admits nothing but its own and torch's
     layers and the values they hold, and evaluates no text. Raises WeightsError for every other file.
@@ -47,6 +47,8 @@ def read_checkpoint(path: Path) -> torch.nn.Module:
             ) from error
     ema = checkpoint.get("ema")
     model = checkpoint.get("model") if ema is None else ema
+    if type(model) is tasks.SegmentationModel and type(model.model[-1]) is tasks.Segment:
+        model.__class__, model.model[-1].__class__ = tasks.DetectionModel, tasks.Detect
     if type(model) is not tasks.DetectionModel:
         raise WeightsError(f"{path} holds a {type(model).__name__}, but evsam needs a YOLO detection model")
     model.end2end = False  # where the model offers both: boxes that are suppressed at `iou`, as in YOLO.predict

@@ -34,9 +34,10 @@ _GPU_BATCH = 16
 class Yolo:
     """Boxes of an ultralytics detection model, in fp32. `categories` follow the model's own class order."""
 
-    def __init__(self, weights: Path, config: DetectorConfig, *, device: str = "cpu") -> None:
-        """weights: a .pt or .onnx file. Raises as `pipelines.detectors.build_detector` does."""
+    def __init__(self, weights: Path, config: DetectorConfig, *, device: str = "cpu", snap: int = 0) -> None:
+        """weights: a .pt or .onnx file. snap: see `snapped`. Raises as `pipelines.detectors.build_detector` does."""
         self._config = config
+        self._snap = snap
         self._device = check_device(device)
         self._model, names = _load(weights.absolute(), self._device)
         self.categories = from_names(names)
@@ -112,12 +113,22 @@ class Yolo:
         return f"of {count:,} candidates none scored more than {conf:g}; the best had {best:.2g}: --conf"
 
     def _detections(self, rows: torch.Tensor, shape: tuple[int, ...], image: Image) -> Detections:
-        boxes = ultralytics.scale_boxes(shape[:2], rows[:, :4].clone(), image.pixels.shape).cpu().numpy()
+        boxes = snapped(rows[:, :4], shape[0], shape[1], self._snap) if self._snap else rows[:, :4].clone()
+        boxes = ultralytics.scale_boxes(shape[:2], boxes, image.pixels.shape).cpu().numpy()
         scores, classes = rows[:, 4].cpu().numpy(), rows[:, 5].cpu().numpy().astype(np.int64)
         keep = has_area(boxes)
         if not keep.any():
             return Detections.empty(f"of {len(boxes)} boxes none covers anything of the image")
         return Detections(boxes[keep], scores[keep], self._category_ids[classes[keep]])
+
+
+def snapped(boxes: torch.Tensor, height: int, width: int, near: int) -> torch.Tensor:
+    """N x 4 xyxy in a height x width letterbox -> the same, but sides less than `near` pixels from its border on it: a
+    rule of FastSAM (arXiv 2306.12156) and MobileSAMv2.
+    """
+    size = boxes.new_tensor([width, height])
+    start, end = boxes[:, :2], boxes[:, 2:]
+    return torch.cat([start.masked_fill(start < near, 0), torch.where(end > size - near, size, end)], 1)
 
 
 def _load(path: Path, device: torch.device) -> tuple[Any, list[str]]:

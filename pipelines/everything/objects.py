@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipelines.detectors import Detector, build_detector, is_here
+from pipelines.detectors import Detector, build_detector, detector_row, is_here
 from pipelines.everything.config import ObjectsConfig
 from pipelines.everything.filters import suppress
 from pipelines.sam import SamConfig
@@ -16,10 +16,11 @@ from pipelines.types import Category, Detections, Image
 
 
 def objects(sam: SamConfig, config: ObjectsConfig, *, offline: bool | None) -> SegmentJob:
-    """One mask for each box of a detector; boxes that overlap are one, whatever their classes."""
+    """One mask for each box of a detector; boxes that overlap are one, whatever their classes, but for final ones."""
 
-    def detector() -> AnyClass:
-        return AnyClass(build_detector(config, device=sam.device, offline=offline), config.iou)
+    def detector() -> Detector | AnyClass:
+        found = build_detector(config, device=sam.device, offline=offline)
+        return found if detector_row(config.model).final else AnyClass(found, config.iou)
 
     return SegmentJob(*sam.build_beside(detector, here=is_here(config.model), offline=offline))
 

@@ -29,13 +29,13 @@ T = TypeVar("T")
 class SamRow(Row):
     """A SAM, and what is done with it where the user says nothing.
 
-    strategy: a name of `pipelines.everything.STRATEGIES`. everything: values of `GridConfig`, for those strategies that
-    have such a field; what is missing here is as in segment-anything. rules: what `evsam segment`, `text` and
+    strategy: a name of `pipelines.everything.STRATEGIES`. everything: values of the strategies' configurations, for
+    those that have such a field; what is missing here is the strategy's own. rules: what `evsam segment`, `text` and
     `everything` do with its masks; evaluations do nothing that they are not told.
     """
 
     strategy: str = "grid"
-    everything: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    everything: Mapping[str, float | str] = field(default_factory=lambda: MappingProxyType({}))
     rules: MaskRules = AS_THEY_COME
 
     def own_values(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class SamRow(Row):
     def own(self, chosen: object) -> dict[str, str]:
         """Those values of a configuration that are the model's own, for `run.json`."""
         return {
-            name: f"{value:g}, the own value of {self.name}"
+            name: f"{value}, the own value of {self.name}"
             for name, value in self.own_values().items()
             if getattr(chosen, name, None) == value
         }
@@ -62,11 +62,17 @@ def _efficientvit(name: str, config: str, input_size: int, summary: str, **own: 
     )
 
 
-def _sam(name: str, family: str, config: str, summary: str, weights: str | None = None) -> SamRow:
+def _sam(name: str, family: str, config: str, summary: str, weights: str | None = None, **own: Any) -> SamRow:
     """Of a family whose architecture needs the name of a config alone. weights: None for those of the same name."""
     target = f"pipelines.sam.encoders.{family}:Architecture"
-    return SamRow(name, target, summary, weights=weights or name, options={"config": config})
+    return SamRow(name, target, summary, weights=weights or name, options={"config": config}, **own)
 
+
+_OBJECT_AWARE: dict[str, Any] = {
+    "strategy": "objects",
+    "everything": MappingProxyType({"model": "object-aware", "conf": 0.4, "iou": 0.9, "max_det": 300}),
+}
+"""How MobileSAMv2's own script asks its detector."""
 
 SAMS = Registry(
     "SAM",
@@ -87,6 +93,20 @@ SAMS = Registry(
         _efficientvit("efficientvit-sam-xl0", "xl0", 1024, "117.0 M parameters, 1024-pixel input"),
         _efficientvit("efficientvit-sam-xl1", "xl1", 1024, "203.3 M parameters, 1024-pixel input, the best masks"),
         _sam("mobile-sam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM"),
+        _sam(
+            "mobilesamv2",
+            "mobilesamv2",
+            "l2",
+            "61.3 M parameters, 1024-pixel input: efficientvit-sam-l2 tuned to everything in a photo",
+            **_OBJECT_AWARE,
+        ),
+        _sam(
+            "mobilesamv2-tinyvit",
+            "mobilesamv2",
+            "tinyvit",
+            "9.8 M parameters, 1024-pixel input: mobile-sam tuned to everything in a photo",
+            **_OBJECT_AWARE,
+        ),
         _sam("tinysam", "tinyvit", "5m", "9.8 M parameters, 1024-pixel input: MobileSAM's network, better trained"),
         _sam("repvit-sam", "repvit", "m2.3", "27.2 M parameters, 1024-pixel input: RepViT-SAM"),
         _sam("edge-sam", "repvit", "edge", "9.6 M parameters, 1024-pixel input: EdgeSAM, not for commercial use"),

@@ -137,15 +137,16 @@ class SamSource:
         return load(self.build(), self.state(), self.row.name)
 
     def state(self) -> dict[str, Tensor]:
-        """The weights, in the official layout. What a file of the encoder alone lacks is in the other files of its name
-        in the manifest.
+        """The weights, in the official layout. Those of the manifest are in all files of their name, the encoder in the
+        first; a user's file is whole, or of the encoder alone, and the others complete it.
         """
         if isinstance(self.weights, Mapping):
             return dict(self.weights)
         if self.weights is not None and self.weights.is_dir():
             raise UsageError(f"{self.weights} is a folder: if `evsam export` made it, name its --backend")
         state = loading.load_state_dict(self.file())
-        if self.row.weights is None or any(key.startswith(DECODER) for key in state):
+        whole = self.weights is not None and any(key.startswith(DECODER) for key in state)
+        if whole or self.row.weights is None:
             return state
         rest = (loading.load_state_dict(path) for path in store.beside(self.row.weights, offline=self.offline))
         return state | {key: x for each in rest for key, x in each.items() if not key.startswith(ENCODER)}

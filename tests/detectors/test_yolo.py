@@ -36,7 +36,9 @@ def assert_same(found: Detections, expected: Detections) -> None:
 
 
 class TestYolo:
-    @pytest.mark.parametrize("architecture", ["v8/yolov8", "v5/yolov5", "v10/yolov10n", "11/yolo11", "26/yolo26"])
+    @pytest.mark.parametrize(
+        "architecture", ["v8/yolov8", "v8/yolov8-seg", "v5/yolov5", "v10/yolov10n", "11/yolo11", "26/yolo26"]
+    )
     @pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo.name)
     def test_equals_ultralytics_predict(self, tmp_path: Path, architecture: str, photo: Image) -> None:
         from ultralytics import YOLO

@@ -109,10 +109,13 @@ class TestHarmfulFiles:
     def test_models_that_do_not_detect(self, tmp_path: Path, coco_yolo: Path) -> None:
         from ultralytics.utils import ROOT, YAML
 
-        layout = YAML.load(ROOT / "cfg/models/v8/yolov8-seg.yaml") | {"scales": {"t": [0.33, 0.125, 256]}, "scale": "t"}
-        torch.save({"model": tasks.SegmentationModel(layout, verbose=False)}, tmp_path / "seg.pt")
-        with pytest.raises(WeightsError, match="holds a SegmentationModel, but evsam needs a YOLO detection model"):
-            detector(tmp_path / "seg.pt")
+        layout = YAML.load(ROOT / "cfg/models/v8/yolov8-pose.yaml") | {
+            "scales": {"t": [0.33, 0.125, 256]},
+            "scale": "t",
+        }
+        torch.save({"model": tasks.PoseModel(layout, verbose=False)}, tmp_path / "pose.pt")
+        with pytest.raises(WeightsError, match="holds a PoseModel, but evsam needs a YOLO detection model"):
+            detector(tmp_path / "pose.pt")
 
     def test_names_that_are_not_the_networks(self, tmp_path: Path, coco_yolo: Path) -> None:
         for names in ({0: "only"}, {}, {1: "a", 2: "b"}, None, 5):

@@ -55,7 +55,12 @@ def official_layout(name: str) -> dict[str, Tensor]:
     }
 
 
-SAME_NETWORK = {"edge-sam-3x": "edge-sam", "nanosam4": "nanosam"}
+SAME_NETWORK = {
+    "edge-sam-3x": "edge-sam",
+    "nanosam4": "nanosam",
+    "mobilesamv2": "efficientvit-sam-l2",
+    "mobilesamv2-tinyvit": "mobile-sam",
+}
 
 
 def _layout(known: Mapping[str, dict[str, list[int]]], name: str) -> dict[str, list[int]]:

@@ -29,12 +29,16 @@ PHOTOS = photographs()
 
 
 def make_yolo(path: Path, *, architecture: str = "v8/yolov8", names: Sequence[str] = COCO_NAMES, seed: int = 0) -> Path:
-    """A small network of a real architecture whose random head answers with many classes and scores."""
+    """A small network of a real architecture whose random head answers with many classes and scores. One that makes
+    masks, too, is pickled as ultralytics did in 2023.
+    """
+    from ultralytics.nn.modules import Detect
     from ultralytics.utils import ROOT, YAML
 
     torch.manual_seed(seed)
     layout = YAML.load(ROOT / f"cfg/models/{architecture}.yaml")
-    model: Any = tasks.DetectionModel(
+    segments = architecture.endswith("-seg")
+    model: Any = (tasks.SegmentationModel if segments else tasks.DetectionModel)(
         layout | {"scales": {"t": [0.33, 0.125, 256]}, "scale": "t", "nc": len(names)}, verbose=False
     )
     pixels = [torch.from_numpy(np.array(PIL.Image.fromarray(photo.pixels).resize((SIZE, SIZE)))) for photo in PHOTOS]
@@ -51,6 +55,8 @@ def make_yolo(path: Path, *, architecture: str = "v8/yolov8", names: Sequence[st
     model.names = dict(enumerate(names))
     if getattr(model.model[-1], "one2one_cv2", None) is not None:
         model.end2end = True  # what a checkpoint prefers must not decide
+    if segments:
+        model.task, model.model[-1].detect = "segment", Detect.forward
     torch.save({"model": model.eval().half(), "ema": None, "train_args": {}}, path)
     return path
 

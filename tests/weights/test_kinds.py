@@ -175,3 +175,10 @@ def test_a_damaged_lock_is_as_none(shelf: Shelf, lock: str) -> None:
 @pytest.mark.parametrize("file", manifest.rows(), ids=lambda file: f"{file.name}/{file.filename}")
 def test_every_file_without_a_hash_is_of_a_kind_that_is_checked(file: manifest.WeightsFile) -> None:
     assert file.sha256 or file.filename in RIGHT or f"net{Path(file.filename).suffix}" in RIGHT
+
+
+def test_a_detector_that_is_pickled_whole_is_known_by_its_kind(shelf: Shelf, hub: Hub) -> None:
+    shelf.add(kind="ultralytics", about_bytes=300_000)
+    assert "is no model of ultralytics" in refused()
+    hub.usual = Reply(body=BODY[:-1000])
+    assert "is damaged, or no checkpoint" in refused()
