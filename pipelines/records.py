@@ -115,9 +115,9 @@ def instance_records(instances: Instances) -> tuple[InstanceRecord, ...]:
         row["stability_score"] = round(float(stability), 6)
         row["area"] = rle.area(mask)
         row["segmentation"] = mask
-    if instances.asked is not None:
-        crops = xyxy_to_xywh(instances.asked.crop_boxes)
-        for row, point, crop in zip(rows, instances.asked.points, crops, strict=True):
+    if instances.clicks is not None:
+        crops = xyxy_to_xywh(instances.clicks.crop_boxes)
+        for row, point, crop in zip(rows, instances.clicks.points, crops, strict=True):
             row["point"] = [round(float(value), 3) for value in point]
             row["crop_box"] = [round(float(value), 3) for value in crop]
     return rows

@@ -151,7 +151,7 @@ class Masks:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Clicks:
     """How each of N masks was come by when all of an image was segmented.
 
     points: N x 2 float32 (x, y) pixels, the click; crop_boxes: N x 4 float32 xyxy, the part of the image asked in.
@@ -174,22 +174,22 @@ class Asked:
 class Instances:
     """One image's result: detection i was given mask i; masks is None when only boxes were asked for.
 
-    asked: the clicks that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
+    clicks: those that gave them, when all of the image was segmented. edges: H x W uint8, the probability of an
     edge in each pixel, 255 for 1, when it was asked for. read: what is known of each, where they were read from a file,
     which may lack some scores and, of some objects, the mask, which is then without pixels here.
     """
 
     detections: Detections
     masks: Masks | None
-    asked: Asked | None = None
+    clicks: Clicks | None = None
     edges: UInt8 | None = None
     read: tuple[InstanceRecord, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.masks is not None and len(self.detections) != len(self.masks):
             raise ValueError(f"{len(self.detections)} detections but {len(self.masks)} masks")
-        if self.asked is not None and len(self.asked) != len(self.detections):
-            raise ValueError(f"{len(self.detections)} detections but {len(self.asked)} clicks")
+        if self.clicks is not None and len(self.clicks) != len(self.detections):
+            raise ValueError(f"{len(self.detections)} detections but {len(self.clicks)} clicks")
         if self.edges is not None:
             _check("edges", self.edges, np.uint8, (None, None))
 

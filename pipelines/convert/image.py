@@ -13,7 +13,7 @@ from pipelines.errors import ImageError
 from pipelines.images.annotated import load_annotated
 from pipelines.images.sources import ImageSource
 from pipelines.records import Record
-from pipelines.types import Asked, Detections, Image, Instances, Masks
+from pipelines.types import Clicks, Detections, Image, Instances, Masks
 
 _BLACK = np.zeros((1, 1, 3), np.uint8)
 
@@ -56,12 +56,12 @@ def instances_of(record: Record) -> Instances:
         np.array([row.get("predicted_iou", 1) for row in rows], np.float32),
         np.array([row.get("stability_score", 1) for row in rows], np.float32),
     )
-    return Instances(found, masks, asked=_asked(record), read=rows)
+    return Instances(found, masks, clicks=_clicks(record), read=rows)
 
 
-def _asked(record: Record) -> Asked | None:
+def _clicks(record: Record) -> Clicks | None:
     rows = record.instances
     if not rows or not all("point" in row and "crop_box" in row for row in rows):
         return None
     crops = to_xyxy([row["crop_box"] for row in rows], "xywh", width=1, height=1, allow_empty=True)
-    return Asked(np.array([row["point"] for row in rows], np.float32), crops)
+    return Clicks(np.array([row["point"] for row in rows], np.float32), crops)

@@ -48,7 +48,7 @@ def passing(points: Float32, part: Part, config: GridConfig, funnel: Funnel) -> 
 def _stable(candidates: Candidates, points: Float32, part: Part, config: GridConfig) -> tuple[Instances, Int64]:
     """Those that are stable and not empty, and which candidates they are."""
     image, crop = part.image, part.crop
-    kept, rles, stabilities = part.encoded.upscaler.stable(
+    kept, rles, stabilities = part.encoded.upscaler.stable_masks(
         candidates.low_res,
         config.stability_score_offset,
         config.stability_score_thresh,

@@ -88,7 +88,7 @@ def _add_border(strength: Float32, upscaler: Upscaler, logits: Tensor, box: list
         min(box[0] + box[2] + 2, width),
         min(box[1] + box[3] + 2, height),
     )
-    part = upscaler.window(logits, x0, x1, y0, y1).logits.T
+    part = upscaler.logit_window(logits, x0, x1, y0, y1).logits.T
     mask = (part > 0).astype(np.uint8)
     probability = (1 + np.tanh(part / 2)) / 2
     slope = np.hypot(cv2.Sobel(probability, cv2.CV_32F, 1, 0), cv2.Sobel(probability, cv2.CV_32F, 0, 1))

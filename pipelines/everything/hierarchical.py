@@ -42,7 +42,7 @@ def ask_hierarchical(part: Part, config: HierarchicalConfig, funnel: Funnel) -> 
     for some, low_res in passing(coarse, part, config, funnel):
         first.append(some)
         if len(some):
-            inside |= (upscaler.at(low_res, rows, columns) > config.high_score_thresh).any(0).cpu().numpy()
+            inside |= (upscaler.logits_at(low_res, rows, columns) > config.high_score_thresh).any(0).cpu().numpy()
     second = ask_clicks(fine[~inside], part, config, funnel)
     return join([*first, second] if config.second_pass == "grid" else [second, *first])
 

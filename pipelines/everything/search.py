@@ -133,8 +133,8 @@ def _finish(
 
 
 def _crop_areas(found: Instances) -> Float32:
-    assert found.asked is not None
-    sides = found.asked.crop_boxes[:, 2:] - found.asked.crop_boxes[:, :2]
+    assert found.clicks is not None
+    sides = found.clicks.crop_boxes[:, 2:] - found.clicks.crop_boxes[:, :2]
     areas: Float32 = sides.prod(axis=1)
     return areas
 

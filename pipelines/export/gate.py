@@ -105,7 +105,7 @@ def compare(
             best, other = wanted.predicted_iou.argmax(1), got.predicted_iou.argmax(1)
             ious.append(_iou(wanted.masks[every, best], got.masks[every, best]))
             low_res = torch.from_numpy(wanted.low_res_masks[every, best]).to(reference.device)
-            stabilities.append(reference.image.upscaler.segment(low_res)[1])
+            stabilities.append(reference.image.upscaler.to_masks(low_res)[1])
             lost = wanted.predicted_iou[every, best] - wanted.predicted_iou[every, other]
             same.append(lost < TIE)
     iou, chosen = np.concatenate(ious), np.concatenate(same)

@@ -96,7 +96,7 @@ class Yolo(Output):
             yield from left_out("yolo", records)
             kinds = {"segmentation" in instance for record in records() for instance in record.instances}
             if len(kinds) == 2:
-                yield "some objects have a mask, others only a box, and ultralytics takes one or the other: --yolo-boxes"
+                yield "some objects have a mask, others only a box; ultralytics takes one or the other: --yolo-boxes"
         yield from empty_parts("yolo", self.split, records)
         if unread := [name for name in _read(records) if PurePosixPath(name).suffix[1:].lower() not in READ]:
             yield f"ultralytics does not train on images of this format ({counted_images(unread)})"

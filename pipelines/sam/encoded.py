@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pipelines.errors import UsageError
+from pipelines.sam.axis import LOW_RES_SIDE
 from pipelines.sam.choice import SINGLE, MaskChoice
 from pipelines.sam.chunks import Chunks
 from pipelines.sam.frame import Frame
-from pipelines.sam.masks import LOW_RES_SIDE, LowResMasks, Upscaler
+from pipelines.sam.masks import LowResMasks, Upscaler
 from pipelines.sam.network import Decoded, EncodedImages, Prompts
 from pipelines.sam.prompting import PixelPrompts
 from pipelines.sam.rules import NO_BOX, MaskRules
@@ -112,7 +113,7 @@ class Encoded:
         def full(decoded: Decoded) -> tuple[Bool, Float32, Float32]:
             ranked = choice.ranked(decoded, which)
             low_res = ranked.masks() if detail is None else decoded.masks(torch.full_like(ranked.tokens, detail))
-            masks = upscaler.full(low_res) > 0
+            masks = upscaler.to_logits(low_res) > 0
             return masks.cpu().numpy(), decoded.iou.gather(1, ranked.tokens).cpu().numpy(), low_res.cpu().numpy()
 
         parts = list(self._decode(self._joined(self._in_frame([prompts])), full))

@@ -12,11 +12,10 @@ leave the range of its sources, by at most a share of that range: it is added to
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.rle import from_runs, region_runs
+from pipelines.sam.axis import LOW_RES_SIDE, axis_of, spans_of
 from pipelines.sam.chunks import Chunks, Item
 from pipelines.sam.frame import PADDED, Fit, Frame
 from pipelines.sam.prompt_encoder import PROMPT_SIDE
@@ -32,12 +32,8 @@ from pipelines.sam.regions import without_small_regions
 from pipelines.sam.run_lengths import compressed
 from pipelines.types import Float32, Int64, Masks, Rle, check_finite
 
-LOW_RES_SIDE = 256
-"""Side of the low-res masks."""
 STABILITY_OFFSET = 1.0
 """The stability score compares the mask at logits above +offset with the mask above -offset."""
-ROWS_AT_ONCE = 64
-"""Outputs interpolated in one product: they read few sources, so small blocks multiply few zeros."""
 PIXELS_AT_ONCE = 1 << 26
 """Pixels of masks that a GPU upscales and encodes together."""
 
@@ -45,60 +41,6 @@ _SOURCES = np.ones((3, 3), np.uint8)
 _CUBIC_SOURCES = np.ones((5, 5), np.uint8)
 _CUBIC_REACH = 7
 """Sources, in a row, that hold all four of any output that reads the middle one."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of the resize. matrix: outputs x 256; first, last: the sources that each output reads, ascending."""
-
-    matrix: Tensor
-    first: list[int]
-    last: list[int]
-
-    @cached_property
-    def weight(self) -> float:
-        """The most that an output's weights, without their signs, add up to: 1 where none is negative."""
-        return float(self.matrix.abs().sum(1).max()) if bool((self.matrix < 0).any()) else 1.0
-
-    @cached_property
-    def pixels(self) -> Float32:
-        """How many outputs read each source and those next to it; each output is counted once."""
-        middles = (np.array(self.first) + np.array(self.last)) // 2
-        return np.bincount(middles, minlength=LOW_RES_SIDE).astype(np.float32)
-
-    def reach(self, span: tuple[int, int]) -> tuple[int, int]:
-        """The outputs that sources in `span` reach, a half-open span as well."""
-        return bisect_left(self.last, span[0]), bisect_left(self.first, span[1])
-
-    def sources(self, start: int, stop: int) -> slice:
-        """What the outputs [start, stop) read; there is at least one."""
-        return slice(self.first[start], self.last[stop - 1] + 1)
-
-    def interpolate(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """K x S, the `sources` of the outputs [start, stop) -> K x (stop - start)."""
-        out = x.new_empty(len(x), stop - start)
-        offset = self.first[start]
-        for a in range(start, stop, ROWS_AT_ONCE):
-            b = min(a + ROWS_AT_ONCE, stop)
-            read = self.sources(a, b)
-            part = x[:, read.start - offset : read.stop - offset]
-            out[:, a - start : b - start] = part @ self.matrix[a:b, read].T
-        return out
-
-
-@lru_cache(maxsize=32)
-def _axis(original: int, steps: tuple[tuple[int, int], ...], mode: str, device: torch.device) -> Axis:
-    """The resizes of one axis, read off torch's own operator. steps: before the last one, to how many places, and how
-    many of these are kept."""
-    columns = torch.eye(LOW_RES_SIDE)[None, :, :, None]  # one channel per low-res position
-    for size, kept in steps:
-        if size != columns.shape[2]:
-            columns = F.interpolate(columns, size=(size, 1), mode=mode, align_corners=False)
-        columns = columns[:, :, :kept]
-    columns = F.interpolate(columns, size=(original, 1), mode=mode, align_corners=False)
-    matrix = columns[0, :, :, 0].T.contiguous()
-    spans = _spans(matrix != 0)
-    return Axis(matrix.to(device), [first for first, _ in spans], [end - 1 for _, end in spans])
 
 
 @dataclass(frozen=True)
@@ -144,7 +86,7 @@ class LowResMasks:
         with _after(self.ready, self.low_res.device):
             finite = torch.isfinite(self.low_res).all()
             upscaler = Upscaler(self.frame.height, self.frame.width, self.low_res.device, self.frame.fit)
-            rles, stabilities = upscaler.segment(self.low_res, self.windows)
+            rles, stabilities = upscaler.to_masks(self.low_res, self.windows)
             check_finite("a mask", bool(finite))
             if self.min_mask_region_area:
                 rles = [without_small_regions(mask, self.min_mask_region_area) for mask in rles]
@@ -182,45 +124,45 @@ class Upscaler:
         self.size = (height, width)
         side = LOW_RES_SIDE if fit.direct else PROMPT_SIDE
         rows, columns = fit.size(height, width, side)
-        self.rows = _axis(height, ((side, rows),), fit.upscaling, device)
-        self.columns = _axis(width, ((side, columns),), fit.upscaling, device)
+        self.rows = axis_of(height, ((side, rows),), fit.upscaling, device)
+        self.columns = axis_of(width, ((side, columns),), fit.upscaling, device)
         # of the negative weights that a pixel can have
         self.beyond = (self.rows.weight * self.columns.weight - 1) / 2
 
-    def full(self, low_res: Tensor) -> Tensor:
+    def to_logits(self, low_res: Tensor) -> Tensor:
         """... x 256 x 256 logits -> ... x height x width logits."""
         return self.rows.matrix @ low_res.float() @ self.columns.matrix.T
 
-    def at(self, low_res: Tensor, rows: Int64, columns: Int64) -> Tensor:
+    def logits_at(self, low_res: Tensor, rows: Int64, columns: Int64) -> Tensor:
         """N x 256 x 256 logits -> N x P logits of P pixels, given by their rows and columns."""
         down, across = self.rows.matrix[rows], self.columns.matrix[columns]
         return torch.einsum("ph,nhw,pw->np", down, low_res.float(), across)
 
-    def segment(self, low_res: Tensor, windows: Int64 | None = None) -> tuple[list[Rle], Float32]:
+    def to_masks(self, low_res: Tensor, windows: Int64 | None = None) -> tuple[list[Rle], Float32]:
         """N x 256 x 256 logits -> N masks (logit > 0) as RLE, and their stability scores.
 
         windows: N x 4 (x0, y0, x1, y1) pixels, half-open: what lies outside is not looked at.
         """
         if low_res.is_cuda:
-            _, rles, stabilities = self.whole(low_res, STABILITY_OFFSET, None, *self.size, windows=windows)
+            _, rles, stabilities = self.masks_on_gpu(low_res, STABILITY_OFFSET, None, *self.size, windows=windows)
             return rles, stabilities
         found = [
             (region.rle(*self.size), region.stability())  # one after the other: each can be as large as the image
-            for region in self.regions(low_res, -STABILITY_OFFSET, windows)
+            for region in self.logit_windows(low_res, -STABILITY_OFFSET, windows)
         ]
         return [mask for mask, _ in found], np.array([stability for _, stability in found], np.float32)
 
-    def stable(
+    def stable_masks(
         self, low_res: Tensor, offset: float, least: float, height: int, width: int, x0: int = 0, y0: int = 0
     ) -> tuple[Int64, list[Rle], Float32]:
         """Those masks that are not empty and whose stability score is `least` or more: which of the N they are, they
         themselves in a height x width image in which this one's top left pixel is (x0, y0), and their scores.
         """
         if low_res.is_cuda:
-            return self.whole(low_res, offset, least, height, width, x0, y0)
+            return self.masks_on_gpu(low_res, offset, least, height, width, x0, y0)
         hopeful = np.flatnonzero(self.stability_bound(low_res, offset) >= least)
         indices, rles, stabilities = [], [], []
-        for i, region in zip(hopeful, self.regions(low_res[hopeful], -offset), strict=True):
+        for i, region in zip(hopeful, self.logit_windows(low_res[hopeful], -offset), strict=True):
             stability = np.float32(region.stability(offset))
             if stability >= least and (region.logits > 0).any():
                 indices.append(i)
@@ -228,7 +170,7 @@ class Upscaler:
                 stabilities.append(stability)
         return np.array(indices, np.int64), rles, np.array(stabilities, np.float32)
 
-    def whole(
+    def masks_on_gpu(
         self,
         low_res: Tensor,
         offset: float,
@@ -239,8 +181,8 @@ class Upscaler:
         y0: int = 0,
         windows: Int64 | None = None,
     ) -> tuple[Int64, list[Rle], Float32]:
-        """As `stable`, or without `least` of all masks, whole ones together: on a GPU that takes less time than to
-        choose what to compute. windows: see `segment`.
+        """As `stable_masks`, or without `least` of all masks, whole ones together: on a GPU that takes less time than
+        to choose what to compute. windows: see `to_masks`.
         """
 
         def part(start: int, size: int) -> tuple[Int64, list[Rle], Float32]:
@@ -295,29 +237,21 @@ class Upscaler:
         outside = (x < x0) | (x >= x1)
         return outside[:, :, None] | ((y < y0) | (y >= y1))[:, None, :]
 
-    def regions(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[LogitWindow]:
+    def logit_windows(self, low_res: Tensor, level: float, windows: Int64 | None = None) -> Iterator[LogitWindow]:
         """N x 256 x 256 logits -> N regions, outside of which they do not exceed `level`, or are not looked at."""
         low_res = low_res.float()
         possible = self._highest(low_res) > level
-        spans = zip(_spans(possible.any(2)), _spans(possible.any(1)), strict=True)
+        spans = zip(spans_of(possible.any(2)), spans_of(possible.any(1)), strict=True)
         everywhere = ((0, 0, self.size[1], self.size[0]),) * len(low_res)
         within = everywhere if windows is None else windows.tolist()
         for logits, (rows, columns), (x0, y0, x1, y1) in zip(low_res, spans, within, strict=True):
             left, right = self.columns.reach(columns)
             top, bottom = self.rows.reach(rows)
-            yield self.window(logits, max(left, x0), min(right, x1), max(top, y0), min(bottom, y1))
+            yield self.logit_window(logits, max(left, x0), min(right, x1), max(top, y0), min(bottom, y1))
 
-    def window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> LogitWindow:
+    def logit_window(self, logits: Tensor, x0: int, x1: int, y0: int, y1: int) -> LogitWindow:
         """256 x 256 logits -> those of the image's pixels x0 <= x < x1, y0 <= y < y1."""
         if x0 >= x1 or y0 >= y1:
             return LogitWindow(np.zeros((0, 0), np.float32), x0, y0)
         across = self.columns.interpolate(logits[self.rows.sources(y0, y1), self.columns.sources(x0, x1)], x0, x1)
         return LogitWindow(self.rows.interpolate(across.T, y0, y1).cpu().numpy(), x0, y0)
-
-
-def _spans(occupied: Tensor) -> list[tuple[int, int]]:
-    """N x S bool -> per row the half-open span from first to last True; (0, 0) when there is none."""
-    marks = occupied.to(torch.uint8)
-    first, last = marks.argmax(1), occupied.shape[1] - marks.flip(1).argmax(1)
-    empty = ~occupied.any(1)
-    return list(zip(first.masked_fill(empty, 0).tolist(), last.masked_fill(empty, 0).tolist(), strict=True))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipelines.device import send
 from pipelines.errors import UsageError
+from pipelines.sam.axis import LOW_RES_SIDE
 from pipelines.sam.frame import Frame
-from pipelines.sam.masks import LOW_RES_SIDE
 from pipelines.sam.network import Prompts
 
 _SHAPES: dict[str, tuple[str, tuple[int | None, ...]]] = {

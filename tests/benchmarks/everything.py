@@ -113,7 +113,7 @@ def thresholds(sam: SamPredictor, image: Image, share: float) -> dict[str, float
     chunks = list(sam.image.candidates(points, min_iou=-np.inf, at_once=64))
     iou = np.concatenate([chunk.predicted_iou for chunk in chunks])
     least = max(float(np.quantile(iou, 1 - share)), 1e-6)
-    regions = (region for chunk in chunks for region in sam.image.upscaler.regions(chunk.low_res, -offset))
+    regions = (region for chunk in chunks for region in sam.image.upscaler.logit_windows(chunk.low_res, -offset))
     stability = np.array([region.stability(offset) for region in regions])[iou > least]
     return {
         "pred_iou_thresh": least,

@@ -145,7 +145,7 @@ def test_clicks_on_a_photograph_equal_the_plain_protocol(photograph: np.ndarray)
             answer = sam.predict(points=points, labels=np.array([[label for *_, label in clicks]]))
             best = answer.predicted_iou[0].argmax()
             mask = rle.decode(masks.rles[place])
-            logits = sam.image.upscaler.full(torch.from_numpy(answer.low_res_masks[0, [best]]))[0].numpy()
+            logits = sam.image.upscaler.to_logits(torch.from_numpy(answer.low_res_masks[0, [best]]))[0].numpy()
             on_the_edge = np.abs(logits) < 1e-4  # where the order of a sum decides
             assert (mask == answer.masks[0, best])[~on_the_edge].all()
             assert on_the_edge.mean() < 1e-4

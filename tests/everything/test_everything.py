@@ -55,7 +55,7 @@ def test_grid_equals_the_plain_formulation(
         assert (rle.decode(found.rles[i]) != expected.mask).mean() <= 1e-5
         x0, y0, x1, y1 = found.detections.boxes[i]
         assert [x0, y0, x1 - 1, y1 - 1] == expected.box
-        assert found.asked is not None and tuple(found.asked.crop_boxes[i]) == expected.crop
+        assert found.clicks is not None and tuple(found.clicks.crop_boxes[i]) == expected.crop
     np.testing.assert_allclose(points_of(found), [mask.point for mask in plain], atol=1e-3)
     np.testing.assert_allclose(found.masks.predicted_iou, [mask.iou for mask in plain], atol=1e-5)
     np.testing.assert_allclose(found.masks.stability_score, [mask.stability for mask in plain], atol=1e-3)

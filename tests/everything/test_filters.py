@@ -88,12 +88,12 @@ def test_windows_and_pixels_of_the_full_size_logits(height: int, width: int, dat
     low_res = torch.randn(256, 256, generator=torch.Generator().manual_seed(height))
     upscaler = Upscaler(height, width, CPU)
     full = plain_sam.upscale(low_res[None, None], height, width)[0, 0]
-    np.testing.assert_allclose(upscaler.full(low_res), full, atol=1e-4)
+    np.testing.assert_allclose(upscaler.to_logits(low_res), full, atol=1e-4)
     (x0, x1), (y0, y1) = (sorted(data.draw(st.tuples(*[st.integers(0, side)] * 2))) for side in (width, height))
-    part = upscaler.window(low_res, x0, x1, y0, y1)
+    part = upscaler.logit_window(low_res, x0, x1, y0, y1)
     if x0 < x1 and y0 < y1:
         np.testing.assert_allclose(part.logits.T, full[y0:y1, x0:x1], atol=1e-4)
         rows, columns = np.array([y0, y1 - 1]), np.array([x1 - 1, x0])
-        np.testing.assert_allclose(upscaler.at(low_res[None], rows, columns)[0], full[rows, columns], atol=1e-4)
+        np.testing.assert_allclose(upscaler.logits_at(low_res[None], rows, columns)[0], full[rows, columns], atol=1e-4)
     else:
         assert part.logits.size == 0

@@ -15,10 +15,11 @@ from torch import Tensor
 from pipelines import rle
 from pipelines.everything.config import PRESETS, HierarchicalConfig
 from pipelines.everything.hierarchical import ask_hierarchical
+from pipelines.sam.axis import Axis
 from pipelines.sam.conventions import Conventions
 from pipelines.sam.encoded import Encoded
 from pipelines.sam.frame import Fit
-from pipelines.sam.masks import Axis, Upscaler
+from pipelines.sam.masks import Upscaler
 from pipelines.sam.model import Features
 from pipelines.sam.network import Prompts
 from pipelines.sam.predictor import Prepared, SamPredictor

@@ -32,7 +32,7 @@ from pipelines.run import RunConfig, Summary
 from pipelines.run.loop import run
 from pipelines.sam import build_sam
 from pipelines.segment import SegmentJob
-from pipelines.types import Asked, Category, Detections, Image, Masks
+from pipelines.types import Category, Clicks, Detections, Image, Masks
 from weights import store
 
 CPU = ("--device", "cpu")
@@ -276,8 +276,8 @@ def test_what_travels_is_numbers(value: float) -> None:
     for make in (
         lambda: Masks(blank, bad, one),
         lambda: Masks(blank, one, bad),
-        lambda: Asked(bad.repeat(2)[None], one.repeat(4)[None]),
-        lambda: Asked(one.repeat(2)[None], bad.repeat(4)[None]),
+        lambda: Clicks(bad.repeat(2)[None], one.repeat(4)[None]),
+        lambda: Clicks(one.repeat(2)[None], bad.repeat(4)[None]),
     ):
         with pytest.raises(ImageError, match="not a finite number"):
             make()

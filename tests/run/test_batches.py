@@ -132,14 +132,14 @@ def test_an_image_that_does_not_fit_fails_alone(pictures: list[np.ndarray], monk
     for i in (0, 2):
         assert_same(results[i].masks, wanted[i].masks)
 
-    real = Upscaler.segment
+    real = Upscaler.to_masks
 
     def segment(self: Upscaler, low_res: torch.Tensor, windows: np.ndarray | None = None) -> object:
         if self.size == images[2].pixels.shape[:2]:
             raise MemoryError
         return real(self, low_res, windows)
 
-    monkeypatch.setattr(Upscaler, "segment", segment)
+    monkeypatch.setattr(Upscaler, "to_masks", segment)
     results = results_of(job, images, StageClock())
     assert [isinstance(result, ImageError) for result in results] == [False, True, True]
     assert "300 x 97" in str(results[2]) or "97 x 300" in str(results[2])

@@ -23,8 +23,9 @@ from pipelines.records import Record
 from pipelines.run import RunConfig, Silent
 from pipelines.run.stages import StageClock
 from pipelines.sam import build_sam, encoded
+from pipelines.sam.axis import LOW_RES_SIDE
 from pipelines.sam.encoded import Tell
-from pipelines.sam.masks import LOW_RES_SIDE, LogitWindow, Upscaler
+from pipelines.sam.masks import LogitWindow, Upscaler
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.prompting import PixelPrompts
 from pipelines.segment import SegmentConfig, segment
@@ -87,7 +88,7 @@ def test_low_res_masks_are_not_held_in_proportion_to_the_prompts(
 def test_masks_of_full_size_are_encoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[LogitWindow]] = []
     alive: list[int] = []
-    window = Upscaler.window
+    window = Upscaler.logit_window
 
     def counted(self: Upscaler, *arguments: object) -> LogitWindow:
         region: LogitWindow = window(self, *arguments)  # type: ignore[arg-type]
@@ -95,8 +96,8 @@ def test_masks_of_full_size_are_encoded_one_after_the_other(monkeypatch: pytest.
         alive.append(sum(each() is not None for each in made))
         return region
 
-    monkeypatch.setattr(Upscaler, "window", counted)
-    rles, stabilities = Upscaler(90, 120, torch.device("cpu")).segment(torch.randn(7, LOW_RES_SIDE, LOW_RES_SIDE))
+    monkeypatch.setattr(Upscaler, "logit_window", counted)
+    rles, stabilities = Upscaler(90, 120, torch.device("cpu")).to_masks(torch.randn(7, LOW_RES_SIDE, LOW_RES_SIDE))
     assert len(rles) == len(stabilities) == len(made) == 7 and max(alive) <= 2
 
 

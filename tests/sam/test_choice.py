@@ -54,7 +54,7 @@ def edge() -> SamPredictor:
 def test_edge_sam_answers_boxes_with_token_0_and_clicks_by_stability(edge: SamPredictor) -> None:
     box, click = [[60, 40, 220, 200]], {"points": [[[150, 120]]], "labels": [[1]]}
     (single,) = edge.predict(box, multimask_output=False).low_res_masks
-    assert edge.segment_boxes(box).stability_score[0] == edge.image.upscaler.segment(torch.from_numpy(single))[1][0]
+    assert edge.segment_boxes(box).stability_score[0] == edge.image.upscaler.to_masks(torch.from_numpy(single))[1][0]
     (single,), (three,) = (edge.predict(**click, multimask_output=multi).low_res_masks for multi in (False, True))
     every = np.concatenate([single, three])
     scores = (every > 1).sum((1, 2)) / (every > -1).sum((1, 2))

@@ -35,9 +35,9 @@ def test_squeezed_masks_are_one_bicubic_resize(height: int, width: int, seed: in
     low = smooth(seed, shift)
     full = F.interpolate(low[None], (height, width), mode="bicubic", align_corners=False)[0]
     upscaler = Upscaler(height, width, CPU, SQUEEZED)
-    torch.testing.assert_close(upscaler.full(low), full, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(upscaler.to_logits(low), full, rtol=1e-4, atol=1e-3)
     bounds = upscaler.stability_bound(low, 1.0)
-    for logits, mask, stability, bound in zip(full, *upscaler.segment(low), bounds, strict=True):
+    for logits, mask, stability, bound in zip(full, *upscaler.to_masks(low), bounds, strict=True):
         differing = rle.decode(mask) != (logits > 0).numpy()
         assert (logits.abs().numpy()[differing] < ROOM).all()
         inner, outer = (
@@ -50,9 +50,9 @@ def test_bicubic_pixels_beyond_all_their_sources_are_found() -> None:
     low = torch.full((1, 256, 256), -50.0)
     low[:, :, 128:130] = -0.1  # what lies between the two is above 0, as what lies beside them is far below
     upscaler = Upscaler(300, 1000, CPU, SQUEEZED)
-    assert (upscaler.full(low) > 0).any()
-    (mask,), _ = upscaler.segment(low)
-    assert (rle.decode(mask) == (upscaler.full(low)[0] > 0).numpy()).all()
+    assert (upscaler.to_logits(low) > 0).any()
+    (mask,), _ = upscaler.to_masks(low)
+    assert (rle.decode(mask) == (upscaler.to_logits(low)[0] > 0).numpy()).all()
 
 
 @settings(max_examples=20)
@@ -75,7 +75,7 @@ def test_an_evenly_scaled_side_is_cut_and_its_masks_are_one_resize() -> None:
     torch.testing.assert_close(click, torch.tensor([160.0, 160.0]))
     low = smooth(0)
     plain = F.interpolate(low[None, :, :170], (427, 640), mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(Upscaler(427, 640, CPU, fit).full(low), plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(Upscaler(427, 640, CPU, fit).to_logits(low), plain, rtol=1e-4, atol=1e-4)
     assert squeezed(3, 5, 64) == (64, 64)
 
 

@@ -44,11 +44,13 @@ def test_masks_are_upscaled_alike(device: str, windowed: bool, low_res: torch.Te
     height, width = photograph.shape[:2]
     windows = np.array([[50, 30, 430, 310]] * len(low_res)) if windowed else None
     upscaler = Upscaler(height, width, CPU)
-    wanted, scores = upscaler.segment(low_res, windows)
+    wanted, scores = upscaler.to_masks(low_res, windows)
     there = Upscaler(height, width, torch.device(device))
-    kept, ours, ours_scores = there.whole(low_res.to(device), STABILITY_OFFSET, None, height, width, windows=windows)
+    kept, ours, ours_scores = there.masks_on_gpu(
+        low_res.to(device), STABILITY_OFFSET, None, height, width, windows=windows
+    )
     assert kept.tolist() == list(range(len(low_res)))
-    assert_near(ours, wanted, upscaler.full(low_res).numpy())
+    assert_near(ours, wanted, upscaler.to_logits(low_res).numpy())
     np.testing.assert_allclose(ours_scores, scores, atol=1e-3)
 
 
@@ -56,13 +58,13 @@ def test_masks_are_upscaled_alike(device: str, windowed: bool, low_res: torch.Te
 def test_the_same_masks_are_stable(device: str, low_res: torch.Tensor, photograph: np.ndarray) -> None:
     height, width = photograph.shape[:2]
     upscaler = Upscaler(height, width, CPU)
-    scores = np.sort(upscaler.segment(low_res)[1])
+    scores = np.sort(upscaler.to_masks(low_res)[1])
     least = float(scores[2] + scores[3]) / 2
     place = (STABILITY_OFFSET, least, height + 20, width + 30, 10, 5)
-    kept, wanted, _ = upscaler.stable(low_res, *place)
-    ours_kept, ours, _ = Upscaler(height, width, torch.device(device)).whole(low_res.to(device), *place)
+    kept, wanted, _ = upscaler.stable_masks(low_res, *place)
+    ours_kept, ours, _ = Upscaler(height, width, torch.device(device)).masks_on_gpu(low_res.to(device), *place)
     assert 0 < len(kept) < len(low_res) and ours_kept.tolist() == kept.tolist()
-    logits = upscaler.full(low_res).numpy()[kept]
+    logits = upscaler.to_logits(low_res).numpy()[kept]
     assert_near(ours, wanted, np.pad(logits, ((0, 0), (5, 15), (10, 20)), constant_values=np.inf))
 
 
@@ -107,7 +109,7 @@ def test_masks_are_finished_in_threads_beside_the_next_images(
 
 def assert_alike(ours: Masks, wanted: LowResMasks) -> None:
     upscaler = Upscaler(wanted.frame.height, wanted.frame.width, CPU)
-    logits = upscaler.full(wanted.low_res).numpy()
+    logits = upscaler.to_logits(wanted.low_res).numpy()
     error = 1e-3 * float(np.abs(logits).max())
     for mask, logit in zip(ours.rles, logits, strict=True):
         assert (np.abs(logit[rle.decode(mask) != (logit > 0)]) < error).all()

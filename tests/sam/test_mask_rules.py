@@ -55,14 +55,14 @@ def test_upscaling_a_window_is_upscaling_all_and_cutting_there(
     low_res, frame = logits(seed), Frame(height, width)
     windows = frame.windows(boxes, margin)
     upscaler = Upscaler(height, width, torch.device("cpu"))
-    everywhere, _ = upscaler.segment(low_res)
+    everywhere, _ = upscaler.to_masks(low_res)
     cut = []
     for mask, (x0, y0, x1, y1) in zip(map(rle.decode, everywhere), windows, strict=True):
         inside = np.zeros_like(mask)
         inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
         cut.append(rle.encode(inside))
-    on_cpu = upscaler.segment(low_res, windows)
-    _, *on_gpu = upscaler.whole(low_res, 1.0, None, height, width, windows=windows)
+    on_cpu = upscaler.to_masks(low_res, windows)
+    _, *on_gpu = upscaler.masks_on_gpu(low_res, 1.0, None, height, width, windows=windows)
     assert on_cpu[0] == cut
     assert on_gpu[0] == [rle.encode(upscaled) for upscaled in in_windows(upscaler, low_res, windows)]
     np.testing.assert_allclose(on_gpu[1], on_cpu[1], atol=1e-3)
@@ -70,7 +70,7 @@ def test_upscaling_a_window_is_upscaling_all_and_cutting_there(
 
 def in_windows(upscaler: Upscaler, low_res: torch.Tensor, windows: np.ndarray) -> list[np.ndarray]:
     """The masks of `whole`, cut at their windows."""
-    _, rles, _ = upscaler.whole(low_res, 1.0, None, *upscaler.size)
+    _, rles, _ = upscaler.masks_on_gpu(low_res, 1.0, None, *upscaler.size)
     cut = []
     for mask, (x0, y0, x1, y1) in zip(map(rle.decode, rles), windows, strict=True):
         inside = np.zeros_like(mask)

@@ -187,14 +187,14 @@ def test_cpu_and_gpu_keep_the_stable_masks_as_the_plain_formulation_has_them(
     possible = {i for i, (_, most_it_is) in enumerate(bounds) if most_it_is >= least and plain[i].max() > -ROOM}
     wide = np.pad(plain, ((0, 0), (1, 3), (2, 1)), constant_values=-1)
     upscaler = Upscaler(height, width, torch.device("cpu"))
-    for way in (upscaler.stable, upscaler.whole):  # on a CPU, on a GPU
+    for way in (upscaler.stable_masks, upscaler.masks_on_gpu):  # on a CPU, on a GPU
         kept, rles, scores = way(low[:, 0], offset, least, *wide.shape[1:], 2, 1)
         assert certain <= set(kept.tolist()) <= possible
         for i, mask, score in zip(kept, rles, scores, strict=True):
             assert bounds[i][0] <= score <= bounds[i][1]
             differing = rle.decode(mask) != (wide[i] > 0)
             assert (np.abs(wide[i][differing]) < ROOM).all()
-    assert len(upscaler.whole(low[:, 0], offset, None, height, width)[1]) == 5
+    assert len(upscaler.masks_on_gpu(low[:, 0], offset, None, height, width)[1]) == 5
 
 
 @settings(max_examples=30)
@@ -205,8 +205,8 @@ def test_segment_equals_two_full_resizes(height: int, width: int, seed: int, shi
     )
     full = plain_sam.upscale(low, height, width)[0, 0]
     upscaler = Upscaler(height, width, torch.device("cpu"))
-    torch.testing.assert_close(upscaler.full(low)[0, 0], full, rtol=1e-4, atol=1e-4)
-    rles, stabilities = upscaler.segment(low[0])
+    torch.testing.assert_close(upscaler.to_logits(low)[0, 0], full, rtol=1e-4, atol=1e-4)
+    rles, stabilities = upscaler.to_masks(low[0])
     differing = rle.decode(rles[0]) != (full > 0).numpy()
     assert (full.abs().numpy()[differing] < ROOM).all()
     least, most = stability_bounds(full.numpy(), 1)

@@ -44,5 +44,5 @@ def found_in(job: SearchJob, image: Image, clock: StageClock | None = None) -> I
 
 
 def points_of(found: Instances) -> np.ndarray:
-    assert found.asked is not None
-    return found.asked.points
+    assert found.clicks is not None
+    return found.clicks.points

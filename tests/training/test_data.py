@@ -22,10 +22,11 @@ from pipelines.errors import DataError, EvsamError, SetupError
 from pipelines.sam.frame import MEAN, STD, preprocess
 from pipelines.training.augment import cut_out, draw_view, paste
 from pipelines.training.config import LoopConfig, StageConfig
-from pipelines.training.data import Keys, PhotoCache, TrainingSet, batches, collate, worker_context
+from pipelines.training.data import Keys, TrainingSet, batches, collate, worker_context
 from pipelines.training.embeddings import SHAPE, cache_embeddings
 from pipelines.training.finetune import normalise
 from pipelines.training.losses import bce_loss, dice_loss, focal_loss, mask_iou, mask_loss, near_loss
+from pipelines.training.photo_cache import PhotoCache
 from pipelines.training.prompts import bounding_boxes, correction_points, draw_points, jitter_boxes
 from pipelines.training.sources import open_source
 
