@@ -81,7 +81,7 @@ LABELS = Registry(
             "coco",
             "pipelines.labels.coco:read_ground_truth",
             "COCO ground truth (JSON)",
-            sign=lambda seen: not seen.listed and ("images" in seen.keys or {"annotations", "categories"} <= seen.keys),
+            sign=lambda seen: "images" in seen.lists or {"annotations", "categories"} <= seen.lists,
         ),
         LabelRow(
             "coco-results",

@@ -28,12 +28,14 @@ class Glimpse:
     """The first that is seen of a file.
 
     root: the name of XML's root. listed: whether it is a JSON list; keys: the names in JSON's object, or in the first
-    object of its list. of_numbers: whether its first line is that of a YOLO text file. start: its first bytes.
+    object of its list; lists: those in its object that are lists. of_numbers: whether its first line is that of a YOLO
+    text file. start: its first bytes.
     """
 
     root: str | None = None
     listed: bool = False
     keys: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
     of_numbers: bool = False
     start: bytes = b""
 
@@ -51,28 +53,32 @@ def look_at(path: Path) -> Glimpse:
         first = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         if first in (b"{", b"["):
             file.seek(0)
-            return Glimpse(listed=first == b"[", keys=_keys(path), start=start)
+            keys, lists = _keys(path)
+            return Glimpse(listed=first == b"[", keys=keys, lists=lists, start=start)
     if first == b"<" or start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return Glimpse(root=root_of(start), start=start)
     line = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
     return Glimpse(of_numbers=bool(_NUMBERS.match(line)), start=start)
 
 
-def _keys(path: Path) -> frozenset[str]:
-    keys: set[str] = set()
+def _keys(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """`Glimpse.keys` and `Glimpse.lists`."""
+    keys, lists = set[str](), set[str]()
     with path.open("rb") as file:
         try:
             for entry in entries(file):
                 if entry.key is None:
-                    return frozenset(entry.value if isinstance(entry.value, dict) else ())
+                    return frozenset(entry.value if isinstance(entry.value, dict) else ()), frozenset()
                 keys.add(entry.key)
+                if entry.starts_list:
+                    lists.add(entry.key)
                 if entry.stop > _FAR_ENOUGH:
                     break
         except DataError:
             if not keys:
                 raise
             # else whoever reads it all will say so; of lines of JSON it is the second that is too much
-    return frozenset(keys)
+    return frozenset(keys), frozenset(lists)
 
 
 def formats_of(path: Path) -> list[LabelRow]:

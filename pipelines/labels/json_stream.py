@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     start: int
     stop: int
     in_list: bool
+    starts_list: bool = False
 
 
 def entries(file: BinaryIO) -> Iterator[Entry]:
@@ -58,7 +59,7 @@ def _object(text: _Text) -> Iterator[Entry]:
         if text.peek() == "[":
             start = text.place
             text.next()
-            yield Entry(key, None, start, start, False)
+            yield Entry(key, None, start, start, False, True)
             yield from _list(text, key)
         else:
             yield Entry(key, *text.value(), False)

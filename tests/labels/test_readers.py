@@ -93,6 +93,11 @@ def test_a_folder_of_two_formats_is_ambiguous(tmp_path: Path) -> None:
     assert len(read(tmp_path, name="voc")[1]) == 2
 
 
+def test_a_run_that_holds_one_kind_of_labels_is_a_folder_of_it(tmp_path: Path) -> None:
+    write_files(scene(tmp_path, "yolo"), {"run.json": {"images": {"total": 2}, "categories": {}}})
+    assert len(read(tmp_path)[1]) == 2
+
+
 def test_class_names_are_asked_for(tmp_path: Path) -> None:
     scene(tmp_path, "yolo", lambda files: files.pop("data.yaml"))
     with pytest.raises(DataError, match=r"no data.yaml and no classes.txt.*--class-names"):
