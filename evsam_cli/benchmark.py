@@ -33,7 +33,7 @@ evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --precision bf16
 evsam benchmark efficientvit-sam-l0 sam-vit-h -o speed --random-weights
 
 # All SAMs there are, though not all fit into memory
-evsam benchmark --all -o table --random-weights --one-by-one --grid 16 --images 0
+evsam benchmark --all -o table --random-weights --one-by-one --grid 16
 
 # Files that `evsam export` made
 evsam benchmark l0-int8/ -o speed --backend onnx

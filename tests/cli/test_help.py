@@ -166,7 +166,7 @@ def installed(name: str, shell: dict[str, str]) -> dict[str, str]:
 TYPED = {
     "evsam seg": "evsam segment",
     "evsam segment photos --sam evsam-": "evsam segment photos --sam evsam-starter",
-    "evsam segment photos -d obj": "evsam segment photos -d objects",
+    "evsam segment photos -d object-": "evsam segment photos -d object-aware",
     "evsam segment photos --save coco,ov": "evsam segment photos --save coco,overlay",
     "evsam everything photos --prompts hi": "evsam everything photos --prompts hierarchical",
     "evsam segment photos --boxes box": "evsam segment photos --boxes boxes.json",
