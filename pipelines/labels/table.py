@@ -84,7 +84,7 @@ def read_table(
     for column in sorted(set(columns) - USED):
         left_out.add(f"column {coco.told(column)}", path.name)
     has_ids = "image_id" in columns
-    return Labels(tuple(found), reader.records(rows), len(images), left_out, ids=has_ids, frame=None)
+    return Labels(tuple(found), reader.records(rows), len(images), left_out, ids=has_ids)
 
 
 def _categories(
