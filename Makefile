@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 	touch $@
 
 docs: $(READY)
-	$(BIN)/python -m evsam_cli.reference docs/cli.md
+	$(BIN)/python -m evsam_cli.reference docs/cli.md docs/models.md
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

@@ -17,6 +17,7 @@ from evsam_cli import (
     everything,
     export,
     merge,
+    models,
     say,
     segment,
     text,
@@ -29,7 +30,7 @@ _PANELS: dict[str, tuple[ModuleType, ...]] = {
     "Segment": (segment, text, everything, detect),
     "Score": (evaluate, compare, benchmark),
     "Train and export": (train, export),
-    "Housekeeping": (weights, doctor, convert, merge),
+    "Housekeeping": (models, weights, doctor, convert, merge),
 }
 
 
@@ -54,7 +55,7 @@ evsam segment --help
 
 # Will it work here? Which better models are there?
 evsam doctor
-evsam weights list
+evsam models
 """,
     kind=_Evsam,
     name="evsam",

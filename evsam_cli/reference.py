@@ -1,4 +1,4 @@
-"""`make docs`: every help page, as docs/cli.md."""
+"""`make docs`: every help page, as docs/cli.md, and the tables of docs/models.md."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from evsam_cli import pages
 from evsam_cli.main import app
+from evsam_cli.model_tables import with_tables
 
 
 def commands() -> Iterator[tuple[Any, Any]]:
@@ -31,4 +32,6 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
+    pages_of_commands, page_of_models = map(Path, sys.argv[1:])
+    pages_of_commands.write_text(reference(), encoding="utf-8")
+    page_of_models.write_text(with_tables(page_of_models.read_text("utf-8")), encoding="utf-8")

@@ -81,8 +81,8 @@ def list_weights(
     rows = []
     for name in manifest.names():
         files = manifest.files(name)
-        licences = ", ".join(dict.fromkeys(map(_licence, files)))
-        rows.append((name, files[0].model, _size(name), licences, STATES[store.state(name)]))
+        licences = ", ".join(dict.fromkeys(map(licence_of, files)))
+        rows.append((name, files[0].model, size_of(name), licences, STATES[store.state(name)]))
     say.table(rows, header=("name", "for", "size", "licence", "status"))
 
 
@@ -208,12 +208,12 @@ def _describe(name: str) -> dict[str, object]:
     }
 
 
-def _licence(file: manifest.WeightsFile) -> str:
+def licence_of(file: manifest.WeightsFile) -> str:
     """As in "S-Lab-1.0: no commercial use"."""
     return ": ".join(filter(None, (file.licence.removeprefix("LicenseRef-"), file.terms)))
 
 
-def _size(name: str) -> str:
+def size_of(name: str) -> str:
     """The size of a name's files together: that of the source, or of the bundled file."""
     from rich.filesize import decimal
 

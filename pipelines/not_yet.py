@@ -63,6 +63,10 @@ SAMS: Rows = (
         "for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
     ),
     (
+        r"e-?sam|rwkv-?sam|sam-?lightening|fast-?sam-?3d|rap-?sam|efficient-?tam.*|edge-?tam.*|ptq4-?sam.*|sam-?fast",
+        "docs/models.md says why; for a small and fast one, say --sam efficientvit-sam-l0 or --sam mobile-sam",
+    ),
+    (
         r"hq-?sam|sam-?hq|hq",
         "HQ-SAM is --sam sam-hq-vit-b, sam-hq-vit-l or sam-hq-vit-h; light-hq-sam is the small one",
     ),
@@ -82,6 +86,7 @@ _BY_KIND: Mapping[str, Rows] = {
     "detector": DETECTORS,
     "SAM": SAMS,
     "text detector": TEXT_DETECTORS,
+    "model": (*SAMS, *DETECTORS, *TEXT_DETECTORS),
     "weights": (
         (r"(yolo(?!v8)|.*detr|.*rcnn).*", "there are those of yolov8n to yolov8x"),
         (r"(.*dino|owl|florence).*", "there are those of Grounding DINO and OWLv2"),

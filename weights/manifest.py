@@ -39,7 +39,8 @@ class WeightsFile:
 @cache
 def rows() -> tuple[WeightsFile, ...]:
     """Every row, in the order of the manifest."""
-    return tuple(WeightsFile(**row) for row in tomllib.loads(MANIFEST.read_text(encoding="utf-8"))["file"])
+    content = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))["file"]
+    return tuple(WeightsFile(**{key: value for key, value in row.items() if key != "facts"}) for row in content)
 
 
 def names() -> list[str]:

@@ -98,11 +98,11 @@ DETECTORS = Registry(
             final=True,
             options={"snap": 20},
         ),
-        _of_coco("yolov8n", "YOLOv8 nano, COCO's 80 classes, 3.2 M parameters, the fastest"),
-        _of_coco("yolov8s", "YOLOv8 small, COCO's 80 classes, 11.2 M parameters"),
-        _of_coco("yolov8m", "YOLOv8 medium, COCO's 80 classes, 25.9 M parameters"),
-        _of_coco("yolov8l", "YOLOv8 large, COCO's 80 classes, 43.7 M parameters"),
-        _of_coco("yolov8x", "YOLOv8 extra large, COCO's 80 classes, 68.2 M parameters, the best"),
+        _of_coco("yolov8n", "YOLOv8 nano, COCO's 80 classes, the fastest"),
+        _of_coco("yolov8s", "YOLOv8 small, COCO's 80 classes"),
+        _of_coco("yolov8m", "YOLOv8 medium, COCO's 80 classes"),
+        _of_coco("yolov8l", "YOLOv8 large, COCO's 80 classes"),
+        _of_coco("yolov8x", "YOLOv8 extra large, COCO's 80 classes, the best"),
     ],
 )
 

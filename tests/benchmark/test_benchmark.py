@@ -34,22 +34,6 @@ from pipelines.sam import SAMS
 CPU = torch.device("cpu")
 QUICK = ("--device", "cpu", "--rounds", 1, "--boxes", 1, "--images", 0, "--no-memory")
 
-PUBLISHED = {
-    "efficientvit-sam-l0": (34.8, 35),
-    "efficientvit-sam-l1": (47.7, 49),
-    "efficientvit-sam-l2": (61.3, 69),
-    "efficientvit-sam-xl0": (117.0, 185),
-    "efficientvit-sam-xl1": (203.3, 322),
-}
-"""Millions of parameters and billions of MACs, arXiv 2402.05008, table 1."""
-
-
-@pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
-def test_costs_are_as_published(name: str, published: tuple[float, int]) -> None:
-    cost = cost_of(name)
-    assert cost.parameters / 1e6 == pytest.approx(published[0], abs=0.06)
-    assert round(cost.macs / 1e9) == published[1]
-
 
 def test_cost_of_the_reference() -> None:
     """The paper's 2973 G MACs count a little less of the attention than we do."""
@@ -60,15 +44,8 @@ def test_cost_of_the_reference() -> None:
     assert Cost(cost.parameters // 2, cost.macs // 4).error_rate(cost) == pytest.approx(0.375)
 
 
-def test_the_documented_costs_and_commands_are_true() -> None:
+def test_the_documented_options_are_there() -> None:
     text = (Path(__file__).parents[2] / "docs/benchmarks/models.md").read_text("utf-8")
-    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:3] == "| `"]
-    named = {row[0]: row for row in rows}
-    for name in SAMS:
-        cost = cost_of(name)
-        parameters, macs, rate = (named[name][column].split()[0] for column in (2, 3, 4))
-        assert (parameters, macs) == (f"{cost.parameters / 1e6:.1f}", f"{cost.macs / 1e9:.1f}")
-        assert float(rate) == round(cost.error_rate(cost_of(REFERENCE)), 3)
     known = " ".join(evsam("benchmark", "--help")[0].split())
     options = re.findall(r"--[a-z][a-z-]*", text)
     assert len(options) > 10 and all(option in known for option in options)

@@ -99,7 +99,7 @@ def test_verbs_are_in_panels() -> None:
     verbs = {title: [entry.names for entry in entries] for title, entries in shown.items()}
     assert verbs["Segment"] == ["segment", "text", "everything", "detect"]
     assert verbs["Score"] == ["evaluate", "compare", "benchmark"]
-    assert verbs["Housekeeping"] == ["weights", "doctor", "convert", "merge"] and "Commands" not in verbs
+    assert verbs["Housekeeping"] == ["models", "weights", "doctor", "convert", "merge"] and "Commands" not in verbs
 
 
 # Completion

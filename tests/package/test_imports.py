@@ -19,7 +19,7 @@ FLOORS = (
     ("run",),
     ("prompts",),
     ("segment", "detect", "convert"),
-    ("everything", "export", "doctor"),
+    ("everything", "export", "doctor", "models"),
     ("evaluation",),
     ("training",),
     ("benchmark",),

@@ -58,12 +58,8 @@ _GDINO, _MM = "GroundingDinoForObjectDetection", "MMGroundingDinoForObjectDetect
 TEXT_DETECTORS = Registry(
     "text detector",
     [
-        _official(
-            "grounding-dino-swint", "GroundingDINO_SwinT_OGC", "official Grounding DINO, Swin-T, 172 M parameters"
-        ),
-        _official(
-            "grounding-dino-swinb", "GroundingDINO_SwinB_cfg", "official Grounding DINO, Swin-B, 233 M parameters"
-        ),
+        _official("grounding-dino-swint", "GroundingDINO_SwinT_OGC", "official Grounding DINO, Swin-T"),
+        _official("grounding-dino-swinb", "GroundingDINO_SwinB_cfg", "official Grounding DINO, Swin-B"),
         _hugging_face("grounding-dino-tiny", _GDINO, "grounding-dino-swint as transformers has it"),
         _hugging_face("grounding-dino-base", _GDINO, "grounding-dino-swinb as transformers has it"),
         _hugging_face("mm-grounding-dino-tiny", _MM, "MM-Grounding-DINO, Swin-T, trained on more"),
