@@ -39,7 +39,7 @@ class Source:
 
 def open_source(path: Path, form: str | None, photos: Path | None, names: tuple[str, ...] | None) -> Source:
     """form: the format, None to look. Raises DataError, UsageError, UnknownNameError."""
-    if not path.exists():
+    if not path.is_file() and not path.is_dir():
         raise DataError(f"there is no file or folder {path}")
     if photos is not None and not photos.is_dir():
         raise DataError(f"{photos} is no folder of photos")

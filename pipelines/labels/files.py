@@ -22,8 +22,8 @@ def label_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(parent, name)
+            if name.lower().endswith(suffixes) and not name.startswith(".") and Path(parent, name).is_file():
+                yield Path(parent, name)  # a pipe would be waited for
 
 
 def digest_of(path: Path) -> str:
