@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -51,6 +52,11 @@ def scene(folder: Path, format: str, change: Callable[[dict[str, Any]], None] = 
 
 def test_every_format_has_an_example() -> None:
     assert set(FILES) == set(LABELS)
+
+
+def test_the_page_of_formats_lists_every_row() -> None:
+    page = (Path(__file__).parents[2] / "docs/labels.md").read_text("utf-8")
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == list(LABELS)
 
 
 @pytest.mark.parametrize("format", FILES)
