@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from pipelines.convert.image import masked
 from pipelines.convert.spool import Spool
-from pipelines.labels import Asked
+from pipelines.labels import LABELS, Asked
 from pipelines.labels.glimpse import open_labels
 from pipelines.names import match, pair
 from pipelines.outputs import OUTPUTS, OutputRow
@@ -71,7 +71,7 @@ def _kept(
         return kept
     ious, theirs = [np.zeros(0)], dict[int, str]()
     with Spool(folder) as spool:
-        for file in (folder / file for file in row.files if (folder / file).exists()):
+        for file in _labels(folder, row):
             labels = open_labels(file, Asked(sizes=sizes), row.labels)
             theirs = {category.id: category.name for category in labels.categories} if labels.named else dict(names)
             for number, record in enumerate(labels.records):
@@ -90,6 +90,13 @@ def _kept(
     if len(found):
         kept.least, kept.mean = float(found.min()), float(found.mean())
     return kept
+
+
+def _labels(folder: Path, row: OutputRow) -> list[Path]:
+    """What its format reads of what a kind has written."""
+    suffixes = LABELS[row.labels].suffixes if row.labels else ()
+    there = [folder / file for file in row.files]
+    return [file for file in there if file.is_dir() or (file.is_file() and file.suffix in suffixes)]
 
 
 def _own(ours: Iterable[str], theirs: Sequence[str]) -> dict[str, str]:
