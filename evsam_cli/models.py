@@ -137,8 +137,8 @@ def _cells(each: Model, papers: dict[str, int]) -> dict[str, str]:
 
 
 def _card(each: Model, width: int) -> Iterator[Piece]:
-    yield f"{each.name}", pages.HEADING
-    yield f"  {each.kind}: {each.row.summary}\n\n", ""
+    yield f"{each.name}\n", pages.HEADING
+    yield textwrap.fill(f"{each.kind}: {each.row.summary}", min(width, WIDEST)) + "\n\n", ""
     for title, text in _said(each):
         lines = textwrap.wrap(text, min(width, WIDEST) - 13, break_long_words=False, break_on_hyphens=False)
         yield f"{title:<13}", pages.NAME

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.runs import evsam
+from support.runs import evsam, run_apart
 from support.tiny_text import write_vocabulary
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -131,6 +131,13 @@ def test_a_card_says_all_and_why_counts_differ(monkeypatch: pytest.MonkeyPatch) 
     assert "evsam weights pull sam-vit-h" in words and words.endswith("--sam sam-vit-h")
     assert "no commercial use" in evsam("models", "edge-sam")[0]
     assert "bundled" in evsam("models", "objects")[0]
+
+
+def test_the_table_is_light() -> None:
+    code = "import sys; from evsam_cli.__main__ import run_command\ntry: run_command()\nfinally: print(*sys.modules)"
+    shown = run_apart("models", python=("-c", code)).stdout.split()
+    assert "sam-vit-h" in shown and "evsam_cli.models" in shown
+    assert not {"torch", "numpy", "cv2", "ultralytics"} & {*shown}
 
 
 def test_json_has_every_figure() -> None:
