@@ -12,23 +12,28 @@ from difflib import get_close_matches
 
 Rows = tuple[tuple[str, str], ...]
 
-_COCO = "say --save dataset, a COCO file with all masks, which many tools read or convert"
 _FILE = "its weights are not fetched by name, but evsam runs the file of any ultralytics detection model"
 
 OUTPUTS: Rows = (
     (r"yolo.+|ultralytics|darknet", "say --save yolo, a data set for `yolo segment train`"),
+    (r"pascal(-?voc.*)?|voc.+", "say --save voc"),
+    (r"label-me|labelme.+|x-?any-?labeling.*", "say --save labelme"),
+    (r"cvat.+", "say --save cvat"),
+    (r"labelstudio|label-studio.+", "say --save label-studio"),
     (
-        r"(pascal-?)?voc|(label-?me|cvat|via|vgg|label-?studio|supervisely|datumaro|roboflow|darwin|labelbox)(-.*)?",
-        _COCO,
+        r"(via|vgg|supervisely|datumaro|roboflow|darwin|labelbox|fiftyone)(-.*)?",
+        "say --save dataset, a COCO file with all masks, which many tools read or convert",
     ),
     (
         r"masks?|pngs?|instances?|segmentation|labels?",
         "say --save ids, a PNG of numbered objects, or objects, one PNG each",
     ),
-    (r"semantic.*", "say --save ids, a PNG of numbered objects, and dataset, which tells the class of each"),
-    (r"polygons?|geo-?json|shapefile|svg", "say --save dataset, a COCO file whose masks are RLE"),
+    (r"semantic.*", "say --save voc, whose SegmentationClass holds a PNG of the class of each pixel"),
+    (r"polygons?|geo-json|shapefile|svg", "say --save geojson, or dataset with --coco-polygons"),
     (r"json|coco-?json|results?", "say --save coco for a list of results, dataset for a COCO data set, or jsonl"),
-    (r"csv|tsv|parquet|xml", "say --save jsonl, one record per image"),
+    (r"tsv|table|excel|xlsx|pandas", "say --save csv or parquet, a row per object"),
+    (r"arrow|feather|duckdb|datasets|hugging-?face|hf", "say --save parquet, a row per object"),
+    (r"xml", "say --save voc, or cvat"),
     (r"(mp4|video|gif|avi)s?", "it writes pictures: --save overlay, and ffmpeg makes a video of them"),
     (r"crops?|cutout|rgba|transparent", "say --save cutouts, an RGBA picture of each object"),
     (r"overlays|(picture|image|plot|visuali[sz]ation|vis|jpe?g)s?", "say --save overlay, the picture with its masks"),

@@ -2,6 +2,10 @@
 
 A pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as everywhere here, so the polygons fill exactly the mask's
 pixels. Pixels that meet in a corner alone belong to different parts.
+
+Tools fill polygons in two ways. Some count a pixel in by its middle (pycocotools, rasterio); others round corners down
+to pixels and fill these with the edges between them (OpenCV, Pillow; so ultralytics, LabelMe, supervision). Corners
+moved a little into the mask, as `Ring.inset` gives them, fill exactly the mask's pixels for both.
 """
 
 from __future__ import annotations
@@ -13,10 +17,15 @@ from math import ceil
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines import rle
 from pipelines.types import Bool, Int64, Rle
 
+Float64 = NDArray[np.float64]
+
+_INSET = 0.05
+"""Pixels. pycocotools rounds to fifths of a pixel, and files keep some digits."""
 _MOST_CANDIDATES = 4096
 """Corners among which the shortest bridges are looked for; of more, every other one, every third one and so on."""
 
@@ -31,6 +40,11 @@ class Ring:
 
     corners: Int64
     inward: Int64
+
+    @property
+    def inset(self) -> Float64:
+        """N x 2 float64: the corners, moved a twentieth of a pixel into the mask."""
+        return (self.corners + _INSET * self.inward).round(2)
 
     @property
     def is_hole(self) -> bool:
@@ -109,6 +123,22 @@ def _signed_area(corners: Int64) -> float:
     """By the shoelace formula."""
     (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T
     return float((x * next_y - next_x * y).sum()) / 2
+
+
+def simple(ring: Ring) -> list[Ring]:
+    """The ring in pieces that do not touch themselves: cut where it comes back to a corner."""
+    rings, path, places = [], list[int](), dict[tuple[int, int], int]()
+    for index, (x, y) in enumerate([*ring.corners.tolist(), ring.corners[0].tolist()]):
+        if (start := places.get((x, y))) is not None:
+            piece = path[start:]
+            rings.append(Ring(ring.corners[piece], ring.inward[piece]))
+            for gone in path[start + 1 :]:
+                del places[tuple(ring.corners[gone].tolist())]
+            del path[start + 1 :]
+        else:
+            places[x, y] = len(path)
+            path.append(index)
+    return rings
 
 
 def joined(rings: Sequence[Ring]) -> Ring:

@@ -149,6 +149,12 @@ def decode_region(rle: Rle) -> tuple[Bool, int, int]:
     return _fill(counts, y1 - y0, x1 - x0), x0, y0
 
 
+def along_rows(mask: Bool) -> Int64:
+    """H x W bool -> run lengths along its rows, the first row first, in turn off the mask and on it, from off."""
+    edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False))
+    return np.diff(edges, prepend=0, append=mask.size)
+
+
 def area(rle: Rle) -> int:
     """How many pixels the mask covers."""
     return int(coco_mask.area(rle))  # type: ignore[no-untyped-call]

@@ -49,6 +49,17 @@ class OutputOptions:
             offered=IMAGES,
         ),
     ] = IMAGES[0]
+    coco_polygons: Annotated[bool, _option("--coco-polygons", "Polygons, not RLE, for tools that read no RLE.")] = False
+    labelme_masks: Annotated[bool, _option("--labelme-masks", "Shapes of type mask, not polygons.")] = False
+    image_root: Annotated[
+        str | None,
+        _option(
+            "--image-root",
+            "What comes before an image's name: https://host/photos/, s3://bucket/photos/, ...",
+            metavar="ADDRESS",
+            show_default="/data/local-files/?d=",
+        ),
+    ] = None
 
     def given(self, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What was given for these kinds: keyword arguments by kind. Raises UsageError for an option of others."""

@@ -65,6 +65,8 @@ class Output:
 
     of_image: ClassVar[tuple[str, ...]] = ()
     """Those of one image, `{}` standing for its stem: a file, or a folder and a pattern of the files in it."""
+    perhaps: ClassVar[tuple[str, ...]] = ()
+    """Of these, those that not every image has."""
 
     destination: Destination
 
@@ -143,8 +145,9 @@ OUTPUTS = Registry(
             "pipelines.outputs.coco:Dataset",
             "COCO data set, holes and parts kept: coco_dataset.json",
             needs="boxes",
-            files=("coco_dataset.json",),
+            files=("coco_dataset.json", *(f"coco_dataset_{part}.json" for part in ("train", "val", "test"))),
             labels="coco",
+            takes={"--split": "split", "--coco-polygons": "polygons"},
         ),
         OutputRow(
             "yolo",
@@ -154,6 +157,65 @@ OUTPUTS = Registry(
             files=("yolo",),
             labels="yolo",
             takes={"--split": "split", "--yolo-boxes": "boxes", "--yolo-images": "images"},
+        ),
+        OutputRow(
+            "labelme",
+            "pipelines.outputs.labelme:Labelme",
+            "LabelMe's JSON per image, parts of an object as polygons of one group: labelme/",
+            needs="boxes",
+            files=("labelme",),
+            labels="labelme",
+            takes={"--labelme-masks": "masks"},
+        ),
+        OutputRow(
+            "cvat",
+            "pipelines.outputs.cvat:Cvat",
+            "CVAT for images 1.1, exact masks: cvat.xml",
+            needs="boxes",
+            files=("cvat.xml",),
+            labels="cvat",
+        ),
+        OutputRow(
+            "label-studio",
+            "pipelines.outputs.label_studio:LabelStudio",
+            "Label Studio's tasks with predictions, exact masks as brushes: label_studio/",
+            needs="boxes",
+            files=("label_studio",),
+            labels="label-studio",
+            takes={"--image-root": "image_root"},
+        ),
+        OutputRow(
+            "voc",
+            "pipelines.outputs.voc:Voc",
+            "Pascal VOC's XML, and PNGs of classes and objects, which lose what others cover: voc/",
+            needs="boxes",
+            files=("voc",),
+            labels="voc",
+            takes={"--split": "split"},
+        ),
+        OutputRow(
+            "csv",
+            "pipelines.outputs.table:Csv",
+            "a row per object, masks as RLE; no row for images without: instances.csv",
+            needs="boxes",
+            files=("instances.csv",),
+            labels="csv",
+        ),
+        OutputRow(
+            "parquet",
+            "pipelines.outputs.parquet:Parquet",
+            "the same for pandas, DuckDB and datasets: instances.parquet",
+            extra="parquet",
+            needs="boxes",
+            files=("instances.parquet",),
+            labels="parquet",
+        ),
+        OutputRow(
+            "geojson",
+            "pipelines.outputs.geojson:GeoJson",
+            "GeoJSON per image in its pixels, exact polygons with holes: geojson/",
+            needs="boxes",
+            files=("geojson",),
         ),
         OutputRow(
             "ids",
@@ -227,9 +289,11 @@ def outputs_of(gives: Needs) -> list[str]:
 
 
 def check_needs(names: Iterable[str], gives: Needs) -> None:
-    """Raise UsageError when one of these outputs is made of more than a job gives."""
+    """Raise UsageError when one of these outputs is made of more than a job gives, SetupError when one needs a package
+    that is not installed."""
     fitting = outputs_of(gives)
     for row in (OUTPUTS[name] for name in names):
+        row.load()
         if row.name not in fitting:
             raise UsageError(f"{row.name!r} needs {row.needs}, and {_GIVEN[gives]}; choose from: {', '.join(fitting)}")
 

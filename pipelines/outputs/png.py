@@ -12,12 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.errors import ImageError
 from pipelines.outputs import Destination, Output
 from pipelines.outputs.picture import write_indexed, write_picture
 from pipelines.rle import decode_region, large_first
-from pipelines.types import Image, Instances, Rle, UInt8
+from pipelines.types import Frame, Image, Instances, Rle, UInt8
+
+UInt16 = NDArray[np.uint16]
 
 
 def _voc_palette() -> UInt8:
@@ -47,20 +50,36 @@ class InstanceIds(Output):
 
     def write(self, image: Image, instances: Instances) -> None:
         """Raises ImageError for more instances than 16 bits can tell apart."""
-        if len(instances) > _MOST_IDS:
-            raise ImageError(
-                f"{len(instances):,} instances are more than the {_MOST_IDS:,} that a 16-bit PNG can number; "
-                "save something other than ids"
-            )
-        ids = np.zeros((image.height, image.width), np.uint16)
-        for i in large_first(instances.rles):
-            mask, x0, y0 = decode_region(instances.rles[i])
-            ids[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = i + 1
+        ids = numbered(image, instances, "ids")
         path = self.destination.path("ids", f"{self.destination.stem(image.name)}.png")
-        if len(instances) < len(VOC_PALETTE):
-            write_indexed(self.destination, path, ids.astype(np.uint8), VOC_PALETTE, frame=image.frame)
-        else:
-            write_picture(self.destination, path, ids, frame=image.frame)
+        write_ids(self.destination, path, ids, image.frame, most=len(instances))
+
+
+def numbered(image: Image, instances: Instances, kind: str) -> UInt16:
+    """H x W: in each pixel the number of the smallest instance there, from 1, or 0.
+
+    Raises ImageError for more instances than 16 bits can tell apart. kind: the output that asks.
+    """
+    if len(instances) > _MOST_IDS:
+        raise ImageError(
+            f"{len(instances):,} instances are more than the {_MOST_IDS:,} that a 16-bit PNG can number; "
+            f"save something other than {kind}"
+        )
+    ids = np.zeros((image.height, image.width), np.uint16)
+    for i in large_first(instances.rles):
+        mask, x0, y0 = decode_region(instances.rles[i])
+        ids[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = i + 1
+    return ids
+
+
+def write_ids(
+    destination: Destination, path: Path, ids: UInt16, frame: Frame | None, most: int, greatest: int = 255
+) -> None:
+    """Write a PNG of numbers up to `most`: of 8 bits with a palette, but where they are above `greatest` of 16 bits."""
+    if most <= greatest:
+        write_indexed(destination, path, ids.astype(np.uint8), VOC_PALETTE, frame=frame)
+    else:
+        write_picture(destination, path, ids, frame=frame)
 
 
 @dataclass(frozen=True)

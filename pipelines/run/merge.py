@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import takewhile
@@ -45,7 +45,8 @@ def merge(parts: Sequence[Path], output: Path, *, overwrite: bool = False) -> Su
     infos = [_read_info(part) for part in parts]
     info = _join_info(infos, settings)
     categories = {int(key): Category(int(key), name) for key, name in info["categories"].items()}
-    patterns = [pattern for name in settings["save"] for pattern in OUTPUTS[name].load().of_image]
+    kinds = [OUTPUTS[name].load() for name in settings["save"]]
+    patterns = {pattern: pattern in kind.perhaps for kind in kinds for pattern in kind.of_image}
     folder = RunFolder(output, overwrite=overwrite, merging=True)
     with ExitStack() as stack:
         journals = [stack.enter_context(RunFolder(part).journal(read_only=True)) for part in parts]
@@ -124,11 +125,11 @@ def _owners(sources: Sequence[ImageSource], parts: Sequence[Path], journals: Seq
     return owners
 
 
-def _files(part: Path, patterns: Sequence[str], stem: str) -> Iterator[Path]:
-    """An image's own files in a part, each found to be there and to be no link."""
-    for pattern in patterns:
+def _files(part: Path, patterns: Mapping[str, bool], stem: str) -> Iterator[Path]:
+    """An image's own files in a part, each found to be there, unless it may be missing, and to be no link."""
+    for pattern, perhaps in patterns.items():
         found = list(image_files(part, [pattern], stem))
-        if not found and "{}" in pattern.rpartition("/")[2]:
+        if not found and not perhaps and "{}" in pattern.rpartition("/")[2]:
             raise DataError(f"{part / pattern.format(stem)} is missing: repeat that part with --overwrite")
         for file in found:
             _check_no_link(part, file)
@@ -144,7 +145,7 @@ def _check_no_link(root: Path, file: Path) -> None:
             raise UsageError(f"{path} is a link, which merge does not follow: put there what it stands for")
 
 
-def _copy(part: Path, folder: RunFolder, patterns: Sequence[str], stem: str) -> None:
+def _copy(part: Path, folder: RunFolder, patterns: Mapping[str, bool], stem: str) -> None:
     for file in _files(part, patterns, stem):
         copy = folder.path / file.relative_to(part)
         _check_no_link(folder.path, copy.parent)

@@ -20,9 +20,11 @@ TEXT = ("text", "photo.png", "cat", "-o", "out")
 
 TYPED = [
     ((*SEGMENT, "--save", "yolov8-seg"), "--save yolo"),
-    ((*SEGMENT, "--save", "coco,voc"), "--save dataset"),
-    ((*SEGMENT, "--save", "labelme"), "--save dataset"),
-    ((*SEGMENT, "--save", "CVAT"), "--save dataset"),
+    ((*SEGMENT, "--save", "coco,pascal_voc"), "--save voc"),
+    ((*SEGMENT, "--save", "label_me"), "--save labelme"),
+    ((*SEGMENT, "--save", "CVAT"), "did you mean 'cvat'?"),
+    ((*SEGMENT, "--save", "geo_json"), "--save geojson"),
+    ((*SEGMENT, "--save", "roboflow"), "--save dataset"),
     ((*SEGMENT, "--save", "masks"), "--save ids"),
     ((*SEGMENT, "--save", "overlays"), "--save overlay"),
     ((*SEGMENT, "--save", "cutout"), "--save cutouts"),

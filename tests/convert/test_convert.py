@@ -22,7 +22,7 @@ from pipelines.outputs import OUTPUTS, outputs_of
 from pipelines.records import Record
 
 READ_BACK = [row.name for row in OUTPUTS.values() if row.labels]
-LEAST: dict[str, float] = {}
+LEAST = {"voc": 0.5}
 """IoU that an object keeps in kinds that lose any."""
 KINDS = ",".join(outputs_of("masks"))
 
@@ -102,12 +102,13 @@ def run(photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "out"
 
 
-def test_a_run_is_converted_to_what_it_would_have_written(run: Path, tmp_path: Path) -> None:
-    _, said = evsam("convert", run, "-o", tmp_path / "out", "--to", KINDS)
-    assert final_files(tmp_path / "out") == final_files(run)
+def test_a_run_is_converted_to_what_it_would_have_written(run: Path) -> None:
+    converted, again = run.with_name("converted"), run.with_name("again")  # LabelMe's files lead to the photos
+    _, said = evsam("convert", run, "-o", converted, "--to", KINDS)
+    assert final_files(converted) == final_files(run)
     assert "2 done, 1 empty, 0 failed" in said and "Results are in" in said
-    evsam("convert", tmp_path / "out", "-o", tmp_path / "again", "--to", KINDS)  # which is as good as a run
-    assert final_files(tmp_path / "again") == final_files(run)
+    evsam("convert", converted, "-o", again, "--to", KINDS)  # which is as good as a run
+    assert final_files(again) == final_files(run)
 
 
 def test_a_conversion_that_is_killed_is_repeated(run: Path, tmp_path: Path) -> None:

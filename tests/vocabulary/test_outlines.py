@@ -23,8 +23,8 @@ def drawn(rings: list[Ring], mask: Bool) -> Bool:
 
 
 def filled(ring: Ring, mask: Bool) -> Bool:
-    """As OpenCV fills a polygon, whose corners are pixels: those of the ring, a little within it."""
-    corners = (ring.corners + 0.05 * ring.inward).astype(np.int32)
+    """As OpenCV fills a polygon, whose corners are pixels: those of the ring, rounded down."""
+    corners = ring.inset.astype(np.int32)
     return cv2.fillPoly(np.zeros(mask.shape, np.uint8), [corners], 1).astype(np.bool_)
 
 
