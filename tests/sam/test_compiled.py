@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.families import FAMILIES, row
+from support.seeded import weights_for
 
 from pipelines.errors import SetupError, UsageError
-from pipelines.sam import build_sam, chunks, compiled, graphs
+from pipelines.sam import SAMS, build_sam, chunks, compiled, graphs
 from pipelines.sam.chunks import IMAGES, PROMPTS
 from pipelines.sam.encoded import Encoded
+from pipelines.sam.model import Sam
+from pipelines.sam.network import SamSource
 from pipelines.sam.predictor import SamPredictor
 from pipelines.sam.prompting import PixelPrompts
+from pipelines.sam.torch_network import TorchBackend
 
 STARTER = "evsam-starter"
 CLICKS = PixelPrompts(points=np.array([[[200, 150], [300, 200]]]), labels=np.array([[1, 0]]))
@@ -150,5 +157,11 @@ def test_recorded_masks_equal_eager_ones(photograph: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_masks_equal_eager_ones(photograph: np.ndarray) -> None:
-    assert_same(build_sam(STARTER), build_sam(STARTER, backend="torch-compiled"), photograph, [3])
+@pytest.mark.parametrize("builder", [None, *FAMILIES])
+def test_compiled_masks_equal_eager_ones(builder: Callable[[], Sam] | None, photograph: np.ndarray) -> None:
+    source = SamSource(row(builder), weights_for(builder())) if builder else SamSource(SAMS[STARTER])
+    sams = (
+        SamPredictor(source.row.name, backend().build(source, device="cpu", precision="fp32"))
+        for backend in (TorchBackend, compiled.CompiledBackend)
+    )
+    assert_same(*sams, photograph, [3])
