@@ -234,7 +234,8 @@ def configure(strategy: str | None, preset: str | None, given: Mapping[str, Any]
         strategy = sam.strategy if preset is None and not _useless(sam.strategy, asked) else next(takers)
     row = STRATEGIES[strategy]
     if useless := _useless(strategy, asked):
-        raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}")
+        whose = "" if set(useless) <= set(chosen) else f", which --preset {preset} sets"
+        raise UsageError(f"--prompts {strategy} has no use for {', '.join(map(_flag, useless))}{whose}")
     own = {} if preset else {name: value for name, value in sam.own_values().items() if not _useless(strategy, [name])}
     if "box_margin" in asked:
         asked["box_margin"] = margin(asked["box_margin"])

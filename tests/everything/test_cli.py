@@ -219,6 +219,7 @@ def test_the_strategy_is_the_models_own_unless_a_value_is_given_that_only_the_gr
         (("--flatten", "colour"), "area, score"),
         (("--prompts", "objects", "--points-per-side", "8"), "no use for --points-per-side"),
         (("--prompts", "objects", "--preset", "efficientvit"), "no use for --pred-iou-thresh"),
+        (("--prompts", "grid", "--preset", "tinysam"), "--second-pass, which --preset tinysam sets"),
         (("--sam", "efficientvit-sam-l0", "--conf", "0.5"), "no use for --conf"),
         (("--prompts", "grid", "--detector", "yolov8n"), "no use for --detector"),
         (("--pred-iou-thresh", "88"), "from 0 to 1"),
