@@ -1,7 +1,8 @@
 """Seconds of the processor and peak memory of `evsam convert`, a process a kind: `python -m benchmarks.convert`.
 
 The source is a COCO file of N images of 640 x 480 with nine objects each: ellipses with a hole, as RLE, and as every
-third a second part; its annotations are shuffled, as COCO's are. Kinds that show photos are left out.
+third a second part; its annotations are shuffled, as COCO's are, and its photos are black. What a kind has written is
+then read and converted to jsonl, where evsam reads it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as Pil
 
 from pipelines import rle
+from pipelines.labels import LABELS
 from pipelines.outputs import OUTPUTS, outputs_of
 
 HEIGHT, WIDTH, OBJECTS = 480, 640, 9
@@ -49,7 +52,11 @@ def masks(count: int) -> list[dict[str, object]]:
     return found
 
 
-def write_source(path: Path, images: int) -> Path:
+def write_source(folder: Path, images: int) -> Path:
+    (folder / "photos").mkdir(parents=True)
+    Pil.new("RGB", (WIDTH, HEIGHT)).save(folder / "black.jpg")
+    for number in range(1, images + 1):
+        os.link(folder / "black.jpg", folder / f"photos/{number:06}.jpg")
     shapes, rng = masks(300), np.random.default_rng(images)
     listed = [{"id": i, "file_name": f"{i:06}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(1, images + 1)]
     annotations = [
@@ -58,6 +65,7 @@ def write_source(path: Path, images: int) -> Path:
         for number in rng.permutation(images * OBJECTS).tolist()
     ]
     categories = [{"id": id, "name": name} for id, name in ((1, "person"), (2, "bicycle"), (3, "car"))]
+    path = folder / f"{images}.json"
     path.write_text(json.dumps({"images": listed, "annotations": annotations, "categories": categories}))
     return path
 
@@ -65,23 +73,35 @@ def write_source(path: Path, images: int) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 4000])
-    parser.add_argument("--kinds", nargs="+", default=[n for n in outputs_of("masks") if not OUTPUTS[n].pixels])
+    parser.add_argument("--kinds", nargs="+", default=outputs_of("masks"))
     options = parser.parse_args()
-    print("| kind |" + "".join(f" {images * OBJECTS:,} objects, s | MiB |" for images in options.images))
-    print("| --- |" + " --- | --- |" * len(options.images))
+    columns = [f" {images * OBJECTS:,} objects: to it, s | MiB | from it, s | MiB |" for images in options.images]
+    print("| kind |" + "".join(columns))
+    print("| --- |" + " --- |" * 4 * len(options.images))
+    for kind in options.kinds:
+        cells = [cell for images in options.images for cell in to_and_from(kind, images)]
+        print(f"| {kind} | {' | '.join(cells)} |", flush=True)
+
+
+def to_and_from(kind: str, images: int) -> list[str]:
+    """Seconds and MiB of the way to a kind, and of the way back."""
     with tempfile.TemporaryDirectory() as folder:
-        sources = [write_source(Path(folder) / f"{images}.json", images) for images in options.images]
-        for kind in options.kinds:
-            cells = [measure(source, Path(folder) / f"{kind}-{source.stem}", kind) for source in sources]
-            print(f"| {kind} |" + "".join(f" {seconds:.1f} | {memory:.0f} |" for seconds, memory in cells), flush=True)
+        source, output, row = write_source(Path(folder) / "in", images), Path(folder) / "out", OUTPUTS[kind]
+        cells = measure(source, output, "--to", kind)
+        if row.labels is None or kind == "boxes":  # which do not say how large images are
+            return [*cells, "-", "-"]
+        written = next(
+            file for file in row.files if (output / file).is_dir() or file.endswith(LABELS[row.labels].suffixes)
+        )
+        return cells + measure(output / written, Path(folder) / "back", "--to", "jsonl", "--from", row.labels)
 
 
-def measure(source: Path, output: Path, kind: str) -> tuple[float, float]:
-    command = [sys.executable, "-c", MEASURED, "convert", source, "-o", output, "--to", kind, "--quiet"]
+def measure(source: Path, output: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-c", MEASURED, "convert", source, "-o", output, *options, "--quiet"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, env=env)
     seconds, memory = done.stdout.split()[-2:]
-    return float(seconds), float(memory)
+    return [f"{float(seconds):.1f}", f"{float(memory):.0f}"]
 
 
 if __name__ == "__main__":
