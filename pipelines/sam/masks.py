@@ -227,7 +227,7 @@ class Upscaler:
         """N x 256 x 256 -> the same: no pixel exceeds the greatest of its sources'."""
         if not self.beyond:
             return low_res
-        lowest = -F.max_pool2d(-low_res, _CUBIC_REACH, 1, _CUBIC_REACH // 2)
+        lowest = -F.max_pool2d(-low_res[:, None], _CUBIC_REACH, 1, _CUBIC_REACH // 2)[:, 0]  # also of no masks
         return low_res + self.beyond * (low_res - lowest)
 
     def _outside(self, windows: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ def test_bicubic_pixels_beyond_all_their_sources_are_found() -> None:
     assert (rle.decode(mask) == (upscaler.to_logits(low)[0] > 0).numpy()).all()
 
 
+def test_of_no_squeezed_masks_there_is_nothing_to_bound() -> None:
+    """As of a batch of clicks whose masks all have a low predicted IoU."""
+    assert not len(Upscaler(300, 1000, CPU, SQUEEZED).stability_bound(torch.empty(0, 256, 256), 1.0))
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_squeezed_images_fill_the_square(height: int, width: int) -> None:
