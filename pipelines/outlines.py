@@ -4,8 +4,8 @@ A pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as everywhere here, 
 pixels. Pixels that meet in a corner alone belong to different parts.
 
 Tools fill polygons in two ways. Some count a pixel in by its middle (pycocotools, rasterio); others round corners down
-to pixels and fill these with the edges between them (OpenCV, Pillow; so ultralytics, LabelMe, supervision). Corners
-moved a little into the mask, as `Ring.inset` gives them, fill exactly the mask's pixels for both.
+to pixels and fill these with the edges between them (OpenCV, Pillow; so ultralytics, LabelMe). Corners moved a little
+into the mask, as `Ring.inset` gives them, fill exactly the mask's pixels for both.
 """
 
 from __future__ import annotations
