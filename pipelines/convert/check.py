@@ -129,13 +129,14 @@ def _matched(mine: Sequence[InstanceRecord], those: Sequence[InstanceRecord], ma
     if not mine or not those:
         return np.zeros(0)
     field = "segmentation" if masks else "bbox"
+    if [row[field] for row in mine] == [row[field] for row in those]:  # type: ignore[literal-required]
+        return np.ones(len(mine))
     ious = _iou([row[field] for row in mine], [row[field] for row in those])  # type: ignore[literal-required]
     left, found = set(range(len(mine))), []
     taken: set[int] = set()
-    for place in np.argsort(-ious, axis=None, kind="stable"):
-        i, j = divmod(int(place), len(those))
-        if ious[i, j] <= 0 or not left:
-            break
+    overlapping = np.flatnonzero(ious > 0)
+    for place in overlapping[np.argsort(-ious.flat[overlapping], kind="stable")].tolist():
+        i, j = divmod(place, len(those))
         if i in left and j not in taken:
             left.remove(i)
             taken.add(j)
