@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 KINDS = outputs_of("masks")
 EXAMPLES = """
 # What a run has found, for other tools
-evsam convert out -o labels --to dataset,objects
+evsam convert out -o labels --to labelme,cvat
 
 # YOLO's text files as a COCO file
 evsam convert yolo/ -o coco --to dataset
 
 # And what each object has kept of its mask
-evsam convert annotations.xml -o coco --to dataset --check
+evsam convert annotations.xml -o yolo --to yolo --split 0.8,0.2 --check
 """
 
 
