@@ -97,18 +97,30 @@ def _trace(region: Bool) -> list[Ring]:
 def _corners(region: Bool) -> tuple[Int64, Int64, Int64]:
     """N x 2 each: where the outline turns; on which side of that its horizontal and vertical edge lie, -1 or 1; and
     where the mask lies."""
-    padded = np.pad(region, 1)
-    around = np.stack([padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]])
-    count = around.sum(axis=0)
-    diagonal = (count == 2) & (around[0] == around[3])
-    found: list[Int64] = []
-    for pixel, side in zip(around, ((-1, -1), (1, -1), (-1, 1), (1, 1)), strict=True):
-        for where, inward in ((pixel & ((count == 1) | diagonal), 1), (~pixel & (count == 3), -1)):
-            y, x = np.nonzero(where)
-            turns = np.broadcast_to(side, (len(x), 2))
-            found.append(np.concatenate([np.stack([x, y], axis=1), turns, turns * inward], axis=1))
-    corners = np.concatenate(found)
-    return corners[:, :2], corners[:, 2:4], corners[:, 4:]
+    padded = np.pad(region, 1).view(np.uint8)
+    around = padded[:-1, :-1] | padded[:-1, 1:] << 1 | padded[1:, :-1] << 2 | padded[1:, 1:] << 3
+    y, x = np.nonzero(_IS_CORNER[around])
+    kinds, places = around[y, x], np.stack([x, y], axis=1)
+    twice = _IS_CORNER_TWICE[kinds]
+    turns = np.concatenate([_TURNS[kinds], -_TURNS[kinds[twice]]])
+    inward = np.concatenate([_INWARD[kinds], -_INWARD[kinds[twice]]])
+    return np.concatenate([places, places[twice]]), turns, inward
+
+
+def _tables() -> tuple[Bool, Bool, Int64, Int64]:
+    """By which of the four pixels around a place are on the mask, 1 for the upper left, 2, 4, 8 for the lower right:
+    whether the outline turns there, whether twice, and what `_corners` says of the turn, or of the first of two, which
+    are opposite."""
+    turns, inward = np.zeros((16, 2), np.int64), np.zeros((16, 2), np.int64)
+    for pixel, side in {1: (-1, -1), 2: (1, -1), 4: (-1, 1), 8: (1, 1)}.items():
+        turns[pixel] = inward[pixel] = turns[15 - pixel] = side
+        inward[15 - pixel] = -turns[pixel]
+    for pixels, first in {1 + 8: 1, 2 + 4: 2}.items():
+        turns[pixels] = inward[pixels] = turns[first]
+    return turns.any(axis=1), np.isin(np.arange(16), (1 + 8, 2 + 4)), turns, inward
+
+
+_IS_CORNER, _IS_CORNER_TWICE, _TURNS, _INWARD = _tables()
 
 
 def _partners(order: Int64) -> list[int]:
@@ -169,13 +181,13 @@ def _shortest_bridges(rings: Sequence[Ring]) -> list[tuple[int, int, int, int]]:
     step = ceil(sum(len(ring.corners) for ring in rings) / _MOST_CANDIDATES)
     places = np.concatenate([np.arange(0, len(ring.corners), step) for ring in rings])
     owners = np.repeat(np.arange(len(rings)), [len(range(0, len(ring.corners), step)) for ring in rings])
-    points = np.concatenate([ring.corners[::step] for ring in rings])
-    nearest, distances = np.zeros(len(points), np.int64), np.full(len(points), np.iinfo(np.int64).max)
-    outside, tree, new = np.ones(len(points), np.bool_), [], 0
+    x, y = np.concatenate([ring.corners[::step] for ring in rings]).T.astype(np.float32)
+    nearest, distances = np.zeros(len(x), np.int64), np.full(len(x), np.inf, np.float32)
+    outside, tree, new = np.ones(len(x), np.bool_), [], 0
     for _ in rings[1:]:
         outside &= owners != new
         mine, others = np.flatnonzero(owners == new), np.flatnonzero(outside)
-        squares = ((points[others, None] - points[mine]) ** 2).sum(axis=2)
+        squares = (x[others, None] - x[mine]) ** 2 + (y[others, None] - y[mine]) ** 2
         closest = squares.argmin(axis=1)
         squares = squares[np.arange(len(others)), closest]
         better = squares < distances[others]
