@@ -152,10 +152,14 @@ class SamSource:
         return state | {key: x for each in rest for key, x in each.items() if not key.startswith(ENCODER)}
 
     def sha256(self) -> str:
-        """The fingerprint of the weights, or of what says what an exported folder holds."""
-        if not isinstance(self.weights, Mapping):
-            return digest.fingerprint(self.file())
+        """The fingerprint of the weights, in however many files, or of what says what an exported folder holds."""
         total = hashlib.sha256()
+        if not isinstance(self.weights, Mapping):
+            own = digest.fingerprint(self.file())
+            if self.weights is not None or not (beside := store.beside(self.row.weights or "", offline=self.offline)):
+                return own
+            total.update("".join([own, *map(digest.fingerprint, beside)]).encode())
+            return total.hexdigest()
         for key, value in sorted(self.weights.items()):
             total.update(f"{key} {value.dtype} {list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -26,6 +26,7 @@ from pipelines.sam.encoders.efficientvit import Small
 from pipelines.sam.encoders.mobilesamv2 import DECODER, Halved, official
 from pipelines.sam.model import Sam
 from pipelines.sam.network import SamSource
+from weights import digest
 
 NAME = "mobilesamv2-tinyvit"
 
@@ -104,6 +105,11 @@ def test_the_files_make_one_model(published: dict[str, Tensor], shelf: Shelf) ->
     loaded = SamSource(SAMS[NAME]).load().state_dict()
     assert loaded.keys() == published.keys()
     assert all(torch.equal(x, published[key]) for key, x in loaded.items())
+    told = SamSource(SAMS[NAME]).sha256()
+    decoder = shelf.home / "weights" / NAME / "Prompt_guided_Mask_Decoder.pt"
+    decoder.write_bytes(saved(decoder_file(published)))
+    digest.write_lock(decoder, digest.sha256(decoder))
+    assert SamSource(SAMS[NAME]).sha256() != told
 
 
 def test_an_encoder_whose_names_start_otherwise_loads() -> None:
