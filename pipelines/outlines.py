@@ -117,7 +117,7 @@ def _tables() -> tuple[Bool, Bool, Int64, Int64]:
         inward[15 - pixel] = -turns[pixel]
     for pixels, first in {1 + 8: 1, 2 + 4: 2}.items():
         turns[pixels] = inward[pixels] = turns[first]
-    return turns.any(axis=1), np.isin(np.arange(16), (1 + 8, 2 + 4)), turns, inward
+    return turns[:, 0] != 0, np.isin(np.arange(16), (1 + 8, 2 + 4)), turns, inward
 
 
 _IS_CORNER, _IS_CORNER_TWICE, _TURNS, _INWARD = _tables()
