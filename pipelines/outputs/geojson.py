@@ -45,7 +45,8 @@ class GeoJson(Output):
 def _geometry(instance: InstanceRecord) -> dict[str, Any] | None:
     if "segmentation" not in instance:
         x, y, w, h = instance["bbox"]
-        return {"type": "Polygon", "coordinates": [[[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]]}
+        right, foot = round(x + w, 3), round(y + h, 3)
+        return {"type": "Polygon", "coordinates": [[[x, y], [right, y], [right, foot], [x, foot], [x, y]]]}
     polygons = []
     for part in outlines(instance["segmentation"]):
         pieces = sorted((piece for ring in part for piece in simple(ring)), key=lambda piece: piece.is_hole)

@@ -69,7 +69,7 @@ class Labelme(Output):
         """An object's; none for a mask without pixels."""
         if "segmentation" not in instance:
             x, y, w, h = instance["bbox"]
-            yield {"shape_type": "rectangle", "points": [[x, y], [x + w, y + h]]}
+            yield {"shape_type": "rectangle", "points": [[x, y], [round(x + w, 3), round(y + h, 3)]]}
         elif covers_nothing(instance):
             return
         elif self.masks:

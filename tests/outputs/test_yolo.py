@@ -22,7 +22,7 @@ from support.output_cases import (
     put_down,
     put_photos,
 )
-from support.runs import evsam, final_files, noise_folder
+from support.runs import QUICK, evsam, final_files, noise_folder
 
 from pipelines import rle
 from pipelines.detectors import quiet_ultralytics  # noqa: F401  before ultralytics
@@ -179,11 +179,11 @@ def test_images_are_brought_once_and_go_with_their_labels(tmp_path: Path) -> Non
 
 def test_options_reach_the_kind_and_must_be_repeated(tmp_path: Path) -> None:
     folder = noise_folder(tmp_path / "photos", "012")
-    command = ("segment", folder, "--box", "5,5,60,60", "--device", "cpu", "--save", "yolo,coco", "--split", "0.5,0.5")
+    command = ("detect", folder, *QUICK, "--conf", "0.001", "--save", "yolo,boxes", "--split", "0.5,0.5")
     evsam(*command, "-o", tmp_path / "out", "--yolo-boxes", "--yolo-images", "none")
     written = final_files(tmp_path / "out")
     assert "yolo/val.txt" in written and "yolo/images/0.png" not in written
-    assert all(len(path.read_text().split()) == 5 for path in (tmp_path / "out/yolo/labels").iterdir())
+    assert all(len(path.read_text().split()) == 10 for path in (tmp_path / "out/yolo/labels").iterdir())
     _, err = evsam(*command, "-o", tmp_path / "out", "--yolo-images", "none", "--resume", code=2)
     assert "(output_options.yolo.boxes: True then, None now)" in err
     _, err = evsam("segment", folder, "-o", tmp_path / "x", "--save", "coco", "--yolo-boxes", code=2)
