@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from pipelines import coco, rle
@@ -26,7 +28,7 @@ from pipelines.labels.photos import size_of_photo
 from pipelines.labels.values import name_below, number, size
 from pipelines.labels.xml import elements, text_of
 from pipelines.records import InstanceRecord, Record
-from pipelines.types import Category, Int64, Rle
+from pipelines.types import Bool, Category, Int64, Rle
 
 _WHAT = "a Pascal VOC file"
 _INSTANCES = "SegmentationObject"
@@ -107,8 +109,8 @@ class _Reader:
         values, open_ends = _values(png, width * height)
         if values.shape != (height, width):
             raise DataError(f"{png} is {values.shape[1]} x {values.shape[0]}, its image {width} x {height}")
-        found = np.unique(values)
-        return {int(value): rle.encode(values == value) for value in found if value not in (0, open_ends)}
+        found = np.flatnonzero(np.bincount(values.ravel())) if values.itemsize <= 2 else np.unique(values)
+        return {value: _encoded(values == value) for value in found.tolist() if value not in (0, open_ends)}
 
     def _instance(self, each: Element, name: str, measures: tuple[int, int], mask: Rle | None) -> InstanceRecord:
         category = self.categories[text_of(each, "name")]
@@ -157,7 +159,13 @@ def _fits(mask: Rle, box: Sequence[float]) -> bool:
     return inside and top - _BESIDE <= y and y + h <= top + height + _BESIDE
 
 
-def _values(path: Path, most: int) -> tuple[Int64, int]:
+def _encoded(mask: Bool) -> Rle:
+    """By its rows alone: an object is small."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    return rle.from_region(mask[rows[0] : rows[-1] + 1], 0, int(rows[0]), *mask.shape)
+
+
+def _values(path: Path, most: int) -> tuple[NDArray[Any], int]:
     """H x W: the indices of a palette, or what colours of VOC's palette stand for; and the value of pixels that are
     left open, 0 where there is none, as in 16 bits. most: pixels."""
     try:
@@ -165,7 +173,7 @@ def _values(path: Path, most: int) -> tuple[Int64, int]:
             picture = PngImageFile(needed_of_png(file, most).file, "")
             if picture.mode in ("1", "L", "P", "I", "I;16"):
                 deep = picture.mode.startswith("I")
-                return np.asarray(picture).astype(np.int64), 0 if deep else _BORDER
+                return np.asarray(picture).astype(np.uint16 if deep else np.uint8), 0 if deep else _BORDER
             colours = np.asarray(picture.convert("RGB")).astype(np.int64)
     except (ImageError, SyntaxError, ValueError, OSError) as error:
         raise DataError(f"{path} is no PNG that can be read: {error}") from error
