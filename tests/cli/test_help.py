@@ -84,7 +84,7 @@ def test_an_option_that_does_not_exist_would_be_seen() -> None:
 def test_numbers_are_explained_in_words() -> None:
     out, _ = evsam("segment", "--help")
     text = " ".join(out.split())
-    assert "[a number from 0 to 1; default: objects 0.1, others 0.25]" in text
+    assert "[a number from 0 to 1; default: objects 0.1, object-aware 0.4, others 0.25]" in text
     assert "[a whole number from 1 to 100000; default: 300]" in text
     for value in ("x", "1.5", "nan"):
         _, said = evsam("segment", "a.jpg", "-o", "out", "--conf", value, code=2)
