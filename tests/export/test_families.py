@@ -54,7 +54,9 @@ def opened(backend: Format, source: SamSource, folder: Path) -> SamPredictor:
     return SamPredictor(backend.name, backend._open(folder, source.build(), "fp32", CPU))
 
 
-@pytest.mark.parametrize("backend", [Onnx(), OpenVino()], ids=lambda backend: backend.name)
+@pytest.mark.parametrize(
+    "backend", [Onnx(), pytest.param(OpenVino(), marks=pytest.mark.slow)], ids=lambda each: each.name
+)
 def test_graphs_of_a_family_are_asked_as_torch_is(
     backend: Format,
     source: SamSource,
